@@ -1,134 +1,95 @@
-"""Build a SAM 2 network from its configuration. A configuration is data: it may name `sam2` classes only."""
+"""Build a SAM 2 network from its configuration."""
 
 from __future__ import annotations
 
-import importlib.resources
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+import importlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ModelError
-from ..resources import resource_path
+from ..errors import DependencyError, ModelError
+from .config import check_config, first_line, load_config
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from sam2.modeling.sam2_base import SAM2Base
 
-# What build_sam2_video_predictor sets by default beyond the YAML file (sam2 1.1.0, build_sam.py): on prompted
-# slices the memory encodes the mask that the user saw, and an unstable single mask gives way to a multimask.
-_PREDICTOR_DEFAULTS = {
-    "binarize_mask_from_pts_for_mem_enc": True,
-    "sam_mask_decoder_extra_args": {
-        "dynamic_multimask_via_stability": True,
-        "dynamic_multimask_stability_delta": 0.05,
-        "dynamic_multimask_stability_thresh": 0.98,
-    },
-}
+__all__ = ["build_network", "load_config"]
 
-
-def load_config(source: str | Path | Mapping[str, Any], overrides: list[str] | None = None) -> DictConfig:
-    """The resolved configuration of a network.
-
-    Args:
-        source: a file's path; the name of one of ours (``nano``) or of sam2's (``sam2.1_hiera_t``); or a mapping.
-        overrides: OmegaConf dot-list changes, for example ``image_size=512``.
-
-    Raises:
-        ModelError: no such configuration, not YAML, or it names something other than `sam2` classes.
-    """
-    import yaml
-    from omegaconf import DictConfig, OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    where = "the configuration" if isinstance(source, Mapping) else f"configuration {source}"
-    try:
-        if isinstance(source, Mapping):
-            node = OmegaConf.create(dict(source))
-        else:
-            node = OmegaConf.create(_config_text(str(source)))
-        if not isinstance(node, DictConfig):
-            raise ModelError(f"{where} is not a mapping of settings")
-        node = node.get("model", node)
-        _check_interpolations(OmegaConf.to_container(node, resolve=False), where)
-        if overrides:
-            node = OmegaConf.merge(node, OmegaConf.from_dotlist(overrides))
-        node = OmegaConf.merge(node, _PREDICTOR_DEFAULTS)
-        OmegaConf.resolve(node)
-    except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ModelError(f"{where} cannot be read: {str(error).splitlines()[0]}") from error
-    check_targets(node, where)
-    return node
-
-
-def check_targets(node: Any, where: str = "the configuration") -> None:
-    """Refuse a configuration that would call anything but `sam2`.
-
-    Raises:
-        ModelError: a ``_target_`` outside ``sam2.``, or none at the top.
-    """
-    targets = list(_targets(node))
-    for target in targets:
-        if not isinstance(target, str) or not target.startswith("sam2.modeling."):
-            raise ModelError(f"{where} names {target!r}; only sam2.modeling.* classes may be built")
-    if not isinstance(node, Mapping) and "_target_" not in node:
-        raise ModelError(f"{where} names no network (_target_ is missing)")
+# sam2.1-large takes 860 MiB and about 1,000 tensors.
+_LIMIT_MEGABYTES = 4096
+_LIMIT_TENSORS = 50_000
 
 
 def build_network(config: DictConfig) -> SAM2Base:
     """The network that a configuration describes, with random weights, in evaluation mode, on the CPU.
 
+    CUDA is not touched, so that a network for the CPU takes no memory on a GPU.
+
     Raises:
         ModelError: the configuration does not describe a `SAM2Base`, or its sizes do not fit together.
+        DependencyError: torch or sam2 is not installed.
     """
-    from hydra.utils import instantiate
-    from sam2.modeling.sam2_base import SAM2Base
-
-    check_targets(config)
     try:
-        network = instantiate(config, _recursive_=True)
+        from hydra.utils import instantiate
+        from sam2.modeling.sam2_base import SAM2Base
+
+        from . import construction
+    except ImportError as error:
+        raise DependencyError(
+            f"running a model needs {error.name or 'a package that is broken here'}; pip install 'biosam2[engine]'"
+        ) from error
+
+    check_config(config)
+    try:
+        with construction.SizeLimit(_LIMIT_MEGABYTES, _LIMIT_TENSORS):
+            network = instantiate(_prepared(config), _recursive_=True)
+    except ModelError:
+        raise
     except Exception as error:
-        cause = error.__cause__ or error
-        raise ModelError(f"the configuration does not build: {str(cause).splitlines()[0]}") from error
+        raise ModelError(f"the configuration does not build: {first_line(error.__cause__ or error)}") from error
     if not isinstance(network, SAM2Base):
         raise ModelError(f"the configuration builds a {type(network).__name__}, not a SAM2Base")
     return network.eval()
 
 
-def _config_text(name: str) -> str:
-    path = Path(name)
-    if path.suffix in {".yaml", ".yml"} or path.is_file():
-        if not path.is_file():
-            raise ModelError(f"there is no configuration file {name}")
-        return path.read_text()
+def _prepared(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain values for Hydra, its classes checked and kept away from CUDA."""
+    from omegaconf import OmegaConf
+
+    def visit(node: Any) -> Any:
+        if isinstance(node, list):
+            return [visit(value) for value in node]
+        if not isinstance(node, Mapping):
+            return node
+        result = {key: visit(value) for key, value in node.items()}
+        if "_target_" in node:
+            name = _network_class(node["_target_"])
+            if name == "RoPEAttention":
+                result["_target_"] = "biosam2.models.construction.RoPEAttention"
+            elif name == "PositionEmbeddingSine":
+                result["warmup_cache"] = False  # on CUDA, and for compilation only
+        return result
+
+    prepared = visit(OmegaConf.to_container(config, resolve=True))
+    prepared["compile_image_encoder"] = False  # needs a C++ compiler at the user's
+    return prepared
+
+
+def _network_class(target: str) -> str:
+    """The name of the `sam2` network class that a target names.
+
+    A prefix alone does not keep a configuration in bounds: `sam2.modeling.sam2_base.torch.hub.load` has it too.
+
+    Raises:
+        ModelError: it is not a network class that its own module defines.
+    """
+    from torch.nn import Module
+
+    module_name, _, name = target.rpartition(".")
     try:
-        return resource_path(f"Models/{name}.yaml").read_text()
-    except ModelError:
-        for folder in ("configs/sam2.1", "configs/sam2"):
-            shipped = importlib.resources.files("sam2").joinpath(folder, f"{name}.yaml")
-            if shipped.is_file():
-                return shipped.read_text()
-    raise ModelError(f"there is no configuration named {name}; give a .yaml file or a name such as sam2.1_hiera_t")
-
-
-def _targets(node: Any) -> Iterator[Any]:
-    if hasattr(node, "items"):
-        for key, value in node.items():
-            if key == "_target_":
-                yield value
-            else:
-                yield from _targets(value)
-    elif isinstance(node, (list, tuple)) or type(node).__name__ == "ListConfig":
-        for value in node:
-            yield from _targets(value)
-
-
-def _check_interpolations(node: Any, where: str) -> None:
-    # Resolvers such as ${oc.env:…} would let a configuration read the user's environment.
-    if isinstance(node, dict):
-        for value in node.values():
-            _check_interpolations(value, where)
-    elif isinstance(node, list):
-        for value in node:
-            _check_interpolations(value, where)
-    elif isinstance(node, str) and "${" in node and ":" in node:
-        raise ModelError(f"{where} uses the resolver {node!r}; only plain values may be used")
+        found = getattr(importlib.import_module(module_name), name, None)
+    except ImportError:
+        found = None
+    if not (isinstance(found, type) and issubclass(found, Module) and found.__module__ == module_name):
+        raise ModelError(f"the configuration names {target!r}; only classes of sam2.modeling may be built")
+    return name

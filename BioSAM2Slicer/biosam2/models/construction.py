@@ -1,0 +1,65 @@
+"""What building a network safely takes from torch. Imported only when a network is built."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import torch
+from sam2.modeling.position_encoding import compute_axial_cis
+from sam2.modeling.sam import transformer
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class RoPEAttention(transformer.RoPEAttention):
+    """sam2's rotary attention with its table made where the weights are.
+
+    sam2's constructor moves the table to CUDA wherever there is CUDA, which takes a context on the GPU (some
+    hundred megabytes) even for a network that stays on the CPU. Its `forward` moves the table by itself.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        rope_theta: float = 10000.0,
+        rope_k_repeat: bool = False,
+        feat_sizes: tuple[int, int] = (64, 64),
+        **kwargs: Any,
+    ) -> None:
+        transformer.Attention.__init__(self, *args, **kwargs)
+        width = self.internal_dim // self.num_heads
+        self.compute_cis = partial(compute_axial_cis, dim=width, theta=rope_theta)
+        self.freqs_cis = self.compute_cis(end_x=feat_sizes[0], end_y=feat_sizes[1])
+        self.rope_k_repeat = rope_k_repeat
+
+
+class NetworkTooLargeError(Exception):
+    """A network that would take more memory than any that this package serves."""
+
+
+class SizeLimit(TorchDispatchMode):
+    """Within this context new tensors are counted before they are allocated, and stopped at a limit.
+
+    A few digits in a configuration ask for terabytes; Linux would grant them and then kill the process.
+    """
+
+    def __init__(self, megabytes: int, tensors: int) -> None:
+        super().__init__()
+        self._bytes_left = megabytes << 20
+        self._tensors_left = tensors
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.ops.aten.clone.default:
+            self._spend(args[0])
+        elif any(argument.name == "device" for argument in func._schema.arguments):
+            # A tensor from nothing: ask for it without memory first.
+            self._spend(func(*args, **{**kwargs, "device": torch.device("meta"), "pin_memory": False}))
+        return func(*args, **kwargs)
+
+    def _spend(self, tensor: torch.Tensor) -> None:
+        self._bytes_left -= math.prod(tensor.shape) * tensor.element_size()
+        self._tensors_left -= 1
+        if self._bytes_left < 0 or self._tensors_left < 0:
+            raise NetworkTooLargeError("it is larger than any SAM 2 network; check its sizes")
