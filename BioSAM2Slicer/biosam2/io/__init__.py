@@ -1,0 +1,27 @@
+"""Reading and writing: images, volumes, videos, labelmaps and segmentations of every format.
+
+To add an image format, see `reading` (which names a module for each kind); to add an output, see `segmentation`.
+Nothing heavy is imported before a file of its kind is read or written.
+"""
+
+from .atomic import atomic_folder, atomic_path
+from .grid import same_grid
+from .reading import read_image, read_video, read_volume
+from .segmentation import Segmented, read_labelmap, read_segmentation, write_labelmap, write_segmentation
+from .video_output import write_overlay_video, write_video_masks
+
+__all__ = [
+    "Segmented",
+    "atomic_folder",
+    "atomic_path",
+    "read_image",
+    "read_labelmap",
+    "read_segmentation",
+    "read_video",
+    "read_volume",
+    "same_grid",
+    "write_labelmap",
+    "write_overlay_video",
+    "write_segmentation",
+    "write_video_masks",
+]

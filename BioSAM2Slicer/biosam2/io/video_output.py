@@ -1,0 +1,87 @@
+"""What a video session found: one PNG of labels a frame, and a film to look at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError, OutputError
+from .atomic import atomic_folder
+from .colours import segment_colour
+from .formats import MOVIE, extension
+from .segmentation import Segmented
+
+
+def write_video_masks(folder: str | os.PathLike, session: Segmented) -> None:
+    """Write one grey PNG a frame, frame00000.png onwards; a pixel's value is its label (0 is background); atomic.
+
+    Args:
+        folder: made here; one that exists must be empty.
+        session: segments and frames (slices k).
+
+    Raises:
+        InputError: there is no segment.
+        OutputError: the folder is not empty or cannot be written.
+    """
+    from PIL import Image
+
+    target = Path(folder).expanduser()
+    labels = _labels(target, session)
+    digits = max(5, len(str(len(labels))))
+    with atomic_folder(target) as temporary:
+        for number, frame in enumerate(labels):
+            Image.fromarray(frame).save(temporary / f"frame{number:0{digits}}.png")
+
+
+def write_overlay_video(path: str | os.PathLike, session: Segmented, fps: float | None = None) -> None:
+    """Write the frames with their segments in colour and outlined, for looking at; atomic.
+
+    Args:
+        path: .mp4, .avi …
+        session: segments and frames (slices k).
+        fps: frames a second; None is the source's rate, or 10 where it has none.
+
+    Raises:
+        InputError: there is no segment, or `fps` is not positive.
+        OutputError: unknown extension, or the file cannot be written.
+        DependencyError: PyAV, which writes films, is not installed.
+    """
+    from . import movies
+
+    target = Path(path).expanduser()
+    if extension(target) not in MOVIE:
+        raise OutputError(f"cannot write a video as {target.name}; known are {' '.join(MOVIE)}")
+    rate = float(session.volume.metadata.get("fps", 10.0) if fps is None else fps)
+    if not 0 < rate <= 1000:
+        raise InputError(f"a frame rate lies between 0 and 1000 a second, not {rate:g}")
+    movies.write(target, _overlays(session, _labels(target, session)), rate)
+
+
+def _labels(target: Path, session: Segmented) -> NDArray:
+    if not session.segments:
+        raise InputError(f"nothing to write to {target}: there is no segment yet")
+    return session.labelmap()
+
+
+def _overlays(session: Segmented, labels: NDArray) -> Iterator[NDArray[np.uint8]]:
+    """Frames (J, I, 3) with segments at 35 % and their outlines at full colour."""
+    array = session.volume.array
+    low, high = (0.0, 255.0) if array.dtype == np.uint8 else np.percentile(array, (0.5, 99.5)).tolist()
+    colours = np.array([(0, 0, 0), *(segment_colour(n) for n in range(len(session.segments)))]) * 255
+    for frame, label in zip(array, labels, strict=True):
+        grey = np.clip((frame.astype(np.float32) - low) * (255 / max(high - low, 1e-9)), 0, 255)
+        rgb = grey if grey.ndim == 3 else np.repeat(grey[..., None], 3, axis=2)
+        weight = np.where(_outline(label), 1.0, np.where(label > 0, 0.35, 0.0))[..., None]
+        yield np.rint(rgb * (1 - weight) + colours[label] * weight).astype(np.uint8)
+
+
+def _outline(label: NDArray) -> NDArray[np.bool_]:
+    """Labelled pixels with a neighbour of another label."""
+    padded = np.pad(label, 1, mode="edge")
+    inner = padded[1:-1, 1:-1]
+    neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+    return (inner > 0) & np.logical_or.reduce([n != inner for n in neighbours])
