@@ -82,7 +82,7 @@ def describe() -> dict[str, Any]:
 
 
 def precision_of(device: torch.device, precision: Precision = "auto") -> str:
-    """The precision that ``auto`` means on a device: bfloat16 on a CUDA device that has it in hardware, else float32."""
+    """What ``auto`` means on a device: bfloat16 where CUDA has it in hardware, else float32. Others mean themselves."""
     import torch
 
     if precision != "auto":
@@ -105,11 +105,12 @@ def autocast(device: torch.device, precision: Precision = "float32") -> Iterator
         with torch.autocast(device.type, dtype=getattr(torch, name)):
             yield
     elif device.type == "cuda":
-        now = torch.backends.cudnn
-        with now.flags(
-            enabled=now.enabled, benchmark=now.benchmark, deterministic=now.deterministic, allow_tf32=False
-        ):
+        before = torch.backends.cudnn.allow_tf32
+        torch.backends.cudnn.allow_tf32 = False
+        try:
             yield
+        finally:
+            torch.backends.cudnn.allow_tf32 = before
     else:
         yield
 

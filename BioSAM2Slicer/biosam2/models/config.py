@@ -67,10 +67,8 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
 
     where = "the configuration" if isinstance(source, Mapping) else f"configuration {source}"
     try:
-        if isinstance(source, Mapping):
-            node = OmegaConf.create(dict(source))
-        else:
-            node = OmegaConf.create(_yaml_without_aliases(_config_text(str(source)), where))
+        node: Any = dict(source) if isinstance(source, Mapping) else _config_text(str(source), where)
+        node = OmegaConf.create(node)
         if not isinstance(node, DictConfig):
             raise ModelError(f"{where} is not a mapping of settings")
         node = node.get("model", node)
@@ -118,7 +116,17 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _config_text(name: str) -> str:
+def _config_text(name: str, where: str) -> str:
+    import yaml
+
+    text = _find_config_text(name)
+    # A few lines of aliases to aliases unfold to gigabytes.
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+        raise ModelError(f"{where} uses a YAML alias (*name); write the value out")
+    return text
+
+
+def _find_config_text(name: str) -> str:
     path = Path(name)
     if path.suffix in {".yaml", ".yml"} or path.is_file():
         try:
@@ -137,15 +145,6 @@ def _config_text(name: str) -> str:
                 if shipped.is_file():
                     return shipped.read_text(encoding="utf-8")
     raise ModelError(f"there is no configuration named {name}; give a .yaml file or a name such as sam2.1_hiera_t")
-
-
-def _yaml_without_aliases(text: str, where: str) -> str:
-    # A few lines of aliases to aliases unfold to gigabytes.
-    import yaml
-
-    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-        raise ModelError(f"{where} uses a YAML alias (*name); write the value out")
-    return text
 
 
 def _check_plain(node: Any, where: str) -> None:
