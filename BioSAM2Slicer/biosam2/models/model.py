@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "nano"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Model:
     """A SAM 2 network with its weights, on its device.
 
@@ -45,6 +45,12 @@ class Model:
     path: Path
     description: str = ""
     licence: str = ""
+
+    def to(self, device: torch.device, reason: str) -> None:
+        """Move the network to another device, and say why."""
+        self.network.to(device)
+        self.device = device
+        self.device_reason = reason
 
 
 def load_model(
@@ -90,8 +96,8 @@ _SUFFIXES = {".pt", ".pth", ".safetensors", ".ckpt"}
 
 
 def _load_entry(entry: registry.ModelEntry, device: str) -> Model:
-    path = registry.path_of(entry.name)
-    sha256 = registry.verify(entry.name)
+    path = registry.path_of(entry)
+    sha256 = registry.verify(entry)
     return _load(
         entry.name,
         path,
@@ -126,9 +132,12 @@ def _load(
     licence: str = "",
 ) -> Model:
     # Imported here, so that listing models, and `import biosam2`, need no torch.
+    from .network import build_network, require_engine
+
+    require_engine()
     from .. import devices
     from .checkpoint import load_weights
-    from .network import build_network, load_config
+    from .config import load_config
 
     node = load_config(config, overrides)
     network = build_network(node)

@@ -1,0 +1,805 @@
+"""A session: prompts in, masks out, undo. The one conversation between a user and the network about a volume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import journal as log
+from .cropping import choose_region, follow
+from .errors import InputError, PromptError
+from .features import FeatureCache
+from .frames import Frames, Region
+from .journal import Entry
+from .memory import MemoryBank, MemoryPolicy, SliceMemory, make_policy
+from .prompts import Box, Mask, Point, Prompt
+from .tracker import SlicePrompt, Tracker
+from .volume import Volume
+
+if TYPE_CHECKING:
+    import torch
+
+    from .models import Model
+
+Direction = Literal["both", "forward", "backward"]
+DIRECTIONS: tuple[Direction, ...] = ("both", "forward", "backward")
+_UNDO_STEPS = 100
+# A mask that reaches the crop's border is looked at again in a larger one, at most this often on a slice.
+_REGROWTHS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Update:
+    """One segment's new mask on one slice.
+
+    Attributes:
+        segment: its name.
+        slice_index: the slice, along the session's axis.
+        mask: bool (rows, columns); the user's own pixels where the slice is theirs.
+        score: predicted IoU × probability that the segment is there, 0 to 1.
+    """
+
+    segment: str
+    slice_index: int
+    mask: NDArray[np.bool_]
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Segment:
+    """All state of one segment; replaced, never changed, so that undo can go back to it (the bank: copied on write)."""
+
+    prompts: tuple[Prompt, ...] = ()
+    # Slices whose prompts changed since the last propagation, in the order of their first change.
+    pending: tuple[int, ...] = ()
+    bank: MemoryBank = field(default_factory=MemoryBank.empty)
+    # Packed masks of slices that the user locked.
+    locked: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+    # Packed mask that the segment started from, all slices, or None.
+    start: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What one journal entry changed: segments before and after it; None where a segment did not exist."""
+
+    before: dict[str, _Segment | None]
+    after: dict[str, _Segment]
+
+
+@dataclass
+class _Sweep:
+    """One segment's part in a running propagation."""
+
+    name: str
+    bank: MemoryBank
+    forward: range
+    backward: range
+    region: Region
+
+
+class Session:
+    """Prompts in, masks out, on one volume along one axis. Not thread-safe.
+
+    Args:
+        model: the network.
+        volume: the voxels; a 2D image is a volume of one slice, a cine a volume of its frames.
+        axis: ``"i"``, ``"j"``, ``"k"``, or ``"axial"``, ``"coronal"``, ``"sagittal"``.
+        window: (centre, width) in the voxels' unit, the name of a CT preset, or None for robust percentiles.
+        crop: None (exact): the network sees whole slices; ``"auto"`` (approximate): it sees a crop around a target
+            that fills less than a quarter of the slice, following it as it grows.
+        policy: the memory bank's policy: ``"sam2"`` (exact), ``"quality"`` or ``"dissimilar"`` (approximate), or
+            an instance of `MemoryPolicy`.
+        precision: ``"float32"`` (exact); ``"bfloat16"``, ``"float16"`` or ``"auto"`` (approximate).
+        features: where encoded slices are kept; by default a cache of its own.
+
+    Raises:
+        InputError: an unknown axis, window, crop or policy.
+
+    Example:
+        >>> session = Session(load_model("nano"), read_volume("image.nrrd"))
+        >>> session.add_prompt("lesion", Point(ijk=(120, 98, 12)))
+        >>> for update in session.propagate(["lesion"]):
+        ...     print(update.slice_index, update.score)
+        >>> mask = session.mask("lesion")
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        volume: Volume,
+        axis: str = "k",
+        window: tuple[float, float] | str | None = None,
+        crop: Literal["auto"] | None = None,
+        policy: str | MemoryPolicy | None = None,
+        precision: str = "float32",
+        features: FeatureCache | None = None,
+    ) -> None:
+        if crop not in (None, "auto"):
+            raise InputError(f"crop must be None or 'auto', not {crop!r}")
+        self.model = model
+        self.volume = volume
+        self.crop = crop
+        self.frames = Frames(volume, axis, window, model.image_size)
+        self._policy_name = policy if isinstance(policy, str) else "sam2" if policy is None else type(policy).__name__
+        self._tracker = Tracker(model, self.frames, make_policy(policy), features, precision)
+        self._segments: dict[str, _Segment] = {}
+        self._changes: list[_Change] = []
+        self._undone: list[_Change] = []
+        self._journal: list[Entry] = []
+        self._running: Iterator[Update] | None = None
+        self._cancelled = False
+
+    # -- what there is ---------------------------------------------------------------------------
+
+    @property
+    def axis(self) -> str:
+        """Index axis along which slices are counted: ``"i"``, ``"j"`` or ``"k"``."""
+        return self.frames.axis
+
+    @property
+    def number_of_slices(self) -> int:
+        """Number of slices along the axis."""
+        return self.frames.count
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """Names of the segments, in order of creation."""
+        return tuple(self._segments)
+
+    @property
+    def journal(self) -> tuple[Entry, ...]:
+        """Everything that happened, in order."""
+        return tuple(self._journal)
+
+    def prompts(self, segment: str) -> tuple[Prompt, ...]:
+        """The segment's prompts, in the order in which they were given.
+
+        Raises:
+            InputError: there is no such segment.
+        """
+        return self._segment(segment).prompts
+
+    def finished_slices(self, segment: str) -> tuple[int, ...]:
+        """Slices on which the segment has a result or the user's own mask, in ascending order.
+
+        Raises:
+            InputError: there is no such segment.
+        """
+        state = self._segment(segment)
+        found = {memory.slice_index for memory in state.bank.results()} | set(state.locked)
+        found |= {p.slice_index for p in state.prompts if isinstance(p, Mask)}
+        return tuple(sorted(found))
+
+    def frame_tensor(self, slice_index: int) -> torch.Tensor:
+        """What the image encoder is given for a whole slice: float32 (3, S, S).
+
+        Raises:
+            InputError: there is no such slice.
+        """
+        return self.frames.tensor(slice_index, self.frames.whole)
+
+    # -- prompts ---------------------------------------------------------------------------------
+
+    def add_prompt(self, segment: str, prompt: Prompt) -> None:
+        """Tell the session something about a segment, which is created if it is new.
+
+        A box over several slices prompts its middle slice and bounds the propagation. A mask replaces the points
+        and boxes of its slice; later points refine it.
+
+        Raises:
+            PromptError: the prompt lies outside the volume, belongs to another axis, has the wrong shape, or
+                vanishes at the network's resolution.
+        """
+        _check_name(segment)
+        known = self._segments.get(segment)
+        slice_index = self._checked(prompt, known)
+        before = {segment: known}
+        state = known or _Segment()
+        pending = state.pending if slice_index in state.pending else (*state.pending, slice_index)
+        self._segments[segment] = replace(state, prompts=(*state.prompts, prompt), pending=pending)
+        self._commit(log.Prompted(segment, prompt), before)
+
+    def remove_prompt(self, segment: str, prompt: Prompt | int) -> None:
+        """Take back one prompt, wherever it stands in the order; results of propagations stay.
+
+        Args:
+            segment: the segment.
+            prompt: the prompt itself, or its position in `prompts`.
+
+        Raises:
+            InputError: there is no such segment or prompt.
+        """
+        state = self._segment(segment)
+        self._finish_running()
+        try:
+            position = prompt if isinstance(prompt, int) else state.prompts.index(prompt)
+            removed = state.prompts[position]
+        except (ValueError, IndexError):
+            raise InputError(f"segment {segment!r} has no prompt {prompt!r}") from None
+        position %= len(state.prompts)
+        slice_index = self._slice_of(removed)
+        prompts = state.prompts[:position] + state.prompts[position + 1 :]
+        before = {segment: state}
+        if any(self._slice_of(p) == slice_index for p in prompts):
+            pending = state.pending if slice_index in state.pending else (*state.pending, slice_index)
+            self._segments[segment] = replace(state, prompts=prompts, pending=pending)
+        else:
+            # As SAM 2 does: what the slice showed is remembered like any other slice's result.
+            bank = state.bank.copy()
+            result = bank.conditioning.pop(slice_index, None)
+            if result is not None:
+                bank.swept[slice_index] = result
+                bank.visited.pop(slice_index, None)
+            pending = tuple(s for s in state.pending if s != slice_index)
+            self._segments[segment] = replace(state, prompts=prompts, pending=pending, bank=bank)
+        self._commit(log.Removed(segment, position), before)
+
+    def start_from(self, segment: str, mask: NDArray) -> None:
+        """Let a segment start from an existing mask, which stands wherever nothing newer does.
+
+        Args:
+            segment: the segment, created if it is new.
+            mask: (K, J, I); non-zero voxels belong to the segment.
+
+        Raises:
+            InputError: the mask has another shape, or is empty.
+        """
+        _check_name(segment)
+        mask = np.asarray(mask) != 0
+        if mask.shape != self.volume.shape:
+            raise InputError(f"the mask's shape {mask.shape} is not the volume's {self.volume.shape}")
+        if not mask.any():
+            raise InputError(f"the mask that segment {segment!r} is to start from is empty")
+        known = self._segments.get(segment)
+        before = {segment: known}
+        self._segments[segment] = replace(known or _Segment(), start=np.packbits(mask))
+        self._commit(log.Started(segment, mask), before)
+
+    def lock(self, segment: str, slice_index: int, locked: bool = True) -> None:
+        """Keep a slice of a segment as it is now, whatever is propagated later; or let go of it again.
+
+        Raises:
+            InputError: there is no such segment or slice.
+        """
+        state = self._segment(segment)
+        self.frames.check_index(slice_index)
+        masks = dict(state.locked)
+        if locked:
+            masks[slice_index] = np.packbits(self._mask_on(state, slice_index))
+        else:
+            masks.pop(slice_index, None)
+        before = {segment: state}
+        self._segments[segment] = replace(state, locked=masks)
+        self._commit(log.Locked(segment, slice_index, locked), before)
+
+    def clear(self, segment: str) -> None:
+        """Drop all prompts and masks of a segment; the segment itself stays.
+
+        Raises:
+            InputError: there is no such segment.
+        """
+        before = {segment: self._segment(segment)}
+        self._finish_running()
+        self._segments[segment] = _Segment()
+        self._commit(log.Cleared(segment), before)
+
+    # -- masks -----------------------------------------------------------------------------------
+
+    def predict(self, segment: str, slice_index: int) -> NDArray[np.bool_]:
+        """The prompted slice alone, seen without memory: bool (rows, columns). Leaves no trace in the session.
+
+        Raises:
+            PromptError: the slice carries no prompt of this segment.
+            InputError: there is no such segment or slice.
+            DeviceError: out of memory.
+        """
+        state = self._segment(segment)
+        self.frames.check_index(slice_index)
+        own = self._own_mask(state, slice_index)
+        if own is not None:
+            return own
+        prompt = self._reduced(state, slice_index)
+        if prompt is None:
+            raise PromptError(f"segment {segment!r} has no prompt on slice {slice_index}")
+        previous = state.bank.result(slice_index)
+        region = self._region(prompt, previous)
+        return self._unpacked(self._tracker.prompt(prompt, region, previous).mask)
+
+    def propagate(
+        self,
+        segments: Iterable[str] | None = None,
+        direction: Direction = "both",
+        first: int | None = None,
+        last: int | None = None,
+    ) -> Iterator[Update]:
+        """Carry segments through the volume, slice by slice, from their earliest prompted slice.
+
+        Forward first, then backward, which sees the forward memories, as SAM 2 does. Slices prompted outside the
+        range still take part as memories. Arguments are checked at once; work is done as the iterator is advanced,
+        and what it has yielded stands when it is closed or `cancel` is called.
+
+        Args:
+            segments: names; by default all that carry prompts.
+            direction: ``"both"``, ``"forward"`` (rising slice index) or ``"backward"``.
+            first: lowest slice of the range; by default the lowest that the segment's boxes allow.
+            last: highest slice of the range, inclusive.
+
+        Raises:
+            PromptError: a segment carries no prompt.
+            InputError: no such segment, direction or range.
+            DeviceError: out of memory (while iterating).
+        """
+        names = self._to_propagate(segments, direction, first, last)
+        self._finish_running()
+        self._cancelled = False
+        self._running = self._propagating(names, direction, first, last)
+        return self._running
+
+    def count_steps(
+        self,
+        segments: Iterable[str] | None = None,
+        direction: Direction = "both",
+        first: int | None = None,
+        last: int | None = None,
+    ) -> int:
+        """How many updates `propagate` would yield with these arguments.
+
+        Raises:
+            PromptError, InputError: as `propagate`.
+        """
+        total = 0
+        for name in self._to_propagate(segments, direction, first, last):
+            state = self._segments[name]
+            forward, backward = self._ranges(state, direction, first, last)
+            total += len(set(forward) | set(backward))
+        return total
+
+    def cancel(self) -> None:
+        """Stop a running propagation after the slice that it is at; finished slices stay."""
+        self._cancelled = True
+
+    def mask(self, segment: str) -> NDArray[np.bool_]:
+        """The segment, bool (K, J, I): results of propagations, and the user's own pixels where slices are theirs.
+
+        Raises:
+            InputError: there is no such segment.
+        """
+        state = self._segment(segment)
+        frames = self.frames
+        stack = np.zeros((frames.count, frames.rows, frames.columns), dtype=bool)
+        if state.start is not None:
+            stack[:] = frames.unstack(self._start_mask(state))
+        for memory in state.bank.results():
+            stack[memory.slice_index] = self._unpacked(memory.mask)
+        for s in {p.slice_index for p in state.prompts if isinstance(p, Mask)} | set(state.locked):
+            own = self._own_mask(state, s)
+            if own is not None:
+                stack[s] = own
+        return np.ascontiguousarray(frames.stack(stack))
+
+    def labelmap(self) -> NDArray[np.unsignedinteger]:
+        """All segments as labels 1, 2, … in order of creation: uint8 or uint16 (K, J, I).
+
+        Voxels of several segments get the later one's label.
+        """
+        dtype = np.uint8 if len(self._segments) < 256 else np.uint16
+        labels = np.zeros(self.volume.shape, dtype=dtype)
+        for value, name in enumerate(self._segments, start=1):
+            labels[self.mask(name)] = value
+        return labels
+
+    def logits(self, segment: str, slice_index: int) -> NDArray[np.float32]:
+        """What the network said before thresholding, in the last propagation: float32 (rows, columns).
+
+        Raises:
+            InputError: there is no such segment or slice, or it has no result there.
+        """
+        return self._tracker.full_logits(self._result(segment, slice_index))
+
+    def score(self, segment: str, slice_index: int) -> float:
+        """Predicted quality of the last propagation's mask, 0 to 1.
+
+        Raises:
+            InputError: there is no such segment or slice, or it has no result there.
+        """
+        return self._result(segment, slice_index).score
+
+    # -- undo ------------------------------------------------------------------------------------
+
+    def undo(self) -> bool:
+        """Take back the last change, prompts together with their masks; False when there is none."""
+        self._finish_running()
+        if not self._changes:
+            return False
+        change = self._changes.pop()
+        for name, state in change.before.items():
+            if state is None:
+                del self._segments[name]
+            else:
+                self._segments[name] = state
+        self._undone.append(change)
+        self._journal.append(log.Undone())
+        self._release(change.after.values())
+        return True
+
+    def redo(self) -> bool:
+        """Put back in force what was undone last; False when there is nothing."""
+        self._finish_running()
+        if not self._undone:
+            return False
+        change = self._undone.pop()
+        self._segments.update(change.after)
+        self._changes.append(change)
+        self._journal.append(log.Redone())
+        self._release(state for state in change.before.values() if state is not None)
+        return True
+
+    # -- the record ------------------------------------------------------------------------------
+
+    def to_record(self) -> dict[str, Any]:
+        """The session as JSON data: its settings and the changes in force; `from_record` gives the same masks."""
+        self._finish_running()
+        return {
+            "axis": self.axis,
+            "window": list(self.frames.window),
+            "crop": self.crop,
+            "policy": self._policy_name,
+            "precision": self._tracker.precision,
+            "journal": [log.to_json(entry) for entry in log.in_force(self._journal)],
+        }
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any], model: Model, volume: Volume) -> Session:
+        """The session that `to_record` described, its propagations done again.
+
+        Raises:
+            InputError: the record is damaged, or does not fit the volume.
+        """
+        try:
+            settings = {name: record[name] for name in ("axis", "crop", "policy", "precision")}
+            window = tuple(record["window"])
+            entries = [log.from_json(entry) for entry in record["journal"]]
+        except (KeyError, TypeError) as error:
+            raise InputError(f"the record lacks {error}; it is not one that biosam2 wrote") from error
+        session = cls(model, volume, window=window, **settings)
+        for entry in entries:
+            session.replay(entry)
+        return session
+
+    def replay(self, entry: Entry) -> None:
+        """Do again what a journal entry says, propagations no further than they went.
+
+        Raises:
+            InputError, PromptError: the entry does not fit this session.
+        """
+        if isinstance(entry, log.Prompted):
+            self.add_prompt(entry.segment, entry.prompt)
+        elif isinstance(entry, log.Removed):
+            self.remove_prompt(entry.segment, entry.position)
+        elif isinstance(entry, log.Started):
+            self.start_from(entry.segment, entry.mask)
+        elif isinstance(entry, log.Locked):
+            self.lock(entry.segment, entry.slice_index, entry.locked)
+        elif isinstance(entry, log.Cleared):
+            self.clear(entry.segment)
+        elif isinstance(entry, log.Undone):
+            self.undo()
+        elif isinstance(entry, log.Redone):
+            self.redo()
+        else:
+            updates = self.propagate(entry.segments, entry.direction, entry.first, entry.last)  # type: ignore[arg-type]
+            # One that finished nothing had nothing to do; it still took note of the prompts.
+            for finished in entry.finished or [None]:
+                update = next(updates, None)
+                done = update and (update.segment, update.slice_index)
+                if done != finished:
+                    raise InputError(f"the journal's propagation finished {finished} where this one did {done}")
+            self._finish_running()
+
+    # -- inside: propagation ---------------------------------------------------------------------
+
+    def _propagating(
+        self, names: Sequence[str], direction: Direction, first: int | None, last: int | None
+    ) -> Iterator[Update]:
+        before: dict[str, _Segment | None] = {name: self._segments[name] for name in names}
+        try:
+            sweeps = [self._prepared(name, direction, first, last) for name in names]
+        except BaseException:
+            self._segments.update({name: state for name, state in before.items() if state is not None})
+            raise
+        # In the journal before its first slice, so that prompts given meanwhile come after it.
+        entry = log.Propagated(tuple(names), direction, first, last)
+        place = len(self._journal)
+        self._commit(entry, before)
+        finished: list[tuple[str, int]] = []
+        try:
+            for backward in (False, True):
+                for update in self._sweeping(sweeps, backward, finished):
+                    yield update
+                    if self._cancelled:
+                        return
+        finally:
+            self._journal[place] = replace(entry, finished=tuple(finished))
+            self._running = None
+            self._release(state for state in before.values() if state is not None)
+
+    def _prepared(self, name: str, direction: Direction, first: int | None, last: int | None) -> _Sweep:
+        """Run the network on slices whose prompts changed, and put the results into a new bank."""
+        state = self._segments[name]
+        forward, backward = self._ranges(state, direction, first, last)
+        bank = state.bank.copy()
+        fresh = {}
+        for s in state.pending:
+            prompt = self._reduced(state, s)
+            assert prompt is not None
+            previous = bank.result(s)
+            # A slice that a sweep has passed is corrected in the light of the memories around it.
+            memories = bank if s in bank.visited and bank.conditioning else None
+            fresh[s] = self._tracker.prompt(prompt, self._region(prompt, previous), previous, memories)
+        for s, memory in fresh.items():
+            bank.conditioning[s] = memory
+            bank.swept.pop(s, None)
+        self._segments[name] = replace(state, pending=(), bank=bank)
+        return _Sweep(name, bank, forward, backward, bank.conditioning[min(bank.conditioning)].region)
+
+    def _sweeping(self, sweeps: Sequence[_Sweep], backward: bool, finished: list[tuple[str, int]]) -> Iterator[Update]:
+        seen = set(finished)
+        for sweep in sweeps:
+            sweep.region = sweep.bank.conditioning[min(sweep.bank.conditioning)].region
+        ranges = [sweep.backward if backward else sweep.forward for sweep in sweeps]
+        for s in sorted({s for r in ranges for s in r}, reverse=backward):
+            here = [sweep for sweep, r in zip(sweeps, ranges, strict=True) if s in r]
+            moving = [sweep for sweep in here if s not in sweep.bank.conditioning]
+            if moving:
+                regions = [sweep.region for sweep in moving]
+                results = self._tracker.sweep_step([m.bank for m in moving], regions, s, backward)
+                for sweep, result in zip(moving, results, strict=True):
+                    sweep.bank.swept[s] = self._followed(sweep, result, backward)
+            for sweep in here:
+                sweep.bank.visited[s] = backward
+                result = sweep.bank.result(s)
+                assert result is not None
+                sweep.region = result.region if s in sweep.bank.conditioning else sweep.region
+                if (sweep.name, s) in seen:
+                    continue
+                finished.append((sweep.name, s))
+                own = self._own_mask(self._segments[sweep.name], s)
+                mask = self._unpacked(result.mask) if own is None else own
+                yield Update(sweep.name, s, mask, result.score)
+
+    def _followed(self, sweep: _Sweep, result: SliceMemory, backward: bool) -> SliceMemory:
+        """The result, from a larger or moved crop where the target reached the border of its own."""
+        if self.crop is None:
+            return result
+        for _ in range(_REGROWTHS):
+            region = follow(sweep.region, self._unpacked(result.mask), self.frames)
+            if region == sweep.region:
+                break
+            sweep.region = region
+            result = self._tracker.sweep_step([sweep.bank], [region], result.slice_index, backward)[0]
+        return result
+
+    def _to_propagate(
+        self, segments: Iterable[str] | None, direction: str, first: int | None, last: int | None
+    ) -> list[str]:
+        if direction not in DIRECTIONS:
+            raise InputError(f"there is no direction {direction!r}; use both, forward or backward")
+        for bound in (first, last):
+            if bound is not None:
+                self.frames.check_index(bound)
+        if first is not None and last is not None and first > last:
+            raise InputError(f"the range is empty: first slice {first}, last slice {last}")
+        if isinstance(segments, str):
+            raise InputError(f"segments are a list of names; use [{segments!r}]")
+        if segments is None:
+            names = [name for name, state in self._segments.items() if state.prompts]
+            if not names:
+                raise PromptError("nothing to propagate: no segment has a prompt")
+            return names
+        asked = list(segments)
+        for name in asked:
+            if not self._segment(name).prompts:
+                raise PromptError(f"segment {name!r} has no prompt; add a point, a box or a mask first")
+        return [name for name in self._segments if name in asked]
+
+    def _ranges(
+        self, state: _Segment, direction: Direction, first: int | None, last: int | None
+    ) -> tuple[range, range]:
+        """Slices of the forward and of the backward sweep, in their order."""
+        low, high = self._bounds(state)
+        low, high = max(low, first or 0), min(high, self.frames.count - 1 if last is None else last)
+        start = min({*state.bank.conditioning, *state.pending})
+        forward = range(max(start, low), high + 1)
+        backward = range(min(start, high), low - 1, -1)
+        if direction == "backward":
+            forward = range(0)
+        # SAM 2 leaves out a backward sweep that would start at slice 0.
+        if direction == "forward" or start == 0:
+            backward = range(0)
+        return forward, backward
+
+    def _bounds(self, state: _Segment) -> tuple[int, int]:
+        """First and last slice that the segment's boxes allow; boxes over several slices bound, others do not."""
+        thick = [
+            (low, high)
+            for p in state.prompts
+            if isinstance(p, Box)
+            for low, high in [self._box_slices(p)]
+            if low != high
+        ]
+        if not thick:
+            return 0, self.frames.count - 1
+        slices = [self._slice_of(p) for p in state.prompts]
+        return min([low for low, _ in thick] + slices), max([high for _, high in thick] + slices)
+
+    def _finish_running(self) -> None:
+        """End a propagation that was left in the middle; its finished slices stay."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.close()  # type: ignore[attr-defined]
+
+    # -- inside: prompts -------------------------------------------------------------------------
+
+    def _checked(self, prompt: Prompt, known: _Segment | None) -> int:
+        """The slice that a prompt is for.
+
+        Raises:
+            PromptError: it does not fit the volume or the axis.
+        """
+        frames = self.frames
+        if isinstance(prompt, Mask):
+            shape = prompt.array2d.shape
+            if shape != (frames.rows, frames.columns):
+                raise PromptError(
+                    f"a mask on a slice along {self.axis} has shape {(frames.rows, frames.columns)}, not {shape}"
+                    + self._other_axis(shape)
+                )
+            if not 0 <= prompt.slice_index < frames.count:
+                raise PromptError(
+                    f"there is no slice {prompt.slice_index} along {self.axis}; slices are 0 to {frames.count - 1}"
+                )
+            if not prompt.array2d.any() and (known is None or not known.prompts):
+                raise PromptError("an empty mask cannot start a segment; mark the target with a point, box or mask")
+            region = self._region(SlicePrompt(prompt.slice_index, mask=prompt.array2d), None)
+            self._tracker.network_mask(prompt.array2d, region)
+            return prompt.slice_index
+        if isinstance(prompt, Point):
+            self._check_inside(prompt.ijk, "point")
+        elif isinstance(prompt, Box):
+            self._check_inside(prompt.min_ijk, "box")
+            self._check_inside(prompt.max_ijk, "box")
+            low, high = self._box_slices(prompt)
+            extent = [b - a for a, b in zip(prompt.min_ijk, prompt.max_ijk, strict=True)]
+            others = [extent["ijk".index(a)] for a in "ijk" if a != self.axis]
+            if low != high and min(others) == 0 and max(others) > 0:
+                flat = next(a for a in "ijk" if a != self.axis and extent["ijk".index(a)] == 0)
+                raise PromptError(
+                    f"the box is flat along {flat}, and this session runs along {self.axis}; "
+                    f'start a second session with axis="{flat}" for it'
+                )
+        else:
+            raise PromptError(f"a prompt is a Point, a Box or a Mask, not {type(prompt).__name__}")
+        return self._slice_of(prompt)
+
+    def _check_inside(self, ijk: tuple[float, float, float], what: str) -> None:
+        k, j, i = self.volume.shape
+        if not all(-0.5 <= v <= n - 0.5 for v, n in zip(ijk, (i, j, k), strict=True)):
+            text = ", ".join(f"{v:g}" for v in ijk)
+            raise PromptError(
+                f"the {what} at i, j, k = {text} lies outside the volume of {i} × {j} × {k} voxels (counted from 0)"
+            )
+
+    def _other_axis(self, shape: tuple[int, ...]) -> str:
+        k, j, i = self.volume.shape
+        fitting = {"k": (j, i), "j": (k, i), "i": (k, j)}
+        fits = [a for a, expected in fitting.items() if expected == shape]
+        return f'; for a slice along {fits[0]} start a second session with axis="{fits[0]}"' if fits else ""
+
+    def _slice_of(self, prompt: Prompt) -> int:
+        if isinstance(prompt, Mask):
+            return prompt.slice_index
+        if isinstance(prompt, Box):
+            low, high = self._box_slices(prompt)
+            return (low + high) // 2
+        return self._nearest_slice(prompt.ijk)
+
+    def _box_slices(self, box: Box) -> tuple[int, int]:
+        return self._nearest_slice(box.min_ijk), self._nearest_slice(box.max_ijk)
+
+    def _nearest_slice(self, ijk: tuple[float, float, float]) -> int:
+        along = self.frames.from_ijk(ijk)[0]
+        return min(max(0, int(np.floor(along + 0.5))), self.frames.count - 1)
+
+    def _reduced(self, state: _Segment, slice_index: int) -> SlicePrompt | None:
+        """All prompts of a slice as one call: the box first, then the points; a mask replaces what came before it."""
+        prompts = [p for p in state.prompts if self._slice_of(p) == slice_index]
+        if not prompts:
+            return None
+        masks = [n for n, p in enumerate(prompts) if isinstance(p, Mask)]
+        drawn = None
+        if masks:
+            drawn = prompts[masks[-1]].array2d  # type: ignore[union-attr]
+            prompts = prompts[masks[-1] + 1 :]
+            if not prompts:
+                return SlicePrompt(slice_index, mask=drawn)
+        box = None
+        points = []
+        for p in prompts:
+            if isinstance(p, Box):
+                _, row0, column0 = self.frames.from_ijk(p.min_ijk)
+                _, row1, column1 = self.frames.from_ijk(p.max_ijk)
+                box = (row0, column0, row1, column1)
+            elif isinstance(p, Point):
+                _, row, column = self.frames.from_ijk(p.ijk)
+                points.append((row, column, p.positive))
+        return SlicePrompt(slice_index, box=box, points=tuple(points), start=drawn)
+
+    def _region(self, prompt: SlicePrompt, previous: SliceMemory | None) -> Region:
+        if self.crop is None:
+            return self.frames.whole
+        return choose_region(self._tracker, prompt, previous.region if previous is not None else None)
+
+    # -- inside: masks and state -----------------------------------------------------------------
+
+    def _segment(self, name: str) -> _Segment:
+        if name not in self._segments:
+            known = ", ".join(map(repr, self._segments)) or "none"
+            raise InputError(f"there is no segment {name!r}; segments are: {known}")
+        return self._segments[name]
+
+    def _result(self, segment: str, slice_index: int) -> SliceMemory:
+        result = self._segment(segment).bank.result(self.frames.check_index(slice_index))
+        if result is None:
+            raise InputError(f"segment {segment!r} has no result on slice {slice_index}; propagate first")
+        return result
+
+    def _own_mask(self, state: _Segment, slice_index: int) -> NDArray[np.bool_] | None:
+        """The user's own pixels on a slice that is theirs: locked, or prompted by a mask that nothing refined."""
+        if slice_index in state.locked:
+            return self._unpacked(state.locked[slice_index])
+        prompt = self._reduced(state, slice_index)
+        return prompt.mask.copy() if prompt is not None and prompt.mask is not None else None
+
+    def _mask_on(self, state: _Segment, slice_index: int) -> NDArray[np.bool_]:
+        own = self._own_mask(state, slice_index)
+        if own is not None:
+            return own
+        result = state.bank.result(slice_index)
+        if result is not None:
+            return self._unpacked(result.mask)
+        if state.start is not None:
+            return self.frames.unstack(self._start_mask(state))[slice_index]
+        return np.zeros((self.frames.rows, self.frames.columns), dtype=bool)
+
+    def _start_mask(self, state: _Segment) -> NDArray[np.bool_]:
+        assert state.start is not None
+        count = int(np.prod(self.volume.shape))
+        return np.unpackbits(state.start, count=count).reshape(self.volume.shape).view(bool)
+
+    def _unpacked(self, packed: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        rows, columns = self.frames.rows, self.frames.columns
+        return np.unpackbits(packed, count=rows * columns).reshape(rows, columns).view(bool)
+
+    def _commit(self, entry: Entry, before: dict[str, _Segment | None]) -> None:
+        self._journal.append(entry)
+        self._changes.append(_Change(before, {name: self._segments[name] for name in before}))
+        del self._changes[:-_UNDO_STEPS]
+        self._undone.clear()
+
+    def _release(self, states: Iterable[_Segment]) -> None:
+        """Let go of encoded memories that only undo can reach."""
+        live = {id(memory) for state in self._segments.values() for memory in state.bank.results()}
+        for state in states:
+            for memory in state.bank.results():
+                if id(memory) not in live:
+                    memory.release()
+
+
+def _check_name(segment: str) -> None:
+    if not isinstance(segment, str) or not segment.strip():
+        raise InputError("a segment needs a name")
