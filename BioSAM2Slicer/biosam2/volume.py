@@ -41,6 +41,8 @@ class Volume:
             raise InputError(f"the volume is empty: shape {array.shape}")
         if array.dtype.kind not in "buif":
             raise InputError(f"voxels of type {array.dtype} cannot be segmented; use integers or real numbers")
+        if not array.dtype.isnative:  # torch takes the machine's own byte order only
+            array = array.astype(array.dtype.newbyteorder("="))
         spacing = tuple(float(s) for s in self.spacing)
         origin = tuple(float(o) for o in self.origin)
         direction = np.array(self.direction, dtype=np.float64)

@@ -36,7 +36,12 @@ def read(path: Path) -> Volume:
     with unreadable(path), quiet():
         if not reader.GetImageIOFromFileName(str(path)):
             raise InputError(f"cannot read {path}: it is damaged or of no known format; known are {READABLE}")
-        reader.ReadImageInformation()
+        try:
+            reader.ReadImageInformation()
+        except RuntimeError as error:
+            if "orthonormal" in str(error):  # of a NIfTI file
+                raise _sheared(path) from None
+            raise
     _check_header(path, reader)
     if extension(path) in (".nii", ".nii.gz"):
         _check_nifti_is_whole(path)
@@ -64,7 +69,7 @@ def volume_from_image(path: Path, image: sitk.Image) -> Volume:
     if array.ndim == 4:
         array = np.ascontiguousarray(array[..., :3])
     if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-3):
-        raise InputError(f"{path} has axes that are not at right angles; resample it to a regular grid first")
+        raise _sheared(path)
     return Volume(finite(path, array), tuple(spacing), tuple(origin), direction, {"source": str(path)})
 
 
@@ -110,6 +115,10 @@ def finite(path: Path, array: NDArray) -> NDArray:
     smallest = array[good].min()
     _log.warning("%s holds %d voxels that are NaN or infinite; they are taken as %g", path, bad, smallest)
     return np.where(good, array, smallest)
+
+
+def _sheared(path: Path) -> InputError:
+    return InputError(f"{path} has axes that are not at right angles; resample it to a regular grid first")
 
 
 def _check_header(path: Path, reader: sitk.ImageFileReader) -> None:

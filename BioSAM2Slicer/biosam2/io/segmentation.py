@@ -61,9 +61,9 @@ def write_segmentation(path: str | os.PathLike, session: Segmented, *, overwrite
 
         seg_nrrd.write(target, session, overwrite=overwrite)
     elif kind in (".dcm", ".seg.dcm"):
-        from . import dicom_seg
+        from .dicom import seg
 
-        dicom_seg.write(target, session, overwrite=overwrite)
+        seg.write(target, session, overwrite=overwrite)
     elif kind in LABELMAP:
         write_labelmap(target, session.volume, session.labelmap(), overwrite=overwrite)
     else:
