@@ -5,9 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import DeviceError
+from .errors import DependencyError, DeviceError
 
 if TYPE_CHECKING:
     import torch
@@ -31,8 +32,9 @@ def choose(device: str = "auto") -> tuple[torch.device, str]:
 
     Raises:
         DeviceError: no such device, or it cannot run this build of torch. Only ``auto`` falls back.
+        DependencyError: torch is not installed.
     """
-    import torch
+    torch = _torch()
 
     if device == "auto":
         obstacles = []
@@ -55,8 +57,12 @@ def choose(device: str = "auto") -> tuple[torch.device, str]:
 
 
 def describe() -> dict[str, Any]:
-    """Everything about torch and the devices that `biosam2 info` shows; keys in the order to show them."""
-    import torch
+    """Everything about torch and the devices that `biosam2 info` shows; keys in the order to show them.
+
+    Raises:
+        DependencyError: torch is not installed.
+    """
+    torch = _torch()
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the obstacle tells it
@@ -123,6 +129,14 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(phrase in text for phrase in _OUT_OF_MEMORY)
+
+
+def _torch() -> ModuleType:
+    try:
+        import torch
+    except ImportError as error:
+        raise DependencyError(f"torch cannot be imported ({error}); pip install 'biosam2[engine]'") from error
+    return torch
 
 
 def _obstacle(device: torch.device) -> str | None:

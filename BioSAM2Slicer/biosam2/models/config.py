@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,9 +93,12 @@ def check_config(node: DictConfig, where: str = "the configuration") -> None:
         ModelError: a ``_target_`` outside ``sam2.modeling``, none at the top, another of Hydra's keys, a file to
             load, a number beyond reason, or sizes that do not fit together.
     """
-    if "_target_" not in node:
+    from omegaconf import OmegaConf
+
+    plain: Any = OmegaConf.to_container(node, resolve=True)
+    if "_target_" not in plain:
         raise ModelError(f"{where} names no network (_target_ is missing); give the YAML file of a SAM 2 model")
-    for key, value in _items(node):
+    for key, value in _items(plain):
         if key == "_target_":
             if not isinstance(value, str) or not value.startswith("sam2.modeling."):
                 raise ModelError(f"{where} names {value!r}; only classes of sam2.modeling may be built")
@@ -107,7 +110,7 @@ def check_config(node: DictConfig, where: str = "the configuration") -> None:
             raise ModelError(f"{where} names a file to load ({key}); remove that line: weights are the checkpoint's")
         elif isinstance(value, (int, float)) and not abs(value) <= _LARGEST_NUMBER:
             raise ModelError(f"{where} has {key} = {value}; numbers above {_LARGEST_NUMBER} make no network")
-    _check_sizes(node, where)
+    _check_sizes(plain, where)
 
 
 def first_line(error: BaseException) -> str:
@@ -159,28 +162,27 @@ def _check_plain(node: Any, where: str) -> None:
         raise ModelError(f"{where} uses the resolver {node!r}; only plain values may be used")
 
 
-def _items(node: Any) -> Iterator[tuple[str, Any]]:
-    """Every key of every mapping inside, with its value; elements of a list come under the list's key."""
-    from omegaconf import ListConfig
-
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            if isinstance(value, (list, tuple, ListConfig)):
-                for element in value:
-                    yield from _items(element) if isinstance(element, Mapping) else [(str(key), element)]
-            else:
-                yield str(key), value
-                yield from _items(value)
+def _items(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key of every mapping inside, with its value; the elements of a list come under the list's key."""
+    if isinstance(node, dict):
+        for inner, value in node.items():
+            yield str(inner), value
+            yield from _items(value, str(inner))
+    elif isinstance(node, list):
+        for value in node:
+            yield key, value
+            yield from _items(value, key)
 
 
-def _check_sizes(node: DictConfig, where: str) -> None:
+def _check_sizes(node: dict[Any, Any], where: str) -> None:
     size = node.get("image_size")
     if not isinstance(size, int) or size <= 0 or size % _DEEPEST_STRIDE or size > _LARGEST_IMAGE:
         raise ModelError(
             f"{where} has image_size = {size}; it must be a multiple of {_DEEPEST_STRIDE}, at most {_LARGEST_IMAGE}"
         )
-    if node.get("backbone_stride", _BACKBONE_STRIDE) != _BACKBONE_STRIDE:
-        raise ModelError(f"{where} has backbone_stride = {node.backbone_stride}; SAM 2's decoder needs 16")
+    stride = node.get("backbone_stride", _BACKBONE_STRIDE)
+    if stride != _BACKBONE_STRIDE:
+        raise ModelError(f"{where} has backbone_stride = {stride}; SAM 2's decoder needs {_BACKBONE_STRIDE}")
     for one, other in _SAME:
         a, b = _value(node, one), _value(node, other)
         if a is not None and b is not None and a != b:
@@ -190,25 +192,31 @@ def _check_sizes(node: DictConfig, where: str) -> None:
         raise ModelError(f"{where} has {_D_MODEL} = {width}; it must be a multiple of 16")
     if isinstance(width, int) and isinstance(memory, int) and (memory <= 0 or width % memory):
         raise ModelError(f"{where} has {_D_MODEL} = {width} and {_MEMORY_WIDTH} = {memory}; the second must divide it")
-    depth = sum(_value(node, "image_encoder.trunk.stages") or [])
-    for block in _value(node, "image_encoder.trunk.global_att_blocks") or []:
+    depth = sum(_integers(_value(node, "image_encoder.trunk.stages")))
+    for block in _integers(_value(node, "image_encoder.trunk.global_att_blocks")):
         if depth and not 0 <= block < depth:
             # sam2 ignores it silently, and the network is another than the one that was meant.
             raise ModelError(f"{where} asks for global attention in block {block} of a trunk of {depth} blocks")
 
 
-def _value(node: DictConfig, dotted: str) -> Any:
-    from omegaconf import OmegaConf
+def _value(node: Any, dotted: str) -> Any:
+    for key in dotted.split("."):
+        node = node.get(key) if isinstance(node, dict) else None
+    return node
 
-    return OmegaConf.select(node, dotted)
+
+def _integers(value: Any) -> list[int]:
+    return [number for number in value if isinstance(number, int)] if isinstance(value, list) else []
 
 
-def _let_rotary_tables_follow(node: Any) -> None:
-    def visit(inner: Any, side: int) -> None:
-        if isinstance(inner, Mapping):
+def _let_rotary_tables_follow(node: DictConfig) -> None:
+    side = node.image_size // _BACKBONE_STRIDE
+
+    def visit(inner: Any) -> None:
+        if isinstance(inner, MutableMapping):
             if str(inner.get("_target_", "")).endswith(".RoPEAttention"):
-                inner["feat_sizes"] = [side, side]  # type: ignore[index]
+                inner["feat_sizes"] = [side, side]
             for value in list(inner.values()):
-                visit(value, side)
+                visit(value)
 
-    visit(node, node.image_size // _BACKBONE_STRIDE)
+    visit(node)

@@ -61,7 +61,7 @@ def download(
     if isinstance(entry, str):
         entry = registry.get(entry)
     if entry.source != "download":
-        return registry.path_of(entry.name)
+        return registry.path_of(entry)
     transfer = _Transfer(entry, progress or _no_progress, cancel or threading.Event())
     with _disk_errors(entry), _alone(entry):
         if not _already_here(entry):
@@ -283,7 +283,7 @@ def _already_here(entry: ModelEntry) -> bool:
     if not entry.present:
         return False
     try:
-        registry.verify(entry.name)
+        registry.verify(entry)
     except ModelError:
         return False
     return True

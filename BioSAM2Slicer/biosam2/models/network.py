@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from sam2.modeling.sam2_base import SAM2Base
 
-__all__ = ["build_network", "load_config"]
+__all__ = ["build_network", "load_config", "require_engine"]
 
 # sam2.1-large takes 860 MiB and about 1,000 tensors.
 _LIMIT_MEGABYTES = 4096
@@ -29,15 +29,11 @@ def build_network(config: DictConfig) -> SAM2Base:
         ModelError: the configuration does not describe a `SAM2Base`, or its sizes do not fit together.
         DependencyError: torch or sam2 is not installed.
     """
-    try:
-        from hydra.utils import instantiate
-        from sam2.modeling.sam2_base import SAM2Base
+    require_engine()
+    from hydra.utils import instantiate
+    from sam2.modeling.sam2_base import SAM2Base
 
-        from . import construction
-    except ImportError as error:
-        raise DependencyError(
-            f"running a model needs {error.name or 'a package that is broken here'}; pip install 'biosam2[engine]'"
-        ) from error
+    from . import construction
 
     check_config(config)
     try:
@@ -50,6 +46,22 @@ def build_network(config: DictConfig) -> SAM2Base:
     if not isinstance(network, SAM2Base):
         raise ModelError(f"the configuration builds a {type(network).__name__}, not a SAM2Base")
     return network.eval()
+
+
+def require_engine() -> None:
+    """Import what a network is made of.
+
+    Raises:
+        DependencyError: a package is not installed, or is broken.
+    """
+    package = ""
+    try:
+        for package in ("torch", "omegaconf", "hydra", "safetensors", "sam2.modeling.sam2_base"):
+            importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise DependencyError(f"models need {error.name}, which is absent; pip install 'biosam2[engine]'") from error
+    except (ImportError, OSError) as error:
+        raise DependencyError(f"{package} is installed but broken ({first_line(error)}); install it anew") from error
 
 
 def _prepared(config: DictConfig) -> dict[str, Any]:

@@ -107,23 +107,23 @@ def get(name: str) -> ModelEntry:
     raise ModelError(f"there is no model {name!r}; there are {known}, or give a checkpoint with its configuration")
 
 
-def path_of(name: str) -> Path:
+def path_of(model: str | ModelEntry) -> Path:
     """The checkpoint of a model, which is on this computer.
 
     Raises:
         ModelError: there is no such model, or its file is not here; the message says how to get it.
     """
-    entry = get(name)
+    entry = get(model) if isinstance(model, str) else model
     if not entry.present:
         if entry.source == "download":
-            raise ModelError(f"model {name} is not downloaded; run: biosam2 models download {name}")
+            raise ModelError(f"model {entry.name} is not downloaded; run: biosam2 models download {entry.name}")
         if entry.source == "user":
-            raise ModelError(f"the file of model {name} is gone; add it again: biosam2 models add CHECKPOINT")
+            raise ModelError(f"the file of model {entry.name} is gone; remove the model and add it again")
         raise ModelError(f"the installation lacks Resources/Models/{entry.file}; reinstall biosam2")
     return entry.path
 
 
-def verify(name: str) -> str:
+def verify(model: str | ModelEntry) -> str:
     """Compare a model's file with the registry; returns its SHA-256.
 
     A large file that was hashed before and has the same size and time is not read again.
@@ -133,14 +133,14 @@ def verify(name: str) -> str:
     """
     from .download import recorded_sha256
 
-    entry = get(name)
-    path = path_of(name)
+    entry = get(model) if isinstance(model, str) else model
+    path = path_of(entry)
     if entry.bytes is not None and path.stat().st_size != entry.bytes:
         raise ModelError(f"{path} has {path.stat().st_size} bytes, not {entry.bytes}; {_again(entry)}")
     found = sha256_of(path)
     expected = entry.sha256 or recorded_sha256(entry)
     if expected is not None and found != expected:
-        raise ModelError(f"{path} is not the file of model {name} (its SHA-256 is {found}); {_again(entry)}")
+        raise ModelError(f"{path} is not the file of model {entry.name} (its SHA-256 is {found}); {_again(entry)}")
     return found
 
 
@@ -163,11 +163,6 @@ def add(
     Raises:
         ModelError: the checkpoint does not load, or the name is taken or unusable.
     """
-    from omegaconf import OmegaConf
-
-    from .checkpoint import load_weights
-    from .network import build_network, load_config
-
     checkpoint = Path(checkpoint)
     name = name or checkpoint.stem
     if not _NAME.fullmatch(name):
@@ -177,6 +172,14 @@ def add(
     folder = own_folder() / name
     if folder.exists() and not replace:
         raise ModelError(f"there is a model {name!r} already; remove it first or give another name")
+
+    from .network import build_network, require_engine
+
+    require_engine()
+    from omegaconf import OmegaConf
+
+    from .checkpoint import load_weights
+    from .config import load_config
 
     node = load_config(config)
     load_weights(build_network(node), checkpoint)
