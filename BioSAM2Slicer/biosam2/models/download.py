@@ -28,7 +28,7 @@ from .registry import ModelEntry
 
 Progress = Callable[[int, int], object]
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
 _CONNECT_SECONDS, _READ_SECONDS = 10, 30
 # A connection that breaks often but brings this much each time is not given up.
 _ENOUGH_TO_GO_ON = 1 << 20
