@@ -1,0 +1,5 @@
+"""`python -m biosam2.cli`."""
+
+from . import main
+
+main()

@@ -1,0 +1,24 @@
+"""The command tree."""
+
+from __future__ import annotations
+
+import click
+
+from .. import __version__
+from .info import info
+from .models import models
+from .replay import replay
+from .segment import image, segment, video
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="biosam2")
+def cli() -> None:
+    """BioSAM-2: prompt an image, a volume or a video, and get masks.
+
+    Exit codes: 0 done, 2 something you can mend (one line says what), 130 stopped, 1 a fault of ours.
+    """
+
+
+for _command in (segment, image, video, replay, models, info):
+    cli.add_command(_command)

@@ -1,0 +1,110 @@
+"""Which prompt belongs to which segment: options whose order on the command line counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import click
+
+CoordinateSystem = Literal["ijk", "lps", "ras"]
+
+DEFAULT_SEGMENT = "segment"
+
+_ORDERED = ("segment", "point", "box", "mask", "start", "lps", "ras", "ijk")
+
+
+@dataclass(frozen=True)
+class PointText:
+    """A click as it was typed: numbers in the coordinate system that holds there."""
+
+    coordinates: tuple[float, ...]
+    positive: bool = True
+    system: CoordinateSystem = "ijk"
+
+
+@dataclass(frozen=True)
+class BoxText:
+    """A box as it was typed: two opposite corners."""
+
+    corner: tuple[float, ...]
+    opposite: tuple[float, ...]
+    system: CoordinateSystem = "ijk"
+
+
+@dataclass(frozen=True)
+class MaskText:
+    """A labelmap as it was typed: a file, one slice of it or all, one label of it or all."""
+
+    path: Path
+    slice_index: int | None = None
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class StartText:
+    """A labelmap that a segment starts from, as it was typed."""
+
+    path: Path
+    label: int | None = None
+
+
+PromptText: TypeAlias = PointText | BoxText | MaskText | StartText
+
+
+class OrderedCommand(click.Command):
+    """A command that also gets its prompt options in the order in which they were typed.
+
+    click hands each option its own values; here the function gets one list, ``prompts``, of (segment, prompt).
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse as click does, then put the prompts in order."""
+        _, _, occurrences = self.make_parser(ctx).parse_args(list(args))
+        rest = super().parse_args(ctx, args)
+        taken = {name: ctx.params.pop(name) for name in _ORDERED if name in ctx.params}
+        values = {name: iter(value) for name, value in taken.items() if isinstance(value, tuple)}
+        typed = [(p.name, next(values[p.name], None) if p.name in values else None) for p in occurrences]
+        ctx.params["prompts"] = list(assign(typed, ctx))
+        return rest
+
+
+def assign(
+    typed: Sequence[tuple[str | None, Any]], ctx: click.Context | None = None
+) -> Iterator[tuple[str, PromptText]]:
+    """(segment, prompt) in order of typing.
+
+    Args:
+        typed: (option, value) in order; options that are none of the prompt options are passed over.
+        ctx: of the command, for its error messages.
+
+    Raises:
+        click.UsageError: a segment without a prompt or without a name, or no prompt at all.
+    """
+    segment, system = DEFAULT_SEGMENT, "ijk"
+    named: list[str] = []
+    prompted: set[str] = set()
+    corrected = False
+    for option, value in typed:
+        if option == "segment":
+            segment = value.strip()
+            if not segment or not segment.isprintable():
+                raise click.UsageError(f"--segment needs a name, not {value!r}", ctx)
+            named.append(segment)
+        elif option in ("lps", "ras", "ijk"):
+            system = option
+        elif option in ("point", "box", "mask", "start"):
+            prompted.add(segment)
+            corrected |= option != "start"
+            if isinstance(value, PointText):
+                value = PointText(value.coordinates, value.positive, system)  # type: ignore[arg-type]
+            elif isinstance(value, BoxText):
+                value = BoxText(value.corner, value.opposite, system)  # type: ignore[arg-type]
+            yield segment, value
+    if not corrected:
+        raise click.UsageError("nothing says what to segment; give --point, --box or --mask", ctx)
+    for name in named:
+        if name not in prompted:
+            raise click.UsageError(f"--segment {name} has no prompt; give --point, --box or --mask after it", ctx)

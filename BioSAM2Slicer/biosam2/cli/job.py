@@ -1,0 +1,321 @@
+"""What segment, image and video have in common: prompts to voxels, a session, progress, results."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+import numpy as np
+
+from ..errors import InputError, OutputError, PromptError
+from ..frames import Frames
+from ..prompts import Box, Mask, Point, Prompt
+from ..volume import Volume
+from .grammar import BoxText, PointText, PromptText, StartText
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..models import Model
+    from ..session import Session
+
+Pipeline = Literal["segment", "image", "video"]
+
+
+@dataclass(frozen=True)
+class Start:
+    """A mask that a segment starts from, bool (K, J, I)."""
+
+    mask: np.ndarray
+
+
+def check_outputs(pipeline: Pipeline, output: Path, others: Iterable[Path | None], inputs: Iterable[Path]) -> None:
+    """Refuse what could not be written, before any work is done.
+
+    Args:
+        pipeline: which command.
+        output: of the segmentation; for a video also a folder.
+        others: of the montage and the record.
+        inputs: files that must not be written over.
+
+    Raises:
+        OutputError: unknown extension, no such folder, no permission, or a file given twice.
+    """
+    from ..io.formats import extension
+    from ..io.segmentation import LABELMAP, WRITABLE
+
+    known = {*LABELMAP, ".seg.nrrd", ".dcm", ".seg.dcm"}
+    if pipeline == "image":
+        known.add(".png")
+    folder = pipeline == "video" and extension(output) not in known
+    if not folder and extension(output) not in known:
+        png = ", .png" if pipeline == "image" else ""
+        raise OutputError(f"cannot write {output}: its extension is none of {WRITABLE}{png}")
+    for ending, path in zip((".png", ".json"), others, strict=True):
+        if path is not None and path.suffix.lower() != ending:
+            raise OutputError(f"cannot write {path}: its name must end in {ending}")
+    taken = {path.resolve() for path in inputs}
+    for path in (output, *others):
+        if path is None:
+            continue
+        if path.resolve() in taken:
+            raise OutputError(f"cannot write {path}: it is an input or another output; choose another name")
+        taken.add(path.resolve())
+        parent = path.absolute().parent
+        if not parent.is_dir():
+            raise OutputError(f"cannot write {path}: there is no folder {parent}; create it first")
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise OutputError(f"cannot write {path}: no permission to write in {parent}")
+        if path.is_dir() and not (path == output and folder):
+            raise OutputError(f"cannot write {path}: it is a folder; give a file name")
+    if folder and output.is_file():
+        raise OutputError(f"cannot write the folder {output}: a file has that name")
+    if folder and output.is_dir() and any(output.iterdir()):
+        raise OutputError(f"the folder {output} is not empty; choose another name or empty it first")
+
+
+def read(pipeline: Pipeline, path: Path, series: str | None = None) -> Volume:
+    """Read the input as the pipeline sees it.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    from .. import io
+
+    if pipeline == "image":
+        return io.read_image(path)
+    return io.read_video(path) if pipeline == "video" else io.read_volume(path, series_uid=series)
+
+
+def locate(texts: Sequence[tuple[str, PromptText]], volume: Volume, axis: str) -> list[tuple[str, Prompt | Start]]:
+    """The prompts in voxel indices of a volume.
+
+    Points in millimetres keep their place within the slice and go to the nearest slice; boxes in millimetres go to
+    the nearest voxels.
+
+    Raises:
+        PromptError: a prompt lies outside the volume, or a labelmap marks nothing where it should.
+        InputError: a labelmap cannot be read or does not lie on the volume's grid.
+    """
+    frames = Frames(volume, axis, (0.0, 1.0), 0)
+    labelmaps: dict[Path, Volume] = {}
+    located: list[tuple[str, Prompt | Start]] = []
+    for segment, text in texts:
+        if isinstance(text, PointText):
+            located.append((segment, _point(text, volume, frames)))
+        elif isinstance(text, BoxText):
+            located.append((segment, _box(text, volume)))
+        else:
+            mask = _labelled(text.path, text.label, volume, labelmaps)
+            if isinstance(text, StartText):
+                located.append((segment, Start(mask)))
+            else:
+                found = _slices(frames.unstack(mask), text.slice_index, text.path)
+                located += [(segment, prompt) for prompt in found]
+    return located
+
+
+def check_range(first: int | None, last: int | None, volume: Volume, axis: str) -> None:
+    """Refuse a range of slices that is empty or not in the volume.
+
+    Raises:
+        InputError: it is.
+    """
+    frames = Frames(volume, axis, (0.0, 1.0), 0)
+    for bound in (first, last):
+        if bound is not None:
+            frames.check_index(bound)
+    if first is not None and last is not None and first > last:
+        raise InputError(f"--first {first} lies after --last {last}")
+
+
+def open_session(
+    model: Model,
+    volume: Volume,
+    located: Sequence[tuple[str, Prompt | Start]],
+    *,
+    axis: str = "k",
+    window: tuple[float, float] | str | None = None,
+    crop: str | None = None,
+    exact: bool = False,
+    policy: str | None = None,
+) -> Session:
+    """A session that has the prompts.
+
+    Args:
+        crop: ``auto``, ``none``, or None for what serves the user: a crop unless `exact`.
+        exact: nothing approximate.
+    """
+    from ..session import Session
+
+    session = Session(
+        model,
+        volume,
+        axis=axis,
+        window=window,
+        crop=None if exact or crop == "none" else "auto",
+        policy=policy,
+        precision="float32" if exact else "auto",
+    )
+    for segment, prompt in located:
+        if isinstance(prompt, Start):
+            session.start_from(segment, prompt.mask)
+        else:
+            session.add_prompt(segment, prompt)
+    return session
+
+
+def check_exact(exact: bool, crop: str | None, policy: str) -> None:
+    """Refuse --exact together with what is approximate.
+
+    Raises:
+        click.UsageError: they exclude each other.
+    """
+    if exact and crop == "auto":
+        raise click.UsageError("--exact and --crop auto exclude each other; leave one out")
+    if exact and policy != "sam2":
+        raise click.UsageError(f"--exact and --policy {policy} exclude each other; leave one out")
+
+
+def propagate(session: Session, unit: str, *, quiet: bool, **how: Any) -> None:
+    """Propagate all segments that have prompts, showing progress.
+
+    Args:
+        session: with its prompts.
+        unit: what a step is, in the plural.
+        quiet: show nothing.
+        how: direction, first, last.
+    """
+    label = ", ".join(session.segments)
+    total = session.count_steps(**how)
+    with Progress(
+        total, label if len(label) <= 40 else f"{len(session.segments)} segments", unit, quiet=quiet
+    ) as shown:
+        for _ in session.propagate(**how):
+            shown.advance()
+
+
+def write(pipeline: Pipeline, output: Path, session: Session) -> None:
+    """Write the segmentation in the format that the output's name asks for; atomic.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    from .. import io
+    from ..io.formats import extension
+
+    if extension(output) == ".png":
+        _write_png(output, session)
+    elif pipeline == "video" and not extension(output):
+        with io.atomic_folder(output) as folder:
+            io.write_video_masks(folder, session)
+            io.write_overlay_video(folder / "overlay.mp4", session)
+    else:
+        io.write_segmentation(output, session)
+
+
+def write_montage(path: Path, session: Session, anatomical: bool) -> None:
+    """Draw the session's segments and prompts."""
+    from .. import render
+
+    prompts = [(name, prompt) for name in session.segments for prompt in session.prompts(name)]
+    render.write_montage(path, session, session.frames, prompts, anatomical=anatomical)
+
+
+def report(session: Session, outputs: Sequence[Path | None]) -> None:
+    """Say on standard output what was found and where it is."""
+    voxel = float(np.prod(session.volume.spacing)) / 1000
+    for name in session.segments:
+        mask = session.mask(name)
+        count = int(mask.sum())
+        slices = int(session.frames.unstack(mask).any(axis=(1, 2)).sum())
+        size = f", {count * voxel:.3g} ml" if session.volume.shape[0] > 1 else ""
+        click.echo(f"{name}: {count} voxels on {slices} of {session.number_of_slices} slices{size}")
+        if count == 0:
+            click.echo(f"biosam2: warning: {name} is empty; give more prompts", err=True)
+    for path in outputs:
+        if path is not None:
+            click.echo(f"wrote {path}")
+
+
+def _point(text: PointText, volume: Volume, frames: Frames) -> Point:
+    if text.system == "ijk":
+        ijk = list(text.coordinates) + [0.0] * (3 - len(text.coordinates))
+    else:
+        ijk = _from_mm(text.coordinates, text.system, volume)
+        along = "ijk".index(frames.axis)
+        ijk[along] = float(np.floor(ijk[along] + 0.5))
+    _check_inside(ijk, text.coordinates, text.system, volume, "--point")
+    return Point((ijk[0], ijk[1], ijk[2]), positive=text.positive)
+
+
+def _box(text: BoxText, volume: Volume) -> Box:
+    corners = []
+    for typed in (text.corner, text.opposite):
+        if text.system == "ijk":
+            corner = list(typed) + [0.0] * (3 - len(typed))
+        else:
+            corner = [float(np.floor(v + 0.5)) for v in _from_mm(typed, text.system, volume)]
+        _check_inside(corner, typed, text.system, volume, "--box")
+        corners.append(corner)
+    low, high = np.min(corners, axis=0), np.max(corners, axis=0)
+    return Box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+
+
+def _from_mm(typed: Sequence[float], system: str, volume: Volume) -> list[float]:
+    convert = volume.ijk_from_lps if system == "lps" else volume.ijk_from_ras
+    # Round off what the matrix's inverse adds, or a voxel's own centre would not be whole.
+    return [float(v) for v in np.round(convert(typed), 6)]
+
+
+def _check_inside(ijk: Sequence[float], typed: Sequence[float], system: str, volume: Volume, option: str) -> None:
+    size = volume.shape[::-1]
+    if all(-0.5 <= v <= n - 0.5 for v, n in zip(ijk, size, strict=True)):
+        return
+    text = ",".join(f"{v:g}" for v in typed)
+    if system == "ijk":
+        ranges = ", ".join(f"{a} 0 to {n - 1}" for a, n in zip("ijk"[: len(typed)], size, strict=False))
+        raise PromptError(f"{option} {text} lies outside the image; voxels are {ranges}")
+    corners = volume.lps_from_ijk(np.array(np.meshgrid(*((0, n - 1) for n in size), indexing="ij")).reshape(3, -1).T)
+    if system == "ras":
+        corners = corners * (-1, -1, 1)
+    box = ", ".join(f"{a:.1f} to {b:.1f}" for a, b in zip(corners.min(axis=0), corners.max(axis=0), strict=True))
+    raise PromptError(f"{option} {text} mm ({system.upper()}) lies outside the image, which spans {box}")
+
+
+def _labelled(path: Path, label: int | None, volume: Volume, known: dict[Path, Volume]) -> np.ndarray:
+    from ..io import read_labelmap
+
+    if path not in known:
+        known[path] = read_labelmap(path, like=volume)
+    array = known[path].array
+    mask = array != 0 if label is None else array == label
+    if not mask.any():
+        raise InputError(f"{path} marks no voxel{'' if label is None else f' with label {label}'}")
+    return mask
+
+
+def _slices(mask: np.ndarray, slice_index: int | None, path: Path) -> list[Mask]:
+    if slice_index is None:
+        return [Mask(int(s), mask[s]) for s in np.flatnonzero(mask.any(axis=(1, 2)))]
+    if slice_index >= len(mask):
+        raise PromptError(f"--mask {path}@{slice_index}: there is no such slice; slices are 0 to {len(mask) - 1}")
+    if not mask[slice_index].any():
+        marked = np.flatnonzero(mask.any(axis=(1, 2)))
+        raise PromptError(f"{path} marks nothing on slice {slice_index}; it does on {marked[0]} to {marked[-1]}")
+    return [Mask(slice_index, mask[slice_index])]
+
+
+def _write_png(path: Path, session: Session) -> None:
+    from PIL import Image
+
+    from ..io import atomic_path
+
+    labels = session.labelmap()[0]
+    if len(session.segments) == 1:
+        labels = labels * np.uint8(255)
+    with atomic_path(path) as temporary:
+        Image.fromarray(labels).save(temporary)

@@ -1,0 +1,150 @@
+"""The JSON record of a run: what went in, what was done, what came out; enough to do it again.
+
+It holds paths as the user typed them, hashes, settings and prompts, and nothing of the patient's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..models import Model
+    from ..session import Session
+
+FORMAT = "biosam2-record-1"
+_PACKAGES = ("biosam2", "torch", "rf-sam-2", "sam2", "numpy", "SimpleITK")
+
+
+def build(
+    pipeline: str,
+    source: Path,
+    input_sha256: str,
+    series: str | None,
+    model: Model,
+    model_typed: str | None,
+    config: str | None,
+    session: Session,
+    outputs: Sequence[Path],
+) -> dict[str, Any]:
+    """The record of a finished run, as JSON data.
+
+    Args:
+        pipeline: ``segment``, ``image`` or ``video``.
+        source: the input's path as typed.
+        input_sha256: of `hash_input`, taken before it was read.
+        series: the SeriesInstanceUID that the user asked for.
+        model: what was used.
+        model_typed: how the user called it: a name, a path, or nothing.
+        config: the configuration that the user gave with a checkpoint.
+        session: with its journal.
+        outputs: what was written.
+    """
+    return {
+        "format": FORMAT,
+        "pipeline": pipeline,
+        "input": {"path": str(source), "sha256": input_sha256, "series_uid": series},
+        "model": {
+            "name": model.name,
+            "sha256": model.sha256,
+            "typed": model_typed,
+            "config": config,
+        },
+        "device": str(model.device),
+        "versions": versions(),
+        "session": session.to_record(),
+        "labelmap_sha256": hash_labels(session),
+        "outputs": [{"path": str(path), "sha256": hash_input(path)} for path in outputs],
+    }
+
+
+def write(path: Path, record: dict[str, Any]) -> None:
+    """Write a record; atomic.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    from ..io import atomic_path
+
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a record.
+
+    Raises:
+        InputError: it is not one that this version wrote.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not JSON"
+        raise InputError(f"cannot read the record {path}: {reason}") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise InputError(f"{path} is not a record that this version of biosam2 wrote")
+    for *parents, key in (
+        ("pipeline",),
+        ("input", "path"),
+        ("input", "sha256"),
+        ("model", "name"),
+        ("model", "sha256"),
+        ("session", "journal"),
+        ("labelmap_sha256",),
+    ):
+        inner: Any = record
+        for parent in parents:
+            inner = inner.get(parent) if isinstance(inner, dict) else None
+        if not isinstance(inner, dict) or key not in inner:
+            raise InputError(f"the record {path} is damaged: it lacks {'.'.join([*parents, key])}")
+    return record
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    found = {"python": platform.python_version(), "platform": f"{sys.platform} {platform.machine()}"}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:  # noqa: PERF203 - sam2 goes by two names
+            continue
+    return found
+
+
+def hash_input(path: Path) -> str:
+    """SHA-256 of a file; of a folder, that of its files' names and contents.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        if not path.is_dir():
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        else:
+            for inner in sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")):
+                digest.update(f"{inner.relative_to(path).as_posix()}\0{hash_input(inner)}\n".encode())
+    except OSError as error:
+        raise InputError(f"cannot read {error.filename or path}: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def hash_labels(session: Session) -> str:
+    """SHA-256 of all segments, names and overlaps included."""
+    digest = hashlib.sha256()
+    for name in session.segments:
+        digest.update(name.encode() + b"\0")
+        digest.update(np.packbits(session.mask(name)).tobytes())
+    return digest.hexdigest()

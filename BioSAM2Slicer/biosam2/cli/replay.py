@@ -1,0 +1,89 @@
+"""biosam2 replay: do a recorded run again and get the same mask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..errors import InputError
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("record", type=_FILE)
+@click.option("-o", "--output", type=_FILE, help="Where to write the segmentation; default: only compare.")
+@click.option("--input", "source", type=_FILE, help="The input, where it is no longer at its recorded path.")
+@click.option("--device", help="auto, cpu, cuda, cuda:N or mps; default: as recorded.")
+@click.option("--montage", type=click.Path(dir_okay=False, path_type=Path), help="Write a PNG of the result.")
+@click.option("-q", "--quiet", is_flag=True, help="Say only what was found.")
+def replay(
+    record: Path, output: Path | None, source: Path | None, device: str | None, montage: Path | None, quiet: bool
+) -> None:
+    """Do a run again from its JSON record.
+
+    The input and the model must be those of the record (their SHA-256 are compared). On the same machine and
+    versions the mask is the same, bit for bit; where it is not, a warning says what else differs.
+
+    \b
+    biosam2 replay run.json                     does it still give the same mask?
+    biosam2 replay run.json -o again.seg.nrrd   and write it
+    """
+    from .. import Session, load_model
+    from . import job
+    from . import record as records
+
+    known = records.read(record)
+    pipeline = known["pipeline"]
+    if pipeline not in ("segment", "image", "video"):
+        raise InputError(f"the record {record} is of {pipeline!r}, which this version cannot replay")
+    source = source or _find(Path(known["input"]["path"]), record)
+    if output is not None:
+        job.check_outputs(pipeline, output, (montage, None), [record, source])
+    if records.hash_input(source) != known["input"]["sha256"]:
+        raise InputError(f"{source} is not the input of the record {record}: its SHA-256 differs")
+    volume = job.read(pipeline, source, known["input"].get("series_uid"))
+
+    model_record = known["model"]
+    model = load_model(
+        model_record.get("typed") or model_record["name"],
+        device or known.get("device", "auto"),
+        config=model_record.get("config"),
+    )
+    if model.sha256 != model_record["sha256"]:
+        raise InputError(f"model {model.name} is not that of the record {record}: its SHA-256 differs")
+    if not quiet:
+        click.echo(f"replaying {record}", err=True)
+    session = Session.from_record(known["session"], model, volume)
+
+    if output is not None:
+        job.write(pipeline, output, session)
+    if montage is not None:
+        job.write_montage(montage, session, anatomical=pipeline == "segment")
+    job.report(session, [output, montage])
+    if records.hash_labels(session) == known["labelmap_sha256"]:
+        click.echo("the same mask as recorded, bit for bit")
+        return
+    differences = _differences(known, str(model.device))
+    message = f"the mask differs from the recorded one; other than then: {differences}"
+    if output is None:
+        raise InputError(message)
+    click.echo(f"biosam2: warning: {message}", err=True)
+
+
+def _find(path: Path, record: Path) -> Path:
+    """The recorded input: at its path, or at that path seen from the record's folder."""
+    for candidate in (path, record.parent / path, record.parent / path.name):
+        if candidate.exists():
+            return candidate
+    raise InputError(f"the record's input {path} is not there; say with --input where it is")
+
+
+def _differences(known: dict, device: str) -> str:
+    from .record import versions
+
+    now = {**versions(), "device": device}
+    then = {**known.get("versions", {}), "device": known.get("device")}
+    found = [f"{name} {then.get(name)} then, {now.get(name)} now" for name in now if then.get(name) != now.get(name)]
+    return "; ".join(found) or "nothing that the record knows"

@@ -1,0 +1,130 @@
+"""biosam2 segment, image, video: the three pipelines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import options
+from .grammar import MaskText, OrderedCommand, PromptText, StartText
+
+_EXISTING = click.Path(path_type=Path)
+
+
+@click.command(cls=OrderedCommand)
+@click.argument("image", type=_EXISTING)
+@click.option("-o", "--output", type=_EXISTING, required=True, help=".seg.nrrd, .nrrd, .nii.gz, .mha, .dcm (SEG).")
+@options.prompts()
+@options.millimetres()
+@click.option("--axis", type=click.Choice(options.AXES), default="k", show_default=True, help="Slices run along it.")
+@click.option("--window", type=options.Window(), help="What the network sees; default: robust percentiles.")
+@options.propagation()
+@click.option("--series", metavar="UID", help="Which series of a DICOM folder.")
+@options.network()
+@options.reports()
+def segment(image: Path, **given: Any) -> None:
+    """Segment a volume: prompts on some slices, masks on all.
+
+    IMAGE is NRRD, NIfTI, MetaImage, or a DICOM file or folder. The order of the prompts counts: --segment starts a
+    segment, and the prompts after it are its own. A box over several slices prompts its middle slice and bounds the
+    propagation.
+
+    \b
+    biosam2 segment ct.nrrd -o liver.seg.nrrd --segment lesion --point 120,98,12 --point 90,98,12,-
+    biosam2 segment mr.nii.gz -o t.nii.gz --axis coronal --segment tumour --ras --box -10,22,5:14,22,30
+    """
+    _run("segment", image, **given)
+
+
+@click.command(cls=OrderedCommand)
+@click.argument("image", type=_EXISTING)
+@click.option("-o", "--output", type=_EXISTING, required=True, help=".png, or a segmentation: .seg.nrrd, .nii.gz …")
+@options.prompts("ij")
+@click.option("--window", type=options.Window(), help="What the network sees; default: robust percentiles.")
+@options.crop()
+@options.exact()
+@options.network()
+@options.reports()
+def image(image: Path, **given: Any) -> None:
+    """Segment one image: PNG, JPEG, TIFF, DICOM, or a volume of one slice.
+
+    A PNG output is white where the segment is; with several segments a pixel's value is the segment's number.
+
+    \b
+    biosam2 image skin.jpg -o mole.png --box 40,30:180,160 --montage look.png
+    """
+    _run("image", image, **given)
+
+
+@click.command(cls=OrderedCommand)
+@click.argument("video", type=_EXISTING)
+@click.option("-o", "--output", type=_EXISTING, required=True, help="A folder: one PNG a frame, and overlay.mp4.")
+@options.prompts()
+@click.option("--window", type=options.Window(), help="What the network sees; default: robust percentiles.")
+@options.propagation()
+@options.network()
+@options.reports()
+def video(video: Path, **given: Any) -> None:
+    """Segment a video: mp4, avi, a folder of frames, or a DICOM cine. K is the frame, counted from 0.
+
+    A pixel of a PNG is the segment's number, 0 where there is none. An output named .nrrd, .nii.gz … is a
+    segmentation of the frames as slices.
+
+    \b
+    biosam2 video cine.dcm -o masks/ --segment valve --point 150,120,0
+    """
+    _run("video", video, **given)
+
+
+def _run(
+    pipeline: Any,
+    source: Path,
+    *,
+    output: Path,
+    prompts: list[tuple[str, PromptText]],
+    model: str | None,
+    config: str | None,
+    device: str,
+    exact: bool,
+    crop: str | None,
+    montage: Path | None,
+    record: Path | None,
+    quiet: bool,
+    window: tuple[float, float] | str | None = None,
+    axis: str = "k",
+    policy: str = "sam2",
+    direction: Any = "both",
+    first: int | None = None,
+    last: int | None = None,
+    series: str | None = None,
+) -> None:
+    from .. import load_model
+    from . import job
+    from . import record as records
+
+    job.check_exact(exact, crop, policy)
+    files = [text.path for _, text in prompts if isinstance(text, MaskText | StartText)]
+    job.check_outputs(pipeline, output, (montage, record), [source, *files])
+    volume = job.read(pipeline, source, series)
+    input_sha256 = records.hash_input(source) if record else ""
+    located = job.locate(prompts, volume, axis)
+
+    job.check_range(first, last, volume, axis)
+
+    network = load_model(model, device, config=config)
+    session = job.open_session(
+        network, volume, located, axis=axis, window=window, crop=crop, exact=exact, policy=policy
+    )
+    unit = "slices" if pipeline == "segment" else "frames" if pipeline == "video" else "images"
+    job.propagate(session, unit, quiet=quiet, direction=direction, first=first, last=last)
+
+    job.write(pipeline, output, session)
+    if montage is not None:
+        job.write_montage(montage, session, anatomical=pipeline == "segment")
+    if record is not None:
+        written = [path for path in (output, montage) if path is not None]
+        content = records.build(pipeline, source, input_sha256, series, network, model, config, session, written)
+        records.write(record, content)
+    job.report(session, [output, montage, record])
