@@ -243,7 +243,7 @@ class QualityGatePolicy(MemoryPolicy):
 
 
 class DissimilarityPolicy(MemoryPolicy):
-    """Confident and mutually dissimilar slices are remembered, as BioSAM-2's reference implementation does. Approximate.
+    """Confident, mutually dissimilar slices are remembered, as in BioSAM-2's reference implementation. Approximate.
 
     Slices enter in the order in which the sweep passed them. Once the bank is full, a new slice is compared (cosine
     similarity of encoded memories) with the stored ones; of the stored slice least like it, the closest companion

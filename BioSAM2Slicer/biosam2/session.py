@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -67,8 +67,8 @@ class _Segment:
 class _Change:
     """What one journal entry changed: segments before and after it; None where a segment did not exist."""
 
-    before: dict[str, _Segment | None]
-    after: dict[str, _Segment]
+    before: Mapping[str, _Segment | None]
+    after: Mapping[str, _Segment]
 
 
 @dataclass
@@ -562,9 +562,9 @@ class Session:
                     sweep.bank.swept[s] = self._followed(sweep, result, backward)
             for sweep in here:
                 sweep.bank.visited[s] = backward
-                result = sweep.bank.result(s)
-                assert result is not None
-                sweep.region = result.region if s in sweep.bank.conditioning else sweep.region
+                result = sweep.bank.conditioning.get(s) or sweep.bank.swept[s]
+                if result.prompted:
+                    sweep.region = result.region
                 if (sweep.name, s) in seen:
                     continue
                 finished.append((sweep.name, s))
@@ -785,7 +785,7 @@ class Session:
         rows, columns = self.frames.rows, self.frames.columns
         return np.unpackbits(packed, count=rows * columns).reshape(rows, columns).view(bool)
 
-    def _commit(self, entry: Entry, before: dict[str, _Segment | None]) -> None:
+    def _commit(self, entry: Entry, before: Mapping[str, _Segment | None]) -> None:
         self._journal.append(entry)
         self._changes.append(_Change(before, {name: self._segments[name] for name in before}))
         del self._changes[:-_UNDO_STEPS]
