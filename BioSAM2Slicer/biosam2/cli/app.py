@@ -11,13 +11,16 @@ from .replay import replay
 from .segment import image, segment, video
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="biosam2")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """BioSAM-2: prompt an image, a volume or a video, and get masks.
 
     Exit codes: 0 done, 2 something you can mend (one line says what), 130 stopped, 1 a fault of ours.
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 for _command in (segment, image, video, replay, models, info):

@@ -11,9 +11,12 @@ import click
 from .outcome import check_stopped
 
 
-@click.group()
-def models() -> None:
+@click.group(invoke_without_command=True)
+@click.pass_context
+def models(ctx: click.Context) -> None:
     """The models that there are, and how to get them."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 @models.command("list")

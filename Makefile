@@ -1,0 +1,66 @@
+# make demo   a mask in a generated CT and in a real ultrasound cine, in demo-output/
+# make test   ruff, mypy and the tests
+# make soak   the long campaigns
+# make clean  remove what the others made
+#
+# Each sets up .venv first and needs nothing but Python 3.10 to 3.13 and make. Another Python: make PYTHON=python3.12 test
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo-output
+DEFINITION := pyproject.toml constraints.txt
+
+.PHONY: demo test soak clean
+
+# rf-sam-2 declares torchvision, and nothing here imports it. One that does not match torch fails at import, which
+# MONAI and others notice; so it is taken out again, as in 3D Slicer.
+define install
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' \
+		|| { echo "$(PYTHON) is not Python 3.10 to 3.13; say which is: make PYTHON=python3.12"; exit 2; }
+	@echo "Setting up $(VENV); the first time takes a few minutes."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(1)]'
+	@$(BIN)/python -m pip uninstall --quiet --yes torchvision
+	@touch $@
+endef
+
+$(VENV)/.installed-to-run: $(DEFINITION)
+	$(call install,engine$(comma)dicom$(comma)video)
+
+$(VENV)/.installed-to-test: $(DEFINITION)
+	$(call install,test)
+
+comma := ,
+
+demo: $(VENV)/.installed-to-run
+	@rm -rf $(DEMO) && mkdir -p $(DEMO)
+	@echo "1. A generated CT, and a lesion in its liver from a box on one slice"
+	$(BIN)/python -m biosam2.phantom $(DEMO)/ct.nrrd --lesion $(DEMO)/ct-truth.nrrd
+	$(BIN)/biosam2 segment $(DEMO)/ct.nrrd -o $(DEMO)/ct-lesion.seg.nrrd --window abdomen \
+		--segment lesion --box 48,102,16:82,127,16 --first 8 --last 24 \
+		--montage $(DEMO)/ct-lesion.png --record $(DEMO)/ct-lesion.json
+	@echo "2. An ultrasound cine of the heart (from pydicom), and its left ventricle from a box on the first frame"
+	$(BIN)/biosam2 video "$$($(BIN)/python -c 'from pydicom.data import get_testdata_file as f; print(f("examples_ybr_color.dcm", download=False))')" \
+		-o $(DEMO)/cine --window 60,120 --segment ventricle --box 157,60,0:201,130,0 \
+		--montage $(DEMO)/cine.png --record $(DEMO)/cine.json
+	@echo "3. The first run again, from its record"
+	$(BIN)/biosam2 replay $(DEMO)/ct-lesion.json
+	@echo
+	@echo "Look at:"
+	@echo "  $(DEMO)/ct-lesion.png       slices of the CT with the lesion outlined"
+	@echo "  $(DEMO)/cine.png            frames of the cine with the ventricle outlined"
+	@echo "  $(DEMO)/cine/overlay.mp4    the whole cine"
+	@echo "  $(DEMO)/ct-lesion.seg.nrrd  the segmentation, for 3D Slicer, on top of $(DEMO)/ct.nrrd"
+
+test: $(VENV)/.installed-to-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+soak: $(VENV)/.installed-to-test
+	$(BIN)/python -m pytest -m soak
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
