@@ -50,7 +50,7 @@ def read_folder(folder: Path, files: list[Path], series_uid: str | None) -> Volu
         names = ", ".join(h.path.name for h in multi[:5])
         raise InputError(f"{folder} holds {len(multi)} multi-frame files in one series; give one of them: {names}")
     if len({(h.rows, h.columns, h.samples) for h in headers}) > 1:
-        sizes = sorted({(h.columns, h.rows, h.samples): h.path.name for h in headers}.items())
+        sizes = sorted({(h.columns, h.rows, h.samples): h.path.name for h in reversed(headers)}.items())
         shown = "; ".join(f"{i}×{j}{' in colour' if s == 3 else ''} such as {name}" for (i, j, s), name in sizes[:3])
         raise InputError(f"{folder} mixes sizes of slices ({shown}); keep the slices of one")
     missing = [h.path.name for h in headers if not h.places]

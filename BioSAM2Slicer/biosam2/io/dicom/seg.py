@@ -91,7 +91,7 @@ def _images(path: Path, session: Segmented) -> list[Dataset]:
     files = session.volume.metadata.get("dicom_files")
     if not files:
         raise InputError(f"cannot write {path}: DICOM SEG needs an image that was read from DICOM; {_INSTEAD}")
-    images = []
+    images: list[Dataset] = []
     for file in map(existing, files):
         with unreadable(file, "DICOM"), quiet():
             images.append(dcmread(file, stop_before_pixels=True))
