@@ -87,11 +87,16 @@ def _read_torch(path: Path) -> Any:
     import torch
 
     try:
-        with zipfile.ZipFile(path) as archive:
-            # torch stores without compression; a compressed entry could unfold to any size.
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise ModelError(f"checkpoint {path} is a compressed zip file, not one by torch.save")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            with zipfile.ZipFile(file) as archive:
+                # torch stores without compression; a compressed entry could unfold to any size.
+                if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                    raise ModelError(f"checkpoint {path} is a compressed zip file, not one by torch.save")
+                if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+                    raise ModelError(f"checkpoint {path} is a TorchScript program; save its state_dict instead")
+            file.seek(0)
+            # From a path torch would judge by the file's name.
+            return torch.load(file, map_location="cpu", weights_only=True)
     except (ModelError, MemoryError):
         raise
     except pickle.UnpicklingError as error:

@@ -29,7 +29,10 @@ _DEEPEST_STRIDE = 32
 _LARGEST_IMAGE = 4096
 # Larger than any size that SAM 2's networks use (10000, a temperature, is their largest number).
 _LARGEST_NUMBER = 65536
-_LARGEST_FILE = 1 << 20
+_MOST_LAYERS = 128
+_LARGEST_FILE = 1 << 16
+_DEEPEST_NESTING = 32
+_PARTS = ("image_encoder", "memory_attention", "memory_encoder")
 
 # Sizes that are one number in two places; a place that is absent from a configuration is not compared.
 _D_MODEL = "memory_attention.d_model"
@@ -110,6 +113,8 @@ def check_config(node: DictConfig, where: str = "the configuration") -> None:
             raise ModelError(f"{where} names a file to load ({key}); remove that line: weights are the checkpoint's")
         elif isinstance(value, (int, float)) and not abs(value) <= _LARGEST_NUMBER:
             raise ModelError(f"{where} has {key} = {value}; numbers above {_LARGEST_NUMBER} make no network")
+        elif key in {"num_layers", "stages"} and isinstance(value, int) and value > _MOST_LAYERS:
+            raise ModelError(f"{where} has {value} layers in {key}; {_MOST_LAYERS} are the most")
     _check_sizes(plain, where)
 
 
@@ -123,9 +128,14 @@ def _config_text(name: str, where: str) -> str:
     import yaml
 
     text = _find_config_text(name)
-    # A few lines of aliases to aliases unfold to gigabytes.
-    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-        raise ModelError(f"{where} uses a YAML alias (*name); write the value out")
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        # A few lines of aliases to aliases unfold to gigabytes; deep nesting takes the parser minutes.
+        if isinstance(event, yaml.AliasEvent):
+            raise ModelError(f"{where} uses a YAML alias (*name); write the value out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST_NESTING:
+            raise ModelError(f"{where} cannot be read: it is nested more than {_DEEPEST_NESTING} deep")
     return text
 
 
@@ -134,7 +144,7 @@ def _find_config_text(name: str) -> str:
     if path.suffix in {".yaml", ".yml"} or path.is_file():
         try:
             if path.stat().st_size > _LARGEST_FILE:
-                raise ModelError(f"configuration {name} is larger than 1 MiB; give the YAML file of a SAM 2 model")
+                raise ModelError(f"configuration {name} is larger than 64 KiB; give the YAML file of a SAM 2 model")
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not a text file"
@@ -180,6 +190,9 @@ def _check_sizes(node: dict[Any, Any], where: str) -> None:
         raise ModelError(
             f"{where} has image_size = {size}; it must be a multiple of {_DEEPEST_STRIDE}, at most {_LARGEST_IMAGE}"
         )
+    for part in _PARTS:
+        if not isinstance(node.get(part), dict) or "_target_" not in node[part]:
+            raise ModelError(f"{where} describes no {part}; give the YAML file of a SAM 2 model")
     stride = node.get("backbone_stride", _BACKBONE_STRIDE)
     if stride != _BACKBONE_STRIDE:
         raise ModelError(f"{where} has backbone_stride = {stride}; SAM 2's decoder needs {_BACKBONE_STRIDE}")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from sam2.modeling.position_encoding import compute_axial_cis
 from sam2.modeling.sam import transformer
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
@@ -63,3 +64,16 @@ class SizeLimit(TorchDispatchMode):
         self._tensors_left -= 1
         if self._bytes_left < 0 or self._tensors_left < 0:
             raise NetworkTooLargeError("it is larger than any SAM 2 network; check its sizes")
+
+
+class Uninitialised(TorchFunctionMode):
+    """Within this context layers are left without the random values that a checkpoint will replace.
+
+    Those take most of the time of loading: seconds for a large network.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "nano"
 
+_SUFFIXES = {".pt", ".pth", ".ckpt", ".safetensors"}
+
 
 @dataclass
 class Model:
@@ -88,11 +90,8 @@ def load_model(
 def _is_path(name_or_path: str | Path) -> bool:
     if isinstance(name_or_path, Path):
         return True
-    known = {entry.name for entry in registry.list_models()}
-    return name_or_path not in known and (Path(name_or_path).suffix in _SUFFIXES or Path(name_or_path).exists())
-
-
-_SUFFIXES = {".pt", ".pth", ".safetensors", ".ckpt"}
+    looks_so = Path(name_or_path).suffix in _SUFFIXES or Path(name_or_path).exists()
+    return looks_so and not registry.is_known(name_or_path)
 
 
 def _load_entry(entry: registry.ModelEntry, device: str) -> Model:
@@ -140,7 +139,7 @@ def _load(
     from .config import load_config
 
     node = load_config(config, overrides)
-    network = build_network(node)
+    network = build_network(node, initialise=False)
     chosen, reason = devices.choose(device)
     load_weights(network, path)
     network.requires_grad_(False)

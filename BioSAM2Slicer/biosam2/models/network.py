@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DependencyError, ModelError
@@ -16,14 +17,17 @@ if TYPE_CHECKING:
 __all__ = ["build_network", "load_config", "require_engine"]
 
 # sam2.1-large takes 860 MiB and about 1,000 tensors.
-_LIMIT_MEGABYTES = 4096
-_LIMIT_TENSORS = 50_000
+_LIMIT_MEGABYTES = 2048
+_LIMIT_TENSORS = 20_000
 
 
-def build_network(config: DictConfig) -> SAM2Base:
-    """The network that a configuration describes, with random weights, in evaluation mode, on the CPU.
+def build_network(config: DictConfig, *, initialise: bool = True) -> SAM2Base:
+    """The network that a configuration describes, in evaluation mode, on the CPU.
 
     CUDA is not touched, so that a network for the CPU takes no memory on a GPU.
+
+    Args:
+        initialise: whether it needs random weights; without them every weight must be loaded.
 
     Raises:
         ModelError: the configuration does not describe a `SAM2Base`, or its sizes do not fit together.
@@ -37,7 +41,8 @@ def build_network(config: DictConfig) -> SAM2Base:
 
     check_config(config)
     try:
-        with construction.SizeLimit(_LIMIT_MEGABYTES, _LIMIT_TENSORS):
+        limit = construction.SizeLimit(_LIMIT_MEGABYTES, _LIMIT_TENSORS)
+        with limit, nullcontext() if initialise else construction.Uninitialised():
             network = instantiate(_prepared(config), _recursive_=True)
     except ModelError:
         raise

@@ -99,12 +99,20 @@ def get(name: str) -> ModelEntry:
     Raises:
         ModelError: there is none; the message lists those there are.
     """
-    models = list_models()
-    for entry in models:
+    for entry in _built_in():  # first, so that a damaged model of the user's does not stand in the way
         if entry.name == name:
             return entry
-    known = ", ".join(entry.name for entry in models)
+    for entry in _own():
+        if entry.name == name:
+            return entry
+    known = ", ".join(entry.name for entry in list_models())
     raise ModelError(f"there is no model {name!r}; there are {known}, or give a checkpoint with its configuration")
+
+
+def is_known(name: str) -> bool:
+    """Whether there is a model of that name, of the package or of the user."""
+    own = bool(_NAME.fullmatch(name)) and (own_folder() / name).is_dir()
+    return own or any(entry.name == name for entry in _built_in())
 
 
 def path_of(model: str | ModelEntry) -> Path:
@@ -164,7 +172,7 @@ def add(
         ModelError: the checkpoint does not load, or the name is taken or unusable.
     """
     checkpoint = Path(checkpoint)
-    name = name or checkpoint.stem
+    name = checkpoint.stem if name is None else name
     if not _NAME.fullmatch(name):
         raise ModelError(f"{name!r} cannot be a model's name; use letters, digits and . _ + - only")
     if any(entry.name == name for entry in _built_in()):
@@ -182,7 +190,7 @@ def add(
     from .config import load_config
 
     node = load_config(config)
-    load_weights(build_network(node), checkpoint)
+    load_weights(build_network(node, initialise=False), checkpoint)
     try:
         own_folder().mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".adding-", dir=own_folder()))
