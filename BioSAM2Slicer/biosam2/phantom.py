@@ -9,6 +9,7 @@ volume can be made anywhere. It is a picture of a CT, not a model of a patient: 
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from .volume import Volume
 SHAPE = (40, 256, 256)
 SPACING = (1.4, 1.4, 5.0)
 
+_BODY_SHIFT = 8.0  # mm that the trunk lies in front of the field's centre
 # Hounsfield units of a portal venous phase.
 _AIR, _LUNG, _FAT, _SOFT, _MUSCLE = -1000.0, -870.0, -105.0, 35.0, 60.0
 _LIVER, _LIVER_VEIN, _SPLEEN, _AORTA, _VEIN = 112.0, 180.0, 124.0, 185.0, 150.0
@@ -64,7 +66,7 @@ class _Grid:
         k, j, i = np.meshgrid(*(np.arange(n, dtype=np.float32) for n in SHAPE), indexing="ij")
         straight = (
             (i - (SHAPE[2] - 1) / 2) * SPACING[0],
-            (j - (SHAPE[1] - 1) / 2) * SPACING[1] + 8.0,
+            (j - (SHAPE[1] - 1) / 2) * SPACING[1] + _BODY_SHIFT,
             k * SPACING[2],
         )
         self.x, self.y, self.z = (axis + 5.0 * _smooth_noise(random, 9) for axis in straight)
@@ -72,10 +74,12 @@ class _Grid:
     def ellipsoid(self, centre, radii, power: float = 2.0, tilt: float = 0.0) -> NDArray[np.float32]:
         """0 at the centre, 1 on the surface; ``tilt`` leans it about the body's long axis, in radians."""
         x, y, z = self.x - centre[0], self.y - centre[1], self.z - centre[2]
-        u, v = np.cos(tilt) * x + np.sin(tilt) * y, np.cos(tilt) * y - np.sin(tilt) * x
-        return (np.abs(u / radii[0]) ** power + np.abs(v / radii[1]) ** power + np.abs(z / radii[2]) ** power) ** (
-            1 / power
-        )
+        cosine, sine = math.cos(tilt), math.sin(tilt)  # Python's own keep float32
+        u, v = cosine * x + sine * y, cosine * y - sine * x
+        parts = [side / float(radius) for side, radius in zip((u, v, z), radii, strict=True)]
+        if power == 2:  # several times quicker than powers
+            return np.sqrt(parts[0] ** 2 + parts[1] ** 2 + parts[2] ** 2)
+        return (sum(np.abs(part) ** power for part in parts)) ** (1 / power)
 
     def tube(self, centre, radii) -> NDArray[np.float32]:
         """The same for an elliptic cylinder along the body's long axis."""
@@ -222,45 +226,62 @@ def _tree(random: np.random.Generator, root, spread, branches: int, radius: floa
         branches: how many leave the root; each splits twice more.
         radius: of the first branches, in mm.
     """
-    filled = np.zeros(SHAPE, dtype=np.float32)
-    steps = np.linspace(0, 1, 100)[:, None]
+    steps = np.linspace(0, 1, 60)[:, None]
     stems = [(np.asarray(root, dtype=float), random.normal(size=3), 1.0, radius, 0) for _ in range(branches)]
+    paths, widths = [], []
     while stems:
         start, direction, reach, thick, level = stems.pop()
         direction = direction / np.linalg.norm(direction)
-        path = start + reach * np.asarray(spread) * (
-            steps * direction + 0.35 * steps**2 * random.normal(scale=0.7, size=3)
-        )
+        bend = random.normal(scale=0.25, size=3)
+        path = start + reach * np.asarray(spread) * (steps * direction + steps**2 * bend)
         width = thick * (1 - 0.5 * steps[:, 0])
-        _stamp(filled, path, width)
+        paths.append(path)
+        widths.append(width)
         if level < 2:
-            for at in (45, 75, 99):
+            for at in (27, 45, 59):
                 turned = direction + random.normal(scale=0.6, size=3)
                 stems.append((path[at], turned, reach * 0.5, width[at] * 0.75, level + 1))
+    return _stamped(np.concatenate(paths), np.concatenate(widths))
+
+
+def _stamped(centres: NDArray, radii: NDArray) -> NDArray[np.float32]:
+    """Discs on slices, 0 to 1 with soft rims. (K, J, I).
+
+    Args:
+        centres: (n, 3) x, y, z in mm.
+        radii: (n,) in mm.
+    """
+    middle = ((SHAPE[2] - 1) / 2, (SHAPE[1] - 1) / 2 - _BODY_SHIFT / SPACING[1], 0)
+    index = centres / SPACING + middle
+    inside = np.all((index > 6) & (index < np.array(SHAPE[::-1]) - 7) | ([False, False, True]), axis=1)
+    inside &= (index[:, 2] >= 0) & (index[:, 2] <= SHAPE[0] - 1)
+    index, radii = index[inside], radii[inside] / SPACING[0]
+    column, row, k = np.rint(index).astype(int).T
+    offset = np.arange(-5, 6)
+    rows = row[:, None, None] + offset[:, None] + 0 * offset
+    columns = column[:, None, None] + offset + 0 * offset[:, None]
+    distance = np.hypot(rows - index[:, 1, None, None], columns - index[:, 0, None, None])
+    filled = np.zeros(SHAPE, dtype=np.float32)
+    discs = np.clip(radii[:, None, None] - distance + 0.5, 0, 1).astype(np.float32)
+    np.maximum.at(filled, (np.broadcast_to(k[:, None, None], rows.shape), rows, columns), discs)
     return filled
 
 
-def _stamp(filled: NDArray[np.float32], path: NDArray, width: NDArray) -> None:
-    index = path / SPACING + (np.array(SHAPE[::-1]) - 1) / 2 * (1, 1, 0) - (0, 8 / SPACING[1], 0)
-    inside = np.all((index > 0) & (index < np.array(SHAPE[::-1]) - 1), axis=1)
-    for (i, j, k), size in zip(index[inside], width[inside], strict=True):
-        reach = int(size / SPACING[0]) + 2
-        rows = np.arange(max(int(j) - reach, 0), min(int(j) + reach + 1, SHAPE[1]))
-        columns = np.arange(max(int(i) - reach, 0), min(int(i) + reach + 1, SHAPE[2]))
-        disc = np.clip((size - np.hypot(*np.meshgrid(columns - i, rows - j)) * SPACING[0]) / SPACING[0] + 0.5, 0, 1)
-        patch = filled[round(k), rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        np.maximum(patch, disc, out=patch)
-
-
 def _smooth_noise(random: np.random.Generator, cells: int) -> NDArray[np.float32]:
-    """A smooth random field of about unit size, with so many cells across. (K, J, I)."""
-    import SimpleITK as sitk
+    """A smooth random field of unit variance, with so many cells across. (K, J, I)."""
 
-    count = (max(cells // 2, 5), cells, cells)
-    coarse = sitk.GetImageFromArray(random.normal(size=count).astype(np.float32))
-    coarse.SetSpacing([(n - 1) / (c - 1) for n, c in zip(SHAPE[::-1], count[::-1], strict=True)])
-    target = sitk.Image(*SHAPE[::-1], sitk.sitkFloat32)
-    return sitk.GetArrayFromImage(sitk.Resample(coarse, target, sitk.Transform(), sitk.sitkBSpline))
+    def bumps(voxels: int, count: int) -> NDArray[np.float32]:
+        """Weights of `count` bumps along an axis, (voxels, count)."""
+        distance = np.linspace(0, count - 1, voxels)[:, None] - np.arange(count)
+        weight = np.exp(-0.5 * (distance / 0.6) ** 2)
+        return (weight / np.sqrt((weight**2).sum(axis=1, keepdims=True))).astype(np.float32)
+
+    counts = (max(cells // 2, 5), cells, cells)
+    field = random.normal(size=counts).astype(np.float32)
+    for voxels, count in zip(SHAPE, counts, strict=True):
+        # Each turn spreads the first axis and moves it to the end: after three, the order is (K, J, I) again.
+        field = np.tensordot(field, bumps(voxels, count), axes=(0, 1))
+    return field
 
 
 def _scan(image: NDArray, random: np.random.Generator) -> NDArray[np.int16]:
