@@ -24,6 +24,7 @@ def write_series(folder: Path, volume: Volume, *, shuffle: int | None = None, **
     template.SeriesInstanceUID = generate_uid()
     template.FrameOfReferenceUID = generate_uid()
     del template[0xFFFC, 0xFFFC]  # padding at the end, which would hide that a file is cut
+    del template.SpacingBetweenSlices
     template.RescaleSlope, template.RescaleIntercept = 1, -1000
     names = np.arange(len(volume.array))
     if shuffle is not None:
@@ -34,7 +35,6 @@ def write_series(folder: Path, volume: Volume, *, shuffle: int | None = None, **
         ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
         ds.InstanceNumber = int(name)
         _put(ds, ds, ds, volume, k)
-        ds.SliceThickness = _decimal(volume.spacing[2])
         ds.Rows, ds.Columns = pixels.shape
         ds.PixelData = (pixels.astype(np.int32) + 1000).astype(np.int16).tobytes()
         for keyword, value in changes.items():
@@ -83,6 +83,7 @@ def _put(position: Dataset, orientation: Dataset, measures: Dataset, volume: Vol
     position.ImagePositionPatient = [_decimal(v) for v in volume.lps_from_ijk((0, 0, k))]
     orientation.ImageOrientationPatient = [_decimal(v) for v in volume.direction[:, :2].T.ravel()]
     measures.PixelSpacing = [_decimal(volume.spacing[1]), _decimal(volume.spacing[0])]
+    measures.SliceThickness = _decimal(volume.spacing[2])
 
 
 def _decimal(value: float) -> str:

@@ -29,11 +29,11 @@ def atomic_path(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[
         OutputError: the file cannot be written (no such folder, no permission, full disk, not overwriting).
     """
     target = Path(path)
-    if target.is_dir():
-        raise OutputError(f"cannot write {target}: it is a folder; give a file name")
-    if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists already; choose another name or allow overwriting")
     with _beside(target) as folder:
+        if target.is_dir():
+            raise OutputError(f"cannot write {target}: it is a folder; give a file name")
+        if target.exists() and not overwrite:
+            raise OutputError(f"{target} exists already; choose another name or allow overwriting")
         temporary = folder / target.name
         yield temporary
         if not temporary.is_file():
@@ -55,11 +55,11 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
         OutputError: the folder cannot be written, or it exists and is not empty.
     """
     target = Path(path)
-    if target.exists() and not target.is_dir():
-        raise OutputError(f"cannot write the folder {target}: a file has that name")
-    if target.is_dir() and any(target.iterdir()):
-        raise OutputError(f"the folder {target} is not empty; choose another name or empty it first")
     with _beside(target) as folder:
+        if target.exists() and not target.is_dir():
+            raise OutputError(f"cannot write the folder {target}: a file has that name")
+        if target.is_dir() and any(target.iterdir()):
+            raise OutputError(f"the folder {target} is not empty; choose another name or empty it first")
         filled = folder / target.name
         filled.mkdir()
         yield filled

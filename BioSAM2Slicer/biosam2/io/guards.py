@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,11 +83,19 @@ def available_memory() -> int:
 
 
 @contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Send what C libraries print on standard error to the debug log: it is not for the user.
+def quiet() -> Iterator[None]:
+    """Keep from the user what parsers remark on odd files: Python warnings, and what C libraries print.
 
-    It catches the whole process's standard error while it lasts, so keep it around the library's call only.
+    The latter goes to the debug log. Standard error is caught for the whole process while this lasts, so keep it
+    around the library's call only.
     """
+    with warnings.catch_warnings(), _caught_stderr():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _caught_stderr() -> Iterator[None]:
     try:
         sys.stderr.flush()
         saved = os.dup(2)

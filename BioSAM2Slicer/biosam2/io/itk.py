@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..volume import Volume
+from . import guards
 from .atomic import atomic_path, cannot_write
 from .formats import READABLE, extension
-from .guards import quiet_stderr, require_memory, unreadable
+from .guards import require_memory, unreadable
 
 _log = logging.getLogger(__name__)
 
@@ -94,7 +95,9 @@ def write(path: Path, volume: Volume, *, overwrite: bool = True) -> None:
         try:
             with quiet():
                 sitk.WriteImage(image, str(temporary), useCompression=True)
-        except RuntimeError as error:
+            if extension(path) in (".nii", ".nii.gz"):
+                _check_nifti_is_whole(temporary)  # ITK says nothing when the disk is full
+        except (RuntimeError, InputError) as error:
             raise cannot_write(path, error) from error
 
 
@@ -187,7 +190,7 @@ def quiet() -> Iterator[None]:
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        with quiet_stderr():
+        with guards.quiet():
             yield
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)

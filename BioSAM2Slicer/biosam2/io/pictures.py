@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, ImageSequence
 
 from ..errors import InputError
 from ..volume import Volume
-from .guards import require_memory, unreadable
+from .guards import quiet, require_memory, unreadable
 
 
 def read(path: Path) -> Volume:
@@ -52,7 +52,7 @@ def natural(name: str) -> list[tuple[int, str]]:
 
 
 def _pages(path: Path) -> list[NDArray]:
-    with unreadable(path), Image.open(path) as picture:
+    with unreadable(path), quiet(), Image.open(path) as picture:
         n_pages = getattr(picture, "n_frames", 1)
         require_memory(path, 4.0 * picture.width * picture.height * 4 * n_pages)
         return [_array(page) for page in ImageSequence.Iterator(picture)]

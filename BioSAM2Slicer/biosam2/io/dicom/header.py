@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +11,7 @@ from pydicom import Dataset, dcmread
 
 from ...errors import InputError
 from ..formats import is_dicom
-from ..guards import quiet_stderr, unreadable
+from ..guards import quiet, unreadable
 
 _SEGMENTATION = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 
@@ -92,14 +89,6 @@ def read_header(path: Path) -> Header:
         raise InputError(f"{path} is not a DICOM file, whatever its name says (it lacks the mark DICM)")
     with unreadable(path, "DICOM"), quiet():
         return _header(path, dcmread(path, stop_before_pixels=True))
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """What pydicom and its decoders remark on odd files is not for the user."""
-    with warnings.catch_warnings(), quiet_stderr():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _header(path: Path, ds: Dataset) -> Header:

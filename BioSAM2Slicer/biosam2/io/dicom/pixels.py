@@ -8,9 +8,9 @@ from pydicom import Dataset, dcmread
 from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder, pixel_array
 
 from ...errors import DependencyError, InputError
-from ..guards import unreadable
+from ..guards import quiet, unreadable
 from ..itk import finite
-from .header import Header, quiet
+from .header import Header
 
 
 def read_pixels(header: Header) -> NDArray:

@@ -12,8 +12,7 @@ from pydicom import Dataset, dcmread
 from ...errors import DependencyError, InputError, OutputError
 from ..atomic import atomic_path
 from ..colours import segment_colour
-from ..guards import existing, unreadable
-from .header import quiet
+from ..guards import existing, quiet, unreadable
 
 if TYPE_CHECKING:
     from ..segmentation import Segmented
