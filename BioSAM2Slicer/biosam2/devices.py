@@ -6,14 +6,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from .errors import DependencyError, DeviceError
+from .errors import DependencyError, DeviceError, InputError
 
 if TYPE_CHECKING:
     import torch
 
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
+_PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 _OUT_OF_MEMORY = (
     "out of memory",  # CUDA, MPS
@@ -87,10 +87,16 @@ def describe() -> dict[str, Any]:
     }
 
 
-def precision_of(device: torch.device, precision: Precision = "auto") -> str:
-    """What ``auto`` means on a device: bfloat16 where CUDA has it in hardware, else float32. Others mean themselves."""
+def precision_of(device: torch.device, precision: str = "auto") -> str:
+    """What ``auto`` means on a device: bfloat16 where CUDA has it in hardware, else float32. Others mean themselves.
+
+    Raises:
+        InputError: no such precision.
+    """
     import torch
 
+    if precision not in _PRECISIONS:
+        raise InputError(f"there is no precision {precision!r}; use {', '.join(_PRECISIONS)}")
     if precision != "auto":
         return precision
     if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
@@ -99,7 +105,7 @@ def precision_of(device: torch.device, precision: Precision = "auto") -> str:
 
 
 @contextmanager
-def autocast(device: torch.device, precision: Precision = "float32") -> Iterator[None]:
+def autocast(device: torch.device, precision: str = "float32") -> Iterator[None]:
     """Run the network in this precision. Anything but ``float32`` is approximate.
 
     ``float32`` on CUDA also keeps convolutions from TF32, which torch allows them by default.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from biosam2 import devices
-from biosam2.errors import DeviceError
+from biosam2.errors import DeviceError, InputError
 
 NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 
@@ -93,6 +93,14 @@ def test_precision_is_float32_unless_asked() -> None:
     with devices.autocast(cpu, "bfloat16"):
         assert (one @ one).dtype == torch.bfloat16
     assert (one @ one).dtype == torch.float32
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with (
+        pytest.raises(InputError, match="no precision 'half'; use auto, float32"),
+        devices.autocast(torch.device("cpu"), "half"),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(("capability", "precision"), [((7, 5), "float32"), ((8, 0), "bfloat16"), ((9, 0), "bfloat16")])

@@ -173,13 +173,16 @@ def test_truncated_files(tmp_path: Path, nano_checkpoint: Path, nano_weights: We
         assert "damaged" in refusal(path)
 
 
+@pytest.mark.parametrize("mutations", [150, pytest.param(5000, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("write", [torch.save, save_file])
-def test_mutated_files_are_read_or_refused(tmp_path: Path, small: Weights, write: Callable[[Any, Path], None]) -> None:
+def test_mutated_files_are_read_or_refused(
+    tmp_path: Path, small: Weights, mutations: int, write: Callable[[Any, Path], None]
+) -> None:
     write(small, tmp_path / "good")
     good = (tmp_path / "good").read_bytes()
     path = tmp_path / "mutated"
     refusals = []
-    for seed in range(150):
+    for seed in range(mutations):
         chance = random.Random(seed)
         content = bytearray(good)
         for _ in range(chance.randint(1, 8)):

@@ -30,20 +30,24 @@ def fetch(entry: ModelEntry, **options: object) -> Path:
     return download(entry, delays=NO_DELAYS, **options)  # type: ignore[arg-type]
 
 
+def begin(handler: Handler) -> bytes:
+    """Promise what the client lacks; returns it."""
+    content = handler.server.content
+    wanted = handler.headers.get("Range")
+    start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted else 0
+    if wanted:
+        content_range = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        handler.begin(206, len(content) - start, ETag=handler.server.etag, Content_Range=content_range)
+    else:
+        handler.begin(200, len(content), ETag=handler.server.etag)
+    return content[start:]
+
+
 def breaks_after(count: int) -> Callable[[Handler], None]:
     """Promise what is missing and close the connection after `count` bytes of it."""
 
     def answer(handler: Handler) -> None:
-        content = handler.server.content
-        wanted = handler.headers.get("Range")
-        start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted else 0
-        length = len(content) - start
-        if wanted:
-            content_range = f"bytes {start}-{len(content) - 1}/{len(content)}"
-            handler.begin(206, length, ETag=handler.server.etag, Content_Range=content_range)
-        else:
-            handler.begin(200, length, ETag=handler.server.etag)
-        handler.wfile.write(content[start : start + count])
+        handler.wfile.write(begin(handler)[:count])
         handler.cut()
 
     return answer
@@ -347,29 +351,29 @@ def start(toy: ModelEntry) -> Iterator[Callable[[], subprocess.Popen[str]]]:
 
 
 class Gate:
-    """An answer that sends half of the file and then waits."""
+    """An answer that sends the next `count` bytes, and then waits before it sends the rest."""
 
-    def __init__(self) -> None:
-        self.half_sent, self.go_on = threading.Event(), threading.Event()
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.sent, self.go_on = threading.Event(), threading.Event()
 
     def __call__(self, handler: Handler) -> None:
-        content = handler.server.content
-        handler.begin(200, len(content), ETag=handler.server.etag)
-        handler.wfile.write(content[: len(content) // 2])
+        rest = begin(handler)
+        handler.wfile.write(rest[: self.count])
         handler.wfile.flush()
-        self.half_sent.set()
+        self.sent.set()
         assert self.go_on.wait(60)
         try:
-            handler.wfile.write(content[len(content) // 2 :])
+            handler.wfile.write(rest[self.count :])
         except OSError:
             handler.close_connection = True  # the process was killed
 
 
 def test_two_processes_fetch_a_file_once(server: Server, toy: ModelEntry, start: Callable) -> None:
-    gate = Gate()
+    gate = Gate(MIB)
     server.script = [gate]
     first = start()
-    assert gate.half_sent.wait(60)
+    assert gate.sent.wait(60)
     second = start()
     gate.go_on.set()
     assert first.communicate(timeout=60)[0] == second.communicate(timeout=60)[0] == f"{toy.path}\n"
@@ -377,15 +381,19 @@ def test_two_processes_fetch_a_file_once(server: Server, toy: ModelEntry, start:
     assert len(server.requests) == 1
 
 
-def test_a_killed_process_frees_the_file(server: Server, toy: ModelEntry, start: Callable) -> None:
-    gate = Gate()
-    server.script = [gate]
-    process = start()
-    assert gate.half_sent.wait(60)
-    process.kill()
-    process.wait()
-    gate.go_on.set()
-    assert_nothing_under_final_name(toy)
+@pytest.mark.parametrize("kills", [2, pytest.param(40, marks=pytest.mark.soak)])
+def test_killed_processes_leave_what_can_be_continued(
+    server: Server, toy: ModelEntry, start: Callable, kills: int
+) -> None:
+    for _ in range(kills):
+        gate = Gate(len(server.content) // (kills + 1))
+        server.script = [gate]
+        process = start()
+        assert gate.sent.wait(60)
+        process.kill()
+        process.wait()
+        gate.go_on.set()
+        assert_nothing_under_final_name(toy)
     assert fetch(toy).read_bytes() == server.content
 
 

@@ -68,6 +68,13 @@ def test_nano_is_the_default() -> None:
             load_model(device="cpu")
 
 
+def test_a_model_moves_and_says_why(nano_checkpoint: Path) -> None:
+    model = load_model(checkpoint=nano_checkpoint, config="nano", device="cpu")
+    model.to(torch.device("meta"), "cuda ran out of memory")
+    assert {p.device.type for p in model.network.parameters()} == {model.device.type} == {"meta"}
+    assert model.device_reason == "cuda ran out of memory"
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there_is_an_error(nano_checkpoint: Path) -> None:
     with pytest.raises(DeviceError, match="no CUDA"):

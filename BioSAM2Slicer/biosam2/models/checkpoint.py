@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -87,7 +88,8 @@ def _read_torch(path: Path) -> Any:
     import torch
 
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch muses about odd pickles; they are read or refused
             with zipfile.ZipFile(file) as archive:
                 # torch stores without compression; a compressed entry could unfold to any size.
                 if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):

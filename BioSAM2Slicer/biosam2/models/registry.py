@@ -196,6 +196,7 @@ def add(
         staging = Path(tempfile.mkdtemp(prefix=".adding-", dir=own_folder()))
     except OSError as error:
         raise ModelError(f"models cannot be kept in {own_folder()}: {error.strerror}; set BIOSAM2_HOME") from error
+    retired = staging.with_name(f"{staging.name}-old")
     try:
         file = f"checkpoint{checkpoint.suffix}"
         shutil.copyfile(checkpoint, staging / file)
@@ -214,8 +215,9 @@ def add(
         record = {key: value for key, value in asdict(entry).items() if key not in {"config", "source", "name"}}
         (staging / _OWN_RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.rename(retired)
         staging.rename(folder)
+        shutil.rmtree(retired, ignore_errors=True)
     except OSError as error:
         raise ModelError(f"model {name} cannot be kept in {own_folder()}: {error.strerror}") from error
     finally:
