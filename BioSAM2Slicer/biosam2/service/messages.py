@@ -1,0 +1,387 @@
+"""What a client and a host say to each other. Each class is one message; its fields are all that it can carry.
+
+A client sends requests with ids of its own choosing, rising from 1; the host answers each with any number of
+`Progress` and `Update` and then one of the final answers (`Answer.__subclasses__`), all with the request's id.
+`Grant` and `Cancel` get no answer. `Notice` may come at any time.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from ..prompts import Box, Mask, Point, Prompt
+
+# Raised when an older side could not understand a newer one.
+PROTOCOL = 1
+
+Number: TypeAlias = Annotated[int, Meta(ge=0, le=2**62)]
+Name: TypeAlias = Annotated[str, Meta(max_length=1000)]
+Text: TypeAlias = Annotated[str, Meta(max_length=4000)]
+Three: TypeAlias = tuple[float, float, float]
+Names: TypeAlias = Annotated[list[Name], Meta(max_length=1000)]
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+
+
+class _Part(msgspec.Struct, eq=False, kw_only=True, forbid_unknown_fields=True, tag_field="op", tag=_snake):
+    """Common to everything that travels."""
+
+
+# -- prompts -----------------------------------------------------------------------------------------
+
+
+class PointPrompt(_Part):
+    """`biosam2.Point`."""
+
+    ijk: Three
+    positive: bool
+
+
+class BoxPrompt(_Part):
+    """`biosam2.Box`."""
+
+    min_ijk: Three
+    max_ijk: Three
+
+
+class MaskPrompt(_Part):
+    """`biosam2.Mask`; the array is bool (rows, columns)."""
+
+    slice_index: int
+    mask: np.ndarray
+
+
+SentPrompt: TypeAlias = PointPrompt | BoxPrompt | MaskPrompt
+
+
+def send_prompt(prompt: Prompt) -> SentPrompt:
+    """A prompt as it travels."""
+    if isinstance(prompt, Point):
+        return PointPrompt(ijk=prompt.ijk, positive=prompt.positive)
+    if isinstance(prompt, Box):
+        return BoxPrompt(min_ijk=prompt.min_ijk, max_ijk=prompt.max_ijk)
+    return MaskPrompt(slice_index=prompt.slice_index, mask=prompt.array2d)
+
+
+def receive_prompt(sent: SentPrompt) -> Prompt:
+    """The prompt that travelled.
+
+    Raises:
+        PromptError: it is none.
+    """
+    if isinstance(sent, PointPrompt):
+        return Point(sent.ijk, sent.positive)
+    if isinstance(sent, BoxPrompt):
+        return Box(sent.min_ijk, sent.max_ijk)
+    return Mask(sent.slice_index, sent.mask)
+
+
+# -- requests ----------------------------------------------------------------------------------------
+
+
+class Request(_Part):
+    """What a client asks."""
+
+    id: Number
+
+
+class Hello(Request):
+    """The first message. Answered by `Welcome`."""
+
+    protocol: int
+    client: Name
+
+
+class LoadModel(Request):
+    """Load a network: `biosam2.load_model`'s arguments. Answered by `Progress` … `ModelLoaded`."""
+
+    name: Text | None = None
+    checkpoint: Text | None = None
+    config: Text | None = None
+    device: Name = "auto"
+
+
+class OpenVolume(Request):
+    """Map a ``.npy`` file of this computer as the volume; it must stay until answered. Answered by `Done`."""
+
+    path: Text
+    spacing: Three
+    origin: Three
+    direction: tuple[Three, Three, Three]
+
+
+class Create(Request):
+    """Begin a session on the model and volume, instead of any earlier one. Answered by `Done`.
+
+    `window` is the resolved (centre, width), so that no host searches the voxels for percentiles again.
+    """
+
+    axis: Literal["i", "j", "k"]
+    window: tuple[float, float]
+    crop: Literal["auto"] | None = None
+    policy: Name | None = None
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+
+
+class AddPrompt(Request):
+    """`Session.add_prompt`. Answered by `Done`."""
+
+    segment: Name
+    prompt: SentPrompt
+
+
+class RemovePrompt(Request):
+    """`Session.remove_prompt`. Answered by `Done`."""
+
+    segment: Name
+    position: int
+
+
+class StartFrom(Request):
+    """`Session.start_from`; bool (K, J, I). Answered by `Done`."""
+
+    segment: Name
+    mask: np.ndarray
+
+
+class Lock(Request):
+    """`Session.lock`. Answered by `MaskAnswer` with the slice as it was locked, by `Done` when unlocked."""
+
+    segment: Name
+    slice_index: int
+    locked: bool = True
+
+
+class Clear(Request):
+    """`Session.clear`. Answered by `Done`."""
+
+    segment: Name
+
+
+class Undo(Request):
+    """`Session.undo`. Answered by `Done`; its value says whether there was anything."""
+
+
+class Redo(Request):
+    """`Session.redo`. Answered by `Done`; its value says whether there was anything."""
+
+
+class Predict(Request):
+    """`Session.predict`. Answered by `MaskAnswer`."""
+
+    segment: Name
+    slice_index: int
+
+
+class Logits(Request):
+    """`Session.logits`. Answered by `LogitsAnswer`."""
+
+    segment: Name
+    slice_index: int
+
+
+class CountSteps(Request):
+    """`Session.count_steps`. Answered by `Done` with the number."""
+
+    segments: Names | None = None
+    direction: Name = "both"
+    first: int | None = None
+    last: int | None = None
+
+
+class Propagate(Request):
+    """`Session.propagate`, begun at once. Answered by `Update` … `Propagated`.
+
+    Attributes:
+        skip: updates at the beginning that the client has already and that are not sent.
+        limit: stop after this many updates, skipped ones counted; 0 takes note of the prompts only.
+        credit: updates that may be sent before a `Grant` allows more; None for no end.
+    """
+
+    segments: Names | None = None
+    direction: Name = "both"
+    first: int | None = None
+    last: int | None = None
+    skip: Number = 0
+    limit: Number | None = None
+    credit: Number | None = None
+
+
+class Grant(Request):
+    """More updates of a running `Propagate` may be sent. No answer.
+
+    Attributes:
+        of: the id of the propagation.
+        credit: how many more.
+    """
+
+    of: Number
+    credit: Annotated[int, Meta(ge=1, le=10_000)]
+
+
+class Cancel(Request):
+    """Stop the running propagation after the slice that it is at. No answer; `Propagated` comes earlier."""
+
+
+class Chunk(_Part):
+    """A piece of a volume on its way to a server: the next bytes of its voxels, C order, little-endian."""
+
+    data: np.ndarray
+
+
+# -- answers -----------------------------------------------------------------------------------------
+
+
+class Answer(_Part):
+    """What a host says last about a request."""
+
+    id: Number
+
+
+class Welcome(Answer):
+    """Who answers."""
+
+    protocol: int
+    biosam2: Name
+    relay: bool = False
+
+
+class ModelLoaded(Answer):
+    """The network that is there."""
+
+    name: Text
+    sha256: Name
+    device: Name
+    device_reason: Text
+    image_size: int
+
+
+class Done(Answer):
+    """It is done."""
+
+    value: bool | int | None = None
+
+
+class MaskAnswer(Answer):
+    """One slice, bool (rows, columns)."""
+
+    mask: np.ndarray
+
+
+class LogitsAnswer(Answer):
+    """One slice, float32 (rows, columns)."""
+
+    logits: np.ndarray
+
+
+class Rest(_Part):
+    """A prompted slice that got a new result without being on the way of the propagation."""
+
+    segment: Name
+    slice_index: int
+    mask: np.ndarray
+    score: float
+
+
+class Propagated(Answer):
+    """The propagation is over, or was stopped.
+
+    Attributes:
+        count: updates that it made, skipped ones counted.
+        rest: results on prompted slices that no update told of.
+    """
+
+    count: int
+    rest: list[Rest] = []
+
+
+class Failure(Answer):
+    """It could not be done.
+
+    Attributes:
+        id: of the request, 0 when it could not be read.
+        kind: the error's class, see `errors.error_of`.
+        text: one line.
+    """
+
+    kind: Name
+    text: Text
+
+
+class Progress(_Part):
+    """How far long work is.
+
+    Attributes:
+        stage: what is being done, in words.
+        fraction: 0 to 1, None where it cannot be known.
+    """
+
+    id: Number
+    stage: Text
+    fraction: float | None = None
+
+
+class Update(_Part):
+    """`biosam2.Update`: one segment's new mask on one slice.
+
+    Attributes:
+        mask: bool (rows, columns).
+        result: what the network said, where the slice is the user's own and `mask` therefore differs.
+    """
+
+    id: Number
+    segment: Name
+    slice_index: int
+    mask: np.ndarray
+    score: float
+    result: np.ndarray | None = None
+
+
+class Notice(_Part):
+    """Something that the user should read."""
+
+    text: Text
+
+
+Final: TypeAlias = Welcome | ModelLoaded | Done | MaskAnswer | LogitsAnswer | Propagated | Failure
+Reply: TypeAlias = Final | Progress | Update | Notice
+Asked: TypeAlias = (
+    Hello
+    | LoadModel
+    | OpenVolume
+    | Create
+    | AddPrompt
+    | RemovePrompt
+    | StartFrom
+    | Lock
+    | Clear
+    | Undo
+    | Redo
+    | Predict
+    | Logits
+    | CountSteps
+    | Propagate
+    | Grant
+    | Cancel
+)
+Message: TypeAlias = Asked | Reply | Chunk
+
+
+def as_mask(array: NDArray) -> NDArray[np.bool_]:
+    """An array that should be a mask.
+
+    Raises:
+        ProtocolError: it is not bool.
+    """
+    if array.dtype != bool:
+        from .errors import ProtocolError
+
+        raise ProtocolError(f"a mask is an array of bool, not {array.dtype}")
+    return array
