@@ -1,0 +1,126 @@
+"""The application: scene, logics, views, and the objects that Slicer puts into its ``slicer`` module."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from PySide6 import QtCore, QtWidgets
+
+from . import event_loop, qt_module, scripted, widgets
+from .listings import Checked
+from .slice_widget import SliceWidget
+
+SIZE = 400  # of a slice view, pixels
+
+
+class _LayoutManager(Checked):
+    slicer_name = "slicer.app.layoutManager()"
+
+    def __init__(self, slice_widgets: dict[str, Any]) -> None:
+        self._slices = slice_widgets
+
+    def sliceViewNames(self) -> tuple[str, ...]:  # noqa: N802
+        return tuple(self._slices)
+
+    def sliceWidget(self, name: str) -> Any:  # noqa: N802
+        return self._slices.get(name)
+
+
+class _Application(Checked):
+    slicer_name = "slicer.app"
+
+    def __init__(self, host: Host, folder: Path) -> None:
+        self._host = host
+        self._settings = qt_module.derive("QSettings", QtCore.QSettings)(
+            str(folder / "settings.ini"), QtCore.QSettings.Format.IniFormat
+        )
+        self.temporaryPath = str(folder)
+        self.applicationName = "Slicer"
+        self.applicationVersion = "5.11.0"
+        self.majorVersion, self.minorVersion = 5, 11
+        self.slicerHome = str(folder)
+        self.aboutToQuit = host.qt_application.aboutToQuit
+
+    def layoutManager(self) -> _LayoutManager:  # noqa: N802
+        return self._host.layout_manager
+
+    def applicationLogic(self) -> Any:  # noqa: N802
+        return self._host.core.app_logic
+
+    def mrmlScene(self) -> Any:  # noqa: N802
+        return self._host.scene
+
+    def userSettings(self) -> Any:  # noqa: N802
+        return self._settings
+
+    def settings(self) -> Any:
+        return self._settings
+
+    def processEvents(self) -> None:  # noqa: N802
+        event_loop.process_events()
+
+    def testingEnabled(self) -> bool:  # noqa: N802
+        return True
+
+    def pauseRender(self) -> None:  # noqa: N802
+        self._host.render_pauses += 1
+
+    def resumeRender(self) -> None:  # noqa: N802
+        self._host.render_pauses -= 1
+
+
+class Host:
+    """A Slicer for tests.
+
+    Attributes:
+        slicer: the module that the panel imports.
+        scene: the MRML scene.
+        views: slice widgets by name: Red (axial), Yellow (sagittal), Green (coronal).
+    """
+
+    def __init__(self) -> None:
+        import slicer
+        from trame_slicer.core import SlicerApp
+
+        self.qt_application = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
+        self.qt_application.setStyle("Fusion")
+        self.slicer: ModuleType = slicer
+        self.core = SlicerApp()
+        self.scene = self.core.scene
+        self.render_pauses = 0
+        self._folder = tempfile.TemporaryDirectory(prefix="host-")
+        slicer.mrmlScene = self.scene
+        self.views = {
+            name: SliceWidget(self.core, name, orientation, colour, SIZE)
+            for name, orientation, colour in (
+                ("Red", "Axial", "#F34A33"),
+                ("Yellow", "Sagittal", "#EDD54C"),
+                ("Green", "Coronal", "#6EB04B"),
+            )
+        }
+        self.layout_manager = _LayoutManager(self.views)
+        slicer.app = _Application(self, Path(self._folder.name))
+        slicer.modules = SimpleNamespace(
+            markups=SimpleNamespace(logic=lambda: self.core.markups_logic._logic),
+            segmentations=SimpleNamespace(logic=lambda: self.core.segmentations_logic),
+            volumes=SimpleNamespace(logic=lambda: self.core.volumes_logic),
+        )
+        qt_module.install({}, widgets.CTK)
+        for name, stand_in in widgets.SLICER.items():
+            setattr(slicer, name, qt_module.derive(name, stand_in))
+        scripted.install(slicer)
+
+    def close_scene(self) -> None:
+        """File > Close scene."""
+        self.scene.Clear(0)
+        event_loop.process_events()
+        for view in self.views.values():
+            view.prepare()
+
+    def show(self, volume: Any) -> None:
+        """Put a volume into the background of all slice views and fit them to it."""
+        for view in self.views.values():
+            view.show(volume)

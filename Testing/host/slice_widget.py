@@ -1,0 +1,150 @@
+"""A slice view: the real renderer, displayable managers and interactor, without the window around it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .listings import Checked
+
+
+class _SliceView(Checked):
+    slicer_name = "qMRMLSliceView"
+
+    def __init__(self, view: Any) -> None:
+        self._view = view
+        self._cursor: Any = None
+
+    def interactor(self) -> Any:
+        return self._view.interactor()
+
+    def renderWindow(self) -> Any:  # noqa: N802
+        return self._view.render_window()
+
+    def scheduleRender(self) -> None:  # noqa: N802
+        """Tests render when they take a picture."""
+
+    def setViewCursor(self, cursor: Any) -> None:  # noqa: N802
+        self._cursor = cursor
+
+    def unsetViewCursor(self) -> None:  # noqa: N802
+        self._cursor = None
+
+
+class SliceWidget(Checked):
+    """What ``slicer.app.layoutManager().sliceWidget(name)`` gives, and a hand to act on it."""
+
+    slicer_name = "layoutManager().sliceWidget('Red')"
+
+    def __init__(self, core: Any, name: str, orientation: str, colour: str, size: int) -> None:
+        from trame_slicer.views import SliceView
+        from trame_slicer.views.abstract_view import ViewProps
+        from trame_slicer.views.render_scheduler import ScheduledRenderStrategy
+
+        class OnDemand(ScheduledRenderStrategy):
+            def schedule_render(self) -> None:
+                """Nothing is drawn until a test looks."""
+
+            def did_render(self) -> None:
+                """Nothing is kept."""
+
+        self._core = core
+        self._name = name
+        self._size = size
+        self._orientation = orientation
+        self._view = SliceView(core.scene, core.app_logic, name, scheduled_render_strategy=OnDemand())
+        self._view.set_view_properties(ViewProps(label=name[0], orientation=orientation, color=colour, group=0))
+        self._slice_view = _SliceView(self._view)
+        self.prepare()
+
+    def prepare(self) -> None:
+        """As after a scene was closed: mapped into the layout, at its size."""
+        view = self._view
+        view.set_mapped_in_layout(True)
+        view.render_window().SetSize(self._size, self._size)
+        view.interactor().SetSize(self._size, self._size)
+        self.sliceLogic().ResizeSliceNode(self._size, self._size)
+
+    # -- Slicer's names -------------------------------------------------------------------------
+
+    def sliceLogic(self) -> Any:  # noqa: N802
+        return self._view._logic
+
+    def sliceView(self) -> _SliceView:  # noqa: N802
+        return self._slice_view
+
+    def mrmlSliceNode(self) -> Any:  # noqa: N802
+        return self._view._logic.GetSliceNode()
+
+    def mrmlSliceCompositeNode(self) -> Any:  # noqa: N802
+        return self._view._logic.GetSliceCompositeNode()
+
+    def isVisible(self) -> bool:  # noqa: N802
+        return True
+
+    # -- the user's hand ------------------------------------------------------------------------
+
+    def show(self, volume: Any) -> None:
+        """This volume in the background, in the view's own orientation, fitted."""
+        self.mrmlSliceCompositeNode().SetBackgroundVolumeID(volume.GetID())
+        self.mrmlSliceNode().SetOrientation(self._orientation)
+        self.sliceLogic().RotateSliceToLowestVolumeAxes(False)
+        self.sliceLogic().FitSliceToBackground()
+        self.sliceLogic().SnapSliceOffsetToIJK()
+
+    def go_to(self, world: np.ndarray) -> None:
+        """Scroll to the slice through a position (RAS)."""
+        self.mrmlSliceNode().JumpSliceByOffsetting(*[float(x) for x in world])
+
+    def xy(self, world: np.ndarray) -> tuple[int, int]:
+        """The pixel under which a position (RAS) is seen."""
+        import vtk
+
+        inverse = vtk.vtkMatrix4x4()
+        vtk.vtkMatrix4x4.Invert(self.mrmlSliceNode().GetXYToRAS(), inverse)
+        x, y = inverse.MultiplyPoint([*[float(v) for v in world], 1.0])[:2]
+        return round(x), round(y)
+
+    def press(self, x: int, y: int) -> None:
+        self.event(x, y, "EnterEvent", "MouseMoveEvent", "LeftButtonPressEvent")
+
+    def release(self, x: int, y: int) -> None:
+        self.event(x, y, "LeftButtonReleaseEvent", "MouseMoveEvent")
+
+    def click(self, world: np.ndarray) -> None:
+        """Click where a position (RAS) is seen, after scrolling to it."""
+        self.go_to(world)
+        x, y = self.xy(world)
+        self.press(x, y)
+        self.release(x, y)
+
+    def drag(self, start: np.ndarray, end: np.ndarray) -> None:
+        """Press at a position (RAS), move in three steps, and let go at another."""
+        self.go_to(start)
+        first, last = np.array(self.xy(start)), np.array(self.xy(end))
+        self.press(*first.tolist())
+        for part in (0.3, 0.7, 1.0):
+            self.event(*np.round(first + part * (last - first)).astype(int).tolist(), "MouseMoveEvent")
+        self.release(*last.tolist())
+
+    def event(self, x: int, y: int, *names: str) -> None:
+        """Events of the interactor, as Qt's mouse events become."""
+        interactor = self._view.interactor()
+        for name in names:
+            interactor.SetEventInformation(x, y, 0, 0)
+            interactor.InvokeEvent(name)
+
+    def picture(self, path: Path) -> None:
+        """What is seen, as PNG."""
+        import vtk
+
+        self._view.render()
+        grab = vtk.vtkWindowToImageFilter()
+        grab.SetInput(self._view.render_window())
+        grab.ReadFrontBufferOff()
+        writer = vtk.vtkPNGWriter()
+        writer.SetInputConnection(grab.GetOutputPort())
+        writer.SetFileName(str(path))
+        writer.Write()

@@ -1,0 +1,276 @@
+"""Stand-ins for the few CTK and qMRML widgets that the panel uses: the same names and signals, plain looks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6 import QtCore, QtWidgets
+
+
+class CollapsibleButton(QtWidgets.QWidget):
+    """ctkCollapsibleButton: a titled frame whose contents fold away."""
+
+    contentsCollapsed = QtCore.Signal(bool)  # noqa: N815 - CTK's name
+
+    def __init__(self, *arguments: Any) -> None:
+        texts = [a for a in arguments if isinstance(a, str)]
+        super().__init__(*[a for a in arguments if not isinstance(a, str)])
+        self._text = texts[0] if texts else ""
+        self._collapsed = False
+        self.setContentsMargins(0, 20, 0, 0)
+
+    @property
+    def text(self) -> str:
+        return self._text
+
+    @text.setter
+    def text(self, text: str) -> None:
+        self._text = text
+        QtWidgets.QWidget.update(self)
+
+    @property
+    def collapsed(self) -> bool:
+        return self._collapsed
+
+    @collapsed.setter
+    def collapsed(self, collapsed: bool) -> None:
+        if collapsed == self._collapsed:
+            return
+        self._collapsed = collapsed
+        for child in self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindChildOption.FindDirectChildrenOnly):
+            QtWidgets.QWidget.setVisible(child, not collapsed)
+        self.contentsCollapsed.emit(collapsed)
+
+    def setText(self, text: str) -> None:  # noqa: N802
+        self.text = text
+
+    def setCollapsed(self, collapsed: bool) -> None:  # noqa: N802
+        self.collapsed = collapsed
+
+    def paintEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        from PySide6 import QtGui
+
+        with QtGui.QPainter(self) as painter:
+            arrow = "▸" if self._collapsed else "▾"
+            painter.drawText(4, 15, f"{arrow} {self._text}")
+            painter.drawLine(0, 19, QtWidgets.QWidget.width(self), 19)
+
+
+class NodeComboBox(QtWidgets.QComboBox):
+    """qMRMLNodeComboBox: the scene's nodes of some classes, one of them chosen."""
+
+    currentNodeChanged = QtCore.Signal(object)  # noqa: N815
+    nodeAddedByUser = QtCore.Signal(object)  # noqa: N815
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._scene: Any = None
+        self._observers: list[int] = []
+        self.nodeTypes: tuple[str, ...] = ()
+        self.noneEnabled = self.addEnabled = self.removeEnabled = self.renameEnabled = False
+        self.editEnabled = self.showHidden = self.selectNodeUponCreation = self.showChildNodeTypes = False
+        self.noneDisplay = "None"
+        self.baseName = ""
+        self.currentIndexChanged.connect(lambda _index: self.currentNodeChanged.emit(self.currentNode()))
+        self.destroyed.connect(self._forget)
+
+    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
+        import slicer
+
+        self._forget()
+        self._scene = scene
+        if scene is not None:
+            kinds = slicer.vtkMRMLScene
+            for event in (kinds.NodeAddedEvent, kinds.NodeRemovedEvent, kinds.EndBatchProcessEvent):
+                self._observers.append(scene.AddObserver(event, self._fill))
+        self._fill()
+
+    def mrmlScene(self) -> Any:  # noqa: N802
+        return self._scene
+
+    def currentNode(self) -> Any:  # noqa: N802
+        node_id = QtWidgets.QComboBox.currentData(self)
+        return self._scene.GetNodeByID(node_id) if self._scene is not None and node_id else None
+
+    def setCurrentNode(self, node: Any) -> None:  # noqa: N802
+        self._choose(node.GetID() if node is not None else None)
+
+    @property
+    def currentNodeID(self) -> str:  # noqa: N802
+        return QtWidgets.QComboBox.currentData(self) or ""
+
+    def setCurrentNodeID(self, node_id: str) -> None:  # noqa: N802
+        self._choose(node_id)
+
+    def addNode(self) -> Any:  # noqa: N802
+        node = self._scene.AddNewNodeByClass(self.nodeTypes[0], self.baseName)
+        self.setCurrentNode(node)
+        self.nodeAddedByUser.emit(node)
+        return node
+
+    def _choose(self, node_id: str | None) -> None:
+        index = QtWidgets.QComboBox.findData(self, node_id or None)
+        QtWidgets.QComboBox.setCurrentIndex(self, index)
+
+    def _nodes(self) -> list[Any]:
+        if self._scene is None:
+            return []
+        nodes = []
+        for kind in self.nodeTypes:
+            for number in range(self._scene.GetNumberOfNodesByClass(kind)):
+                node = self._scene.GetNthNodeByClass(number, kind)
+                exact = self.showChildNodeTypes or node.GetClassName() == kind
+                if exact and (self.showHidden or not node.GetHideFromEditors()):
+                    nodes.append(node)
+        return nodes
+
+    def _fill(self, *_event: Any) -> None:
+        if self._scene is not None and self._scene.IsBatchProcessing():
+            return
+        before = QtWidgets.QComboBox.currentData(self)
+        nodes = self._nodes()
+        blocked = self.blockSignals(True)
+        self.clear()
+        if self.noneEnabled or not nodes:
+            QtWidgets.QComboBox.addItem(self, self.noneDisplay, None)
+        for node in nodes:
+            QtWidgets.QComboBox.addItem(self, node.GetName(), node.GetID())
+        index = QtWidgets.QComboBox.findData(self, before)
+        QtWidgets.QComboBox.setCurrentIndex(self, max(index, 0))
+        self.blockSignals(blocked)
+        if QtWidgets.QComboBox.currentData(self) != before:
+            self.currentNodeChanged.emit(self.currentNode())
+
+    def _forget(self, *_event: Any) -> None:
+        for tag in self._observers:
+            self._scene.RemoveObserver(tag)
+        self._observers = []
+
+
+class SegmentEditorWidget(QtWidgets.QWidget):
+    """qMRMLSegmentEditorWidget as far as a list of segments and its parameter node go; it has no effects."""
+
+    currentSegmentIDChanged = QtCore.Signal(str)  # noqa: N815
+    segmentationNodeChanged = QtCore.Signal(object)  # noqa: N815
+    sourceVolumeNodeChanged = QtCore.Signal(object)  # noqa: N815
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._scene: Any = None
+        self._node: Any = None
+        self._node_tag: int | None = None
+        self._observed: list[tuple[Any, int]] = []
+        self._shown_segment = ""
+        self.maximumNumberOfUndoStates = 5
+        self.undoEnabled = True
+        self.readOnly = False
+        self.segmentationNodeSelectorVisible = self.sourceVolumeNodeSelectorVisible = True
+        self.switchToSegmentationsButtonVisible = True
+        layout = QtWidgets.QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self._list = QtWidgets.QListWidget()
+        layout.addWidget(self._list)
+        self._list.currentItemChanged.connect(self._on_item)
+
+    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
+        self._scene = scene
+        if scene is None:
+            self.setMRMLSegmentEditorNode(None)
+
+    def mrmlScene(self) -> Any:  # noqa: N802
+        return self._scene
+
+    def setMRMLSegmentEditorNode(self, node: Any) -> None:  # noqa: N802
+        if self._node is not None and self._node_tag is not None:
+            self._node.RemoveObserver(self._node_tag)
+        self._node = node
+        self._node_tag = node.AddObserver("ModifiedEvent", self._refresh) if node is not None else None
+        self._refresh()
+
+    def mrmlSegmentEditorNode(self) -> Any:  # noqa: N802
+        return self._node
+
+    def segmentationNode(self) -> Any:  # noqa: N802
+        return self._node.GetSegmentationNode() if self._node else None
+
+    def setSegmentationNode(self, node: Any) -> None:  # noqa: N802
+        self._node.SetAndObserveSegmentationNode(node)
+        self._refresh()
+        self.segmentationNodeChanged.emit(node)
+
+    def sourceVolumeNode(self) -> Any:  # noqa: N802
+        return self._node.GetSourceVolumeNode() if self._node else None
+
+    def setSourceVolumeNode(self, node: Any) -> None:  # noqa: N802
+        self._node.SetAndObserveSourceVolumeNode(node)
+        self.sourceVolumeNodeChanged.emit(node)
+
+    def currentSegmentID(self) -> str:  # noqa: N802
+        return (self._node.GetSelectedSegmentID() or "") if self._node else ""
+
+    def setCurrentSegmentID(self, segment_id: str) -> None:  # noqa: N802
+        self._node.SetSelectedSegmentID(segment_id)
+        self._refresh()
+
+    def selectNextSegment(self) -> None:  # noqa: N802
+        row = QtWidgets.QListWidget.currentRow(self._list) + 1
+        if row < QtWidgets.QListWidget.count(self._list):
+            QtWidgets.QListWidget.setCurrentRow(self._list, row)
+
+    def installKeyboardShortcuts(self, *_parent: Any) -> None:  # noqa: N802
+        """Shortcuts of the real editor are not covered."""
+
+    def uninstallKeyboardShortcuts(self) -> None:  # noqa: N802
+        """Shortcuts of the real editor are not covered."""
+
+    def setupViewObservations(self) -> None:  # noqa: N802
+        """The stand-in has no effects that would look at views."""
+
+    def removeViewObservations(self) -> None:  # noqa: N802
+        """The stand-in has no effects that would look at views."""
+
+    def setActiveEffectByName(self, name: str) -> None:  # noqa: N802
+        self._node.SetActiveEffectName(name)
+
+    def activeEffect(self) -> Any:  # noqa: N802
+        return (self._node.GetActiveEffectName() or None) if self._node else None
+
+    def _on_item(self, item: Any, _before: Any) -> None:
+        if item is not None and self._node is not None:
+            self._node.SetSelectedSegmentID(item.data(QtCore.Qt.ItemDataRole.UserRole))
+
+    def _refresh(self, *_event: Any) -> None:
+        import slicer
+
+        for observed, tag in self._observed:
+            observed.RemoveObserver(tag)
+        self._observed = []
+        node = self.segmentationNode()
+        ids = []
+        if node is not None and node.GetSegmentation() is not None:
+            segmentation = node.GetSegmentation()
+            ids = list(segmentation.GetSegmentIDs())
+            for event in (
+                slicer.vtkSegmentation.SegmentAdded,
+                slicer.vtkSegmentation.SegmentRemoved,
+                slicer.vtkSegmentation.SegmentModified,
+            ):
+                self._observed.append((segmentation, segmentation.AddObserver(event, self._refresh)))
+        # The real widget chooses the first segment where none is chosen.
+        if self._node is not None and ids and self.currentSegmentID() not in ids:
+            self._node.SetSelectedSegmentID(ids[0])
+        blocked = self._list.blockSignals(True)
+        QtWidgets.QListWidget.clear(self._list)
+        for segment_id in ids:
+            item = QtWidgets.QListWidgetItem(node.GetSegmentation().GetSegment(segment_id).GetName(), self._list)
+            item.setData(QtCore.Qt.ItemDataRole.UserRole, segment_id)
+            if segment_id == self.currentSegmentID():
+                QtWidgets.QListWidget.setCurrentItem(self._list, item)
+        self._list.blockSignals(blocked)
+        if self.currentSegmentID() != self._shown_segment:
+            self._shown_segment = self.currentSegmentID()
+            self.currentSegmentIDChanged.emit(self._shown_segment)
+
+
+CTK = {"ctkCollapsibleButton": CollapsibleButton}
+SLICER = {"qMRMLNodeComboBox": NodeComboBox, "qMRMLSegmentEditorWidget": SegmentEditorWidget}
