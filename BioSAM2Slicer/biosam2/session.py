@@ -293,6 +293,8 @@ class Session:
     def predict(self, segment: str, slice_index: int) -> NDArray[np.bool_]:
         """The prompted slice alone, seen without memory: bool (rows, columns). Leaves no trace in the session.
 
+        A result that the slice has already is refined by what was said since, and stands where nothing was.
+
         Raises:
             PromptError: the slice carries no prompt of this segment.
             InputError: there is no such segment or slice.
@@ -307,6 +309,8 @@ class Session:
         if prompt is None:
             raise PromptError(f"segment {segment!r} has no prompt on slice {slice_index}")
         previous = state.bank.result(slice_index)
+        if previous is not None and slice_index not in state.pending:
+            return self._unpacked(previous.mask)
         region = self._region(prompt, previous)
         return self._unpacked(self._tracker.prompt(prompt, region, previous).mask)
 

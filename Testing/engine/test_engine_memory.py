@@ -1,0 +1,213 @@
+"""The bank's policies, the feature cache, and what happens when memory runs out."""
+
+import biosam2
+import numpy as np
+import pytest
+import torch
+from biosam2.errors import DeviceError
+from biosam2.features import EncodedFrame, FeatureCache
+from biosam2.frames import Region
+from biosam2.memory import DissimilarityPolicy, MemoryBank, QualityGatePolicy, Reach, Sam2Policy, SliceMemory, Step
+
+REACH = Reach(memories=4, pointers=6, conditioning=-1, past_pointers_only=True, signed_pointers=True, stride=1)
+
+
+def remembered(s, score=1.0, direction=0.0, prompted=False):
+    """A memory whose encoding is a unit vector at an angle, so that similarity is known."""
+    features = torch.tensor([np.cos(direction), np.sin(direction)]).reshape(1, 2, 1, 1)
+    return SliceMemory(
+        s, Region(0, 0, 1, 1), torch.zeros(1, 1, 1, 1), torch.zeros(1, 2), torch.ones(1, 1), score, prompted,
+        np.zeros(1, np.uint8), features, Region(0, 0, 1, 1),
+    )  # fmt: skip
+
+
+def bank(conditioning, swept):
+    prompted = {s: remembered(s, prompted=True) for s in conditioning}
+    return MemoryBank(prompted, {m.slice_index: m for m in swept}, {})
+
+
+def recalled(policy, bank, s, backward=False, reach=REACH, count=30):
+    recall = policy.recall(bank, Step(s, backward, count, reach), lambda m: m.features)
+    memories = [(position, m.slice_index) for position, m in recall.memories]
+    pointers = [(distance, m.slice_index) for distance, m in recall.pointers]
+    return memories, pointers
+
+
+def test_sam2_takes_the_slices_just_passed_whatever_their_quality():
+    b = bank([2], [remembered(s, score=0.1) for s in range(3, 10)])
+    memories, pointers = recalled(Sam2Policy(), b, 10)
+    assert memories == [(0, 2), (1, 7), (2, 8), (3, 9)]
+    assert pointers == [(8, 2), (1, 9), (2, 8), (3, 7), (4, 6), (5, 5)]
+
+
+def test_sam2_backward_looks_the_other_way():
+    b = bank([9], [remembered(s) for s in range(10, 13)] + [remembered(7), remembered(8)])
+    memories, pointers = recalled(Sam2Policy(), b, 6, backward=True)
+    assert memories == [(0, 9), (2, 8), (3, 7)]
+    assert pointers[0] == (3, 9)
+
+
+def test_conditioning_pointers_from_ahead_are_left_out():
+    _, pointers = recalled(Sam2Policy(), bank([2, 12], []), 5)
+    assert pointers == [(3, 2)]
+
+
+def test_quality_gate_reaches_past_weak_slices():
+    scores = {5: 0.9, 6: 0.8, 7: 0.2, 8: 0.9, 9: 0.1}
+    b = bank([2], [remembered(s, score=score) for s, score in scores.items()])
+    memories, pointers = recalled(QualityGatePolicy(0.5), b, 10)
+    assert memories == [(0, 2), (1, 5), (2, 6), (3, 8)]
+    assert [s for _, s in pointers] == [2, 8, 6, 5]
+
+
+def test_dissimilar_slices_replace_look_alikes():
+    alike = [remembered(3, direction=0.0), remembered(4, direction=0.01), remembered(5, direction=1.0)]
+    memories, _ = recalled(DissimilarityPolicy(), bank([2], [*alike, remembered(6, direction=2.5)]), 7)
+    kept = {s for position, s in memories if position}
+    assert 6 in kept
+    assert len(kept) == 3
+    assert not {3, 4} <= kept
+
+
+def test_dissimilar_but_weak_slices_are_not_taken():
+    strong = [remembered(s, score=0.9, direction=0.01 * s) for s in (3, 4, 5)]
+    memories, _ = recalled(DissimilarityPolicy(), bank([2], [*strong, remembered(6, score=0.3, direction=2.5)]), 7)
+    assert {s for position, s in memories if position} == {3, 4, 5}
+
+
+def test_dissimilarity_grown_step_by_step_is_the_same_as_at_once():
+    rng = np.random.default_rng(3)
+    swept = [remembered(s, score=rng.uniform(0.5, 1), direction=rng.uniform(0, 3)) for s in range(3, 15)]
+    growing, policy = bank([2], []), DissimilarityPolicy()
+    for memory in swept:
+        recalled(policy, growing, memory.slice_index)
+        growing.swept[memory.slice_index] = memory
+    assert recalled(policy, growing, 15) == recalled(DissimilarityPolicy(), bank([2], swept), 15)
+
+
+@pytest.mark.parametrize("policy", ["quality", "dissimilar"])
+def test_policies_run_in_a_session(model, volume, policy):
+    session = biosam2.Session(model, volume, policy=policy)
+    session.add_prompt("x", biosam2.Point((11, 7, 1)))
+    assert len(list(session.propagate())) == 10
+
+
+# -- the feature cache -----------------------------------------------------------------------------
+
+
+def frame(n):
+    return EncodedFrame(torch.full((1, 1, 4, 4), float(n)), ())
+
+
+def test_cache_keeps_to_its_budget_and_drops_the_oldest():
+    cache = FeatureCache(budget=3 * frame(0).nbytes)
+    for n in range(4):
+        cache.get(n, lambda n=n: frame(n))
+    cache.get(1, lambda: pytest.fail("1 was dropped"))
+    cache.get(4, lambda: frame(4))
+    assert cache.nbytes == cache.budget
+    encoded = []
+    cache.get(2, lambda: encoded.append(2) or frame(2))
+    assert encoded == [2]
+    cache.get(1, lambda: pytest.fail("1 was dropped though it was used"))
+
+
+def test_second_propagation_encodes_nothing(model, volume, monkeypatch):
+    session = biosam2.Session(model, volume)
+    session.add_prompt("x", biosam2.Point((11, 7, 5)))
+    list(session.propagate())
+    monkeypatch.setattr(model.network, "forward_image", lambda *_: pytest.fail("encoded again"))
+    list(session.propagate())
+
+
+def test_a_small_budget_changes_nothing_but_time(model, volume):
+    def run(cache):
+        session = biosam2.Session(model, volume, features=cache)
+        session.add_prompt("x", biosam2.Point((11, 7, 5)))
+        list(session.propagate())
+        session.add_prompt("x", biosam2.Point((2, 2, 8), positive=False))
+        list(session.propagate())
+        return [session.logits("x", s) for s in range(10)]
+
+    for a, b in zip(run(FeatureCache(budget=1)), run(FeatureCache()), strict=True):
+        assert (a == b).all()
+
+
+def test_two_sessions_can_share_a_cache(model, volume):
+    cache = FeatureCache()
+    other = biosam2.Volume(volume.array[:, ::-1].copy())
+    masks = []
+    for shared in (cache, None):
+        sessions = [biosam2.Session(model, v, features=shared) for v in (volume, other)]
+        for session in sessions:
+            session.add_prompt("x", biosam2.Point((11, 7, 5)))
+            list(session.propagate())
+        masks.append([session.mask("x") for session in sessions])
+    assert all((a == b).all() for a, b in zip(*masks, strict=True))
+
+
+def test_undone_results_let_go_of_their_memories(model, volume):
+    session = biosam2.Session(model, volume)
+    session.add_prompt("x", biosam2.Point((11, 7, 5)))
+    list(session.propagate())
+    first = [m for m in session._segments["x"].bank.results() if m.features is not None]
+    assert first
+    list(session.propagate())
+    live = {id(m) for m in session._segments["x"].bank.results()}
+    assert all(m.features is None for m in first if id(m) not in live)
+
+
+# -- out of memory ---------------------------------------------------------------------------------
+
+
+class Exhausted(torch.cuda.OutOfMemoryError):
+    pass
+
+
+def failing(network_method, times):
+    calls = []
+
+    def method(*arguments, **keywords):
+        calls.append(1)
+        if len(calls) <= times:
+            raise Exhausted("CUDA out of memory. Tried to allocate 20 GiB")
+        return network_method(*arguments, **keywords)
+
+    return method
+
+
+def test_out_of_memory_once_is_tried_again_in_smaller_pieces(model, volume, monkeypatch):
+    def run():
+        session = biosam2.Session(model, volume)
+        for name, i in (("a", 8), ("b", 14)):
+            session.add_prompt(name, biosam2.Point((i, 7, 5)))
+        list(session.propagate(last=7))
+        return session.labelmap()
+
+    expected = run()
+    attention = model.network.memory_attention
+    monkeypatch.setattr(attention, "forward", failing(attention.forward, 1))
+    assert (run() == expected).all()
+
+
+def test_out_of_memory_on_the_cpu_is_one_clear_line(model, volume, monkeypatch):
+    session = biosam2.Session(model, volume)
+    session.add_prompt("x", biosam2.Point((11, 7, 5)))
+    list(session.propagate(last=5, first=5))
+    monkeypatch.setattr(model.network, "_forward_sam_heads", failing(None, 99))
+    with pytest.raises(DeviceError, match="out of memory on the CPU"):
+        list(session.propagate())
+    assert session.finished_slices("x") == (5,)
+
+
+def test_going_to_the_cpu_is_said(checkpoint, volume, monkeypatch):
+    model = biosam2.load_model(checkpoint=checkpoint, config="nano", device="cpu")
+    session = biosam2.Session(model, volume)
+    session.add_prompt("x", biosam2.Point((11, 7, 5)))
+    work = failing(lambda items: [torch.device("cpu") == model.device for _ in items], 2)
+    model.device = torch.device("cuda")  # there is none here; only the way out is tested
+    with pytest.warns(RuntimeWarning, match="cuda is out of memory .*going on with the CPU"):
+        assert session._tracker._within_memory([1], work) == [True]
+    assert model.device.type == "cpu"
+    assert "out of memory" in model.device_reason
+    assert len(list(session.propagate())) == 10
