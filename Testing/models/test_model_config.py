@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from biosam2.errors import ModelError
 from biosam2.models.config import load_config
+from biosam2.models.construction import NetworkTooLargeError, SizeLimit
 from biosam2.models.network import build_network
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -29,7 +31,7 @@ def nano(**changes: Any) -> Any:
 def refused(source: Any) -> str:
     """Load and build it; the one line that refuses it."""
     with pytest.raises(ModelError) as error:
-        build_network(load_config(source))
+        build_network(load_config(source), initialise=False)
     text = str(error.value)
     assert "\n" not in text
     return text
@@ -213,6 +215,14 @@ def test_sizes_that_do_not_fit_are_named(changes: dict[str, Any], says: str) -> 
 )
 def test_a_network_of_terabytes_is_refused_before_it_is_allocated(changes: dict[str, Any]) -> None:
     assert "larger than any SAM 2 network" in refused(nano(**changes))
+
+
+@pytest.mark.parametrize(("megabytes", "tensors"), [(1, 1000), (1000, 10)])
+def test_copies_count_too(megabytes: int, tensors: int) -> None:
+    layer = torch.nn.Linear(100, 100)
+    with SizeLimit(megabytes, tensors), pytest.raises(NetworkTooLargeError):
+        for _ in range(100):
+            copy.deepcopy(layer)
 
 
 @pytest.mark.parametrize(

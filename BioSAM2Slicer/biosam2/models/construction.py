@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,6 @@ import torch
 from sam2.modeling.position_encoding import compute_axial_cis
 from sam2.modeling.sam import transformer
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class RoPEAttention(transformer.RoPEAttention):
@@ -39,30 +39,32 @@ class NetworkTooLargeError(Exception):
     """A network that would take more memory than any that this package serves."""
 
 
-class SizeLimit(TorchDispatchMode):
-    """Within this context new tensors are counted before they are allocated, and stopped at a limit.
+class SizeLimit(TorchFunctionMode):
+    """Within this context weights are counted before they are allocated, and stopped at a limit.
 
     A few digits in a configuration ask for terabytes; Linux would grant them and then kill the process.
     """
 
+    _BY_SIZE = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn)
+
     def __init__(self, megabytes: int, tensors: int) -> None:
         super().__init__()
-        self._bytes_left = megabytes << 20
+        self._elements_left = (megabytes << 20) // 4
         self._tensors_left = tensors
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func is torch.ops.aten.clone.default:
-            self._spend(args[0])
-        elif any(argument.name == "device" for argument in func._schema.arguments):
-            # A tensor from nothing: ask for it without memory first.
-            self._spend(func(*args, **{**kwargs, "device": torch.device("meta"), "pin_memory": False}))
+        if func in self._BY_SIZE:
+            size = args or (kwargs["size"],)
+            self._spend(math.prod(size[0] if isinstance(size[0], Sequence) else size))
+        elif func is torch.Tensor.clone:  # layers that are repeated are copied
+            self._spend(args[0].numel())
         return func(*args, **kwargs)
 
-    def _spend(self, tensor: torch.Tensor) -> None:
-        self._bytes_left -= math.prod(tensor.shape) * tensor.element_size()
+    def _spend(self, elements: int) -> None:
+        self._elements_left -= elements
         self._tensors_left -= 1
-        if self._bytes_left < 0 or self._tensors_left < 0:
+        if self._elements_left < 0 or self._tensors_left < 0:
             raise NetworkTooLargeError("it is larger than any SAM 2 network; check its sizes")
 
 
