@@ -65,7 +65,8 @@ class Propagated:
         segments: in order of creation.
         direction: ``both``, ``forward`` or ``backward``.
         first, last: the range asked for, inclusive; None for no bound.
-        finished: (segment, slice) in the order in which they were finished; a sweep may have been stopped early.
+        finished: (segment, slice) in the order in which they were finished.
+        complete: whether it ran to its end; one that was stopped did nothing after its last finished slice.
     """
 
     segments: tuple[str, ...]
@@ -73,6 +74,7 @@ class Propagated:
     first: int | None
     last: int | None
     finished: tuple[tuple[str, int], ...] = ()
+    complete: bool = False
 
 
 @dataclass(frozen=True)

@@ -447,7 +447,6 @@ class Session:
 
     def to_record(self) -> dict[str, Any]:
         """The session as JSON data: its settings and the changes in force; `from_record` gives the same masks."""
-        self._finish_running()
         return {
             "axis": self.axis,
             "window": list(self.frames.window),
@@ -497,8 +496,7 @@ class Session:
             self.redo()
         else:
             updates = self.propagate(entry.segments, entry.direction, entry.first, entry.last)  # type: ignore[arg-type]
-            # One that finished nothing had nothing to do; it still took note of the prompts.
-            for finished in entry.finished or [None]:
+            for finished in (*entry.finished, None) if entry.complete else entry.finished:
                 update = next(updates, None)
                 done = update and (update.segment, update.slice_index)
                 if done != finished:
@@ -524,11 +522,12 @@ class Session:
         try:
             for backward in (False, True):
                 for update in self._sweeping(sweeps, backward, finished):
+                    self._journal[place] = replace(entry, finished=tuple(finished))
                     yield update
                     if self._cancelled:
                         return
+            self._journal[place] = replace(entry, finished=tuple(finished), complete=True)
         finally:
-            self._journal[place] = replace(entry, finished=tuple(finished))
             self._running = None
             self._release(state for state in before.values() if state is not None)
 

@@ -310,6 +310,27 @@ def test_undone_propagation_is_forgotten_by_the_next(model, volume):
         assert (a == b).all()
 
 
+def test_a_record_taken_while_propagating_is_as_if_stopped_there(session, model, volume):
+    session.add_prompt("x", Point((11, 7, 5)))
+    for n, _ in enumerate(session.propagate()):
+        if n == 2:
+            record, mask = session.to_record(), session.mask("x")
+    assert (biosam2.Session.from_record(record, model, volume).mask("x") == mask).all()
+    assert len(session.finished_slices("x")) == 10
+
+
+def test_a_sweep_that_ends_where_it_began_is_repeated_whole(model, volume):
+    """Its backward half visits the prompted slice alone and yields nothing new, but a later correction depends on it."""
+    session = biosam2.Session(model, volume)
+    session.add_prompt("x", Point((11, 7, 5)))
+    list(session.propagate(first=5))
+    again = biosam2.Session.from_record(session.to_record(), model, volume)
+    for each in (session, again):
+        each.add_prompt("x", Point((4, 4, 5), positive=False))
+        list(each.propagate())
+    assert all((session.logits("x", s) == again.logits("x", s)).all() for s in range(10))
+
+
 def test_new_change_drops_what_could_be_redone(session):
     session.add_prompt("x", Point((11, 7, 5)))
     session.undo()
@@ -380,7 +401,7 @@ def test_the_journal_tells_what_happened(session):
     session.undo()
     prompted, propagated, undone = session.journal
     assert prompted == Prompted("x", Point((11, 7, 5)))
-    assert propagated == Propagated(("x",), "both", 4, 5, (("x", 5), ("x", 4)))
+    assert propagated == Propagated(("x",), "both", 4, 5, (("x", 5), ("x", 4)), complete=True)
     assert undone == Undone()
 
 
