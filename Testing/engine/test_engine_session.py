@@ -320,7 +320,7 @@ def test_a_record_taken_while_propagating_is_as_if_stopped_there(session, model,
 
 
 def test_a_sweep_that_ends_where_it_began_is_repeated_whole(model, volume):
-    """Its backward half visits the prompted slice alone and yields nothing new, but a later correction depends on it."""
+    """Its backward half only visits the prompted slice, but a later correction depends on it."""
     session = biosam2.Session(model, volume)
     session.add_prompt("x", Point((11, 7, 5)))
     list(session.propagate(first=5))
