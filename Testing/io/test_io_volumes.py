@@ -269,3 +269,11 @@ def test_what_is_no_labelmap_is_refused(tmp_path, bad):
 def test_unknown_output_formats_are_named(tmp_path):
     with pytest.raises(OutputError, match=r"known are \.nrrd"):
         write_labelmap(tmp_path / "x.xyz", Volume(np.zeros((2, 3, 4))), np.ones((2, 3, 4), bool))
+
+
+@pytest.mark.parametrize("name", ["absent.raw", "slice%03d.raw 1 0 0", "LIST", "x\x01y", ""])
+def test_a_metaimage_that_does_not_name_its_data(tmp_path, name):
+    """ITK divides by zero on some of these."""
+    header = "ObjectType = Image\nNDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = "
+    (tmp_path / "x.mhd").write_bytes(header.encode() + name.encode() + b"\n")
+    refused(tmp_path / "x.mhd", "cannot read")

@@ -41,11 +41,11 @@ def unreadable(path: Path, what: str = "an image") -> Iterator[None]:
     """
     try:
         yield
-    except BioSAM2Error:
+    except (BioSAM2Error, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except MemoryError:
         raise InputError(f"{path} needs more memory than there is; crop or downsample it first") from None
-    except Exception as error:  # noqa: BLE001 - see above
+    except BaseException as error:  # noqa: BLE001 - see above; a panic of a decoder written in Rust is no Exception
         _log.debug("cannot read %s", path, exc_info=True)
         raise InputError(f"cannot read {path} as {what}: {_brief(error)}") from None
 
@@ -115,7 +115,7 @@ def _caught_stderr() -> Iterator[None]:
                 _log.debug("a reader printed: %s", text)
 
 
-def _brief(error: Exception) -> str:
+def _brief(error: BaseException) -> str:
     """A parser's last words in one line, without its source file and addresses."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:

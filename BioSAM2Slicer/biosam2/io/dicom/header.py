@@ -101,12 +101,12 @@ def _header(path: Path, ds: Dataset) -> Header:
     thickness = float(ds.get("SpacingBetweenSlices") or ds.get("SliceThickness") or 1.0)
     return Header(
         path=path,
-        kind=getattr(sop_class, "name", "no SOP class"),
+        kind=_text(getattr(sop_class, "name", "no SOP class")),
         is_image=is_image,
         is_segmentation=sop_class in _SEGMENTATION,
-        series_uid=str(ds.get("SeriesInstanceUID") or ""),
-        modality=str(ds.get("Modality") or ""),
-        description=str(ds.get("SeriesDescription") or ""),
+        series_uid=_text(ds.get("SeriesInstanceUID") or ""),
+        modality=_text(ds.get("Modality") or ""),
+        description=_text(ds.get("SeriesDescription") or ""),
         rows=rows,
         columns=columns,
         samples=int(ds.get("SamplesPerPixel") or 1),
@@ -117,6 +117,11 @@ def _header(path: Path, ds: Dataset) -> Header:
         thickness=abs(thickness) or 1.0,
         fps=_frame_rate(ds),
     )
+
+
+def _text(value: object) -> str:
+    """One printable line: it will stand in messages."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
 
 
 def _places(ds: Dataset, n_frames: int) -> tuple[FramePlace, ...]:
