@@ -10,6 +10,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -138,7 +139,7 @@ class Tracker:
         step = Step(slice_index, backward, self.frames.count, self.reach)
         recalls = []
         for bank, region in zip(banks, regions, strict=True):
-            recalls.append(self.policy.recall(bank, step, lambda m, region=region: self.encode_memory(m, region)))
+            recalls.append(self.policy.recall(bank, step, partial(self.encode_memory, region=region)))
         results: dict[int, SliceMemory] = {}
         # Segments whose memories have the same shape go through the network as one batch.
         order = sorted(range(len(banks)), key=lambda n: _shape(recalls[n]))
@@ -207,7 +208,7 @@ class Tracker:
                 else:
                     backward = bank.visited.get(prompt.slice_index, False)
                     step = Step(prompt.slice_index, backward, self.frames.count, self.reach)
-                    recall = self.policy.recall(bank, step, lambda m: self.encode_memory(m, region))
+                    recall = self.policy.recall(bank, step, partial(self.encode_memory, region=region))
                     coarse = self._with_memory([frame], [recall], [region])
                 outputs = network._forward_sam_heads(
                     backbone_features=coarse,
