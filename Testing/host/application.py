@@ -22,10 +22,10 @@ class _LayoutManager(Checked):
     def __init__(self, slice_widgets: dict[str, Any]) -> None:
         self._slices = slice_widgets
 
-    def sliceViewNames(self) -> tuple[str, ...]:  # noqa: N802
+    def sliceViewNames(self) -> tuple[str, ...]:
         return tuple(self._slices)
 
-    def sliceWidget(self, name: str) -> Any:  # noqa: N802
+    def sliceWidget(self, name: str) -> Any:
         return self._slices.get(name)
 
 
@@ -44,31 +44,31 @@ class _Application(Checked):
         self.slicerHome = str(folder)
         self.aboutToQuit = host.qt_application.aboutToQuit
 
-    def layoutManager(self) -> _LayoutManager:  # noqa: N802
+    def layoutManager(self) -> _LayoutManager:
         return self._host.layout_manager
 
-    def applicationLogic(self) -> Any:  # noqa: N802
+    def applicationLogic(self) -> Any:
         return self._host.core.app_logic
 
-    def mrmlScene(self) -> Any:  # noqa: N802
+    def mrmlScene(self) -> Any:
         return self._host.scene
 
-    def userSettings(self) -> Any:  # noqa: N802
+    def userSettings(self) -> Any:
         return self._settings
 
     def settings(self) -> Any:
         return self._settings
 
-    def processEvents(self) -> None:  # noqa: N802
+    def processEvents(self) -> None:
         event_loop.process_events()
 
-    def testingEnabled(self) -> bool:  # noqa: N802
+    def testingEnabled(self) -> bool:
         return True
 
-    def pauseRender(self) -> None:  # noqa: N802
+    def pauseRender(self) -> None:
         self._host.render_pauses += 1
 
-    def resumeRender(self) -> None:  # noqa: N802
+    def resumeRender(self) -> None:
         self._host.render_pauses -= 1
 
 

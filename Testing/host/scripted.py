@@ -17,22 +17,22 @@ class VTKObservationMixin:
         super().__init__()
         self.Observations: list[tuple[Any, Any, Any, int]] = []
 
-    def addObserver(self, obj: Any, event: Any, method: Any, *_more: Any) -> None:  # noqa: N802
+    def addObserver(self, obj: Any, event: Any, method: Any, *_more: Any) -> None:
         self.Observations.append((obj, event, method, obj.AddObserver(event, method)))
 
-    def removeObserver(self, obj: Any, event: Any, method: Any) -> None:  # noqa: N802
+    def removeObserver(self, obj: Any, event: Any, method: Any) -> None:
         for entry in list(self.Observations):
             if entry[:3] == (obj, event, method):
                 obj.RemoveObserver(entry[3])
                 self.Observations.remove(entry)
 
-    def removeObservers(self, method: Any = None) -> None:  # noqa: N802
+    def removeObservers(self, method: Any = None) -> None:
         for entry in list(self.Observations):
             if method is None or entry[2] == method:
                 entry[0].RemoveObserver(entry[3])
                 self.Observations.remove(entry)
 
-    def hasObserver(self, obj: Any, event: Any, method: Any) -> bool:  # noqa: N802
+    def hasObserver(self, obj: Any, event: Any, method: Any) -> bool:
         return any(entry[:3] == (obj, event, method) for entry in self.Observations)
 
 
@@ -53,7 +53,7 @@ class ScriptedLoadableModuleWidget:
         self.moduleName = type(self).__name__.removesuffix("Widget")
         self.logic: Any = None
 
-    def resourcePath(self, name: str) -> str:  # noqa: N802
+    def resourcePath(self, name: str) -> str:
         return str(Path(inspect.getfile(type(self))).parent / "Resources" / name)
 
     def setup(self) -> None:
@@ -69,7 +69,7 @@ class ScriptedLoadableModuleLogic:
     def __init__(self, parent: Any = None) -> None:
         self.moduleName = type(self).__name__.removesuffix("Logic")
 
-    def getParameterNode(self) -> Any:  # noqa: N802
+    def getParameterNode(self) -> Any:
         import slicer
 
         scene = slicer.mrmlScene
@@ -92,10 +92,10 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*(arguments or ("runTest",)))
 
-    def runTest(self) -> None:  # noqa: N802
+    def runTest(self) -> None:
         """Overridden by the module."""
 
-    def delayDisplay(self, message: str, *_more: Any) -> None:  # noqa: N802
+    def delayDisplay(self, message: str, *_more: Any) -> None:
         """Slicer shows the message for a moment."""
 
 

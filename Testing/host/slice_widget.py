@@ -20,16 +20,16 @@ class _SliceView(Checked):
     def interactor(self) -> Any:
         return self._view.interactor()
 
-    def renderWindow(self) -> Any:  # noqa: N802
+    def renderWindow(self) -> Any:
         return self._view.render_window()
 
-    def scheduleRender(self) -> None:  # noqa: N802
+    def scheduleRender(self) -> None:
         """Tests render when they take a picture."""
 
-    def setViewCursor(self, cursor: Any) -> None:  # noqa: N802
+    def setViewCursor(self, cursor: Any) -> None:
         self._cursor = cursor
 
-    def unsetViewCursor(self) -> None:  # noqa: N802
+    def unsetViewCursor(self) -> None:
         self._cursor = None
 
 
@@ -69,19 +69,19 @@ class SliceWidget(Checked):
 
     # -- Slicer's names -------------------------------------------------------------------------
 
-    def sliceLogic(self) -> Any:  # noqa: N802
+    def sliceLogic(self) -> Any:
         return self._view._logic
 
-    def sliceView(self) -> _SliceView:  # noqa: N802
+    def sliceView(self) -> _SliceView:
         return self._slice_view
 
-    def mrmlSliceNode(self) -> Any:  # noqa: N802
+    def mrmlSliceNode(self) -> Any:
         return self._view._logic.GetSliceNode()
 
-    def mrmlSliceCompositeNode(self) -> Any:  # noqa: N802
+    def mrmlSliceCompositeNode(self) -> Any:
         return self._view._logic.GetSliceCompositeNode()
 
-    def isVisible(self) -> bool:  # noqa: N802
+    def isVisible(self) -> bool:
         return True
 
     # -- the user's hand ------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from PySide6 import QtCore, QtWidgets
 class CollapsibleButton(QtWidgets.QWidget):
     """ctkCollapsibleButton: a titled frame whose contents fold away."""
 
-    contentsCollapsed = QtCore.Signal(bool)  # noqa: N815 - CTK's name
+    contentsCollapsed = QtCore.Signal(bool)
 
     def __init__(self, *arguments: Any) -> None:
         texts = [a for a in arguments if isinstance(a, str)]
@@ -41,13 +41,13 @@ class CollapsibleButton(QtWidgets.QWidget):
             QtWidgets.QWidget.setVisible(child, not collapsed)
         self.contentsCollapsed.emit(collapsed)
 
-    def setText(self, text: str) -> None:  # noqa: N802
+    def setText(self, text: str) -> None:
         self.text = text
 
-    def setCollapsed(self, collapsed: bool) -> None:  # noqa: N802
+    def setCollapsed(self, collapsed: bool) -> None:
         self.collapsed = collapsed
 
-    def paintEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+    def paintEvent(self, event: Any) -> None:
         from PySide6 import QtGui
 
         with QtGui.QPainter(self) as painter:
@@ -59,8 +59,8 @@ class CollapsibleButton(QtWidgets.QWidget):
 class NodeComboBox(QtWidgets.QComboBox):
     """qMRMLNodeComboBox: the scene's nodes of some classes, one of them chosen."""
 
-    currentNodeChanged = QtCore.Signal(object)  # noqa: N815
-    nodeAddedByUser = QtCore.Signal(object)  # noqa: N815
+    currentNodeChanged = QtCore.Signal(object)
+    nodeAddedByUser = QtCore.Signal(object)
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -74,7 +74,7 @@ class NodeComboBox(QtWidgets.QComboBox):
         self.currentIndexChanged.connect(lambda _index: self.currentNodeChanged.emit(self.currentNode()))
         self.destroyed.connect(self._forget)
 
-    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
+    def setMRMLScene(self, scene: Any) -> None:
         import slicer
 
         self._forget()
@@ -85,24 +85,24 @@ class NodeComboBox(QtWidgets.QComboBox):
                 self._observers.append(scene.AddObserver(event, self._fill))
         self._fill()
 
-    def mrmlScene(self) -> Any:  # noqa: N802
+    def mrmlScene(self) -> Any:
         return self._scene
 
-    def currentNode(self) -> Any:  # noqa: N802
+    def currentNode(self) -> Any:
         node_id = QtWidgets.QComboBox.currentData(self)
         return self._scene.GetNodeByID(node_id) if self._scene is not None and node_id else None
 
-    def setCurrentNode(self, node: Any) -> None:  # noqa: N802
+    def setCurrentNode(self, node: Any) -> None:
         self._choose(node.GetID() if node is not None else None)
 
     @property
-    def currentNodeID(self) -> str:  # noqa: N802
+    def currentNodeID(self) -> str:
         return QtWidgets.QComboBox.currentData(self) or ""
 
-    def setCurrentNodeID(self, node_id: str) -> None:  # noqa: N802
+    def setCurrentNodeID(self, node_id: str) -> None:
         self._choose(node_id)
 
-    def addNode(self) -> Any:  # noqa: N802
+    def addNode(self) -> Any:
         node = self._scene.AddNewNodeByClass(self.nodeTypes[0], self.baseName)
         self.setCurrentNode(node)
         self.nodeAddedByUser.emit(node)
@@ -150,9 +150,9 @@ class NodeComboBox(QtWidgets.QComboBox):
 class SegmentEditorWidget(QtWidgets.QWidget):
     """qMRMLSegmentEditorWidget as far as a list of segments and its parameter node go; it has no effects."""
 
-    currentSegmentIDChanged = QtCore.Signal(str)  # noqa: N815
-    segmentationNodeChanged = QtCore.Signal(object)  # noqa: N815
-    sourceVolumeNodeChanged = QtCore.Signal(object)  # noqa: N815
+    currentSegmentIDChanged = QtCore.Signal(str)
+    segmentationNodeChanged = QtCore.Signal(object)
+    sourceVolumeNodeChanged = QtCore.Signal(object)
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -172,67 +172,67 @@ class SegmentEditorWidget(QtWidgets.QWidget):
         layout.addWidget(self._list)
         self._list.currentItemChanged.connect(self._on_item)
 
-    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
+    def setMRMLScene(self, scene: Any) -> None:
         self._scene = scene
         if scene is None:
             self.setMRMLSegmentEditorNode(None)
 
-    def mrmlScene(self) -> Any:  # noqa: N802
+    def mrmlScene(self) -> Any:
         return self._scene
 
-    def setMRMLSegmentEditorNode(self, node: Any) -> None:  # noqa: N802
+    def setMRMLSegmentEditorNode(self, node: Any) -> None:
         if self._node is not None and self._node_tag is not None:
             self._node.RemoveObserver(self._node_tag)
         self._node = node
         self._node_tag = node.AddObserver("ModifiedEvent", self._refresh) if node is not None else None
         self._refresh()
 
-    def mrmlSegmentEditorNode(self) -> Any:  # noqa: N802
+    def mrmlSegmentEditorNode(self) -> Any:
         return self._node
 
-    def segmentationNode(self) -> Any:  # noqa: N802
+    def segmentationNode(self) -> Any:
         return self._node.GetSegmentationNode() if self._node else None
 
-    def setSegmentationNode(self, node: Any) -> None:  # noqa: N802
+    def setSegmentationNode(self, node: Any) -> None:
         self._node.SetAndObserveSegmentationNode(node)
         self._refresh()
         self.segmentationNodeChanged.emit(node)
 
-    def sourceVolumeNode(self) -> Any:  # noqa: N802
+    def sourceVolumeNode(self) -> Any:
         return self._node.GetSourceVolumeNode() if self._node else None
 
-    def setSourceVolumeNode(self, node: Any) -> None:  # noqa: N802
+    def setSourceVolumeNode(self, node: Any) -> None:
         self._node.SetAndObserveSourceVolumeNode(node)
         self.sourceVolumeNodeChanged.emit(node)
 
-    def currentSegmentID(self) -> str:  # noqa: N802
+    def currentSegmentID(self) -> str:
         return (self._node.GetSelectedSegmentID() or "") if self._node else ""
 
-    def setCurrentSegmentID(self, segment_id: str) -> None:  # noqa: N802
+    def setCurrentSegmentID(self, segment_id: str) -> None:
         self._node.SetSelectedSegmentID(segment_id)
         self._refresh()
 
-    def selectNextSegment(self) -> None:  # noqa: N802
+    def selectNextSegment(self) -> None:
         row = QtWidgets.QListWidget.currentRow(self._list) + 1
         if row < QtWidgets.QListWidget.count(self._list):
             QtWidgets.QListWidget.setCurrentRow(self._list, row)
 
-    def installKeyboardShortcuts(self, *_parent: Any) -> None:  # noqa: N802
+    def installKeyboardShortcuts(self, *_parent: Any) -> None:
         """Shortcuts of the real editor are not covered."""
 
-    def uninstallKeyboardShortcuts(self) -> None:  # noqa: N802
+    def uninstallKeyboardShortcuts(self) -> None:
         """Shortcuts of the real editor are not covered."""
 
-    def setupViewObservations(self) -> None:  # noqa: N802
+    def setupViewObservations(self) -> None:
         """The stand-in has no effects that would look at views."""
 
-    def removeViewObservations(self) -> None:  # noqa: N802
+    def removeViewObservations(self) -> None:
         """The stand-in has no effects that would look at views."""
 
-    def setActiveEffectByName(self, name: str) -> None:  # noqa: N802
+    def setActiveEffectByName(self, name: str) -> None:
         self._node.SetActiveEffectName(name)
 
-    def activeEffect(self) -> Any:  # noqa: N802
+    def activeEffect(self) -> Any:
         return (self._node.GetActiveEffectName() or None) if self._node else None
 
     def _on_item(self, item: Any, _before: Any) -> None:

@@ -39,46 +39,6 @@ def host(application: Any) -> Iterator[Any]:
     application.close_scene()
 
 
-def tilted() -> np.ndarray:
-    """Directions of an oblique volume: 20 degrees about x, then 15 about z; k flipped."""
-    a, b = np.radians(20), np.radians(15)
-    about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
-    about_z = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
-    return about_z @ about_x @ np.diag([1.0, 1.0, -1.0])
-
-
-GRIDS = {
-    "axial": np.diag([-1.0, -1.0, 1.0]),
-    "flipped": np.diag([1.0, -1.0, -1.0]),
-    "sagittal": np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]),
-    "coronal": np.array([[-1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
-    "oblique": tilted(),
-}
-
-
-def add_volume(
-    host: Any,
-    array: np.ndarray,
-    directions: np.ndarray = GRIDS["axial"],
-    spacing: tuple[float, float, float] = (0.8, 1.1, 2.5),
-    origin: tuple[float, float, float] = (12.0, -30.0, 7.0),
-    name: str = "image",
-) -> Any:
-    """A scalar volume in the scene; directions in RAS, columns i, j, k."""
-    import vtk
-
-    node = host.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    host.slicer.util.updateVolumeFromArray(node, array)
-    matrix = vtk.vtkMatrix4x4()
-    for row in range(3):
-        for column in range(3):
-            matrix.SetElement(row, column, directions[row, column] * spacing[column])
-        matrix.SetElement(row, 3, origin[row])
-    node.SetIJKToRASMatrix(matrix)
-    node.CreateDefaultDisplayNodes()
-    return node
-
-
 @pytest.fixture
 def sphere() -> np.ndarray:
     """A bright ball in noise: int16 (24, 40, 48), centre (k, j, i) = (12, 20, 26), radius 9 voxels of i."""

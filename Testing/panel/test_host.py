@@ -7,8 +7,8 @@ import time
 
 import numpy as np
 import pytest
-from conftest import add_volume
 from host import event_loop, listings
+from panel_helpers import add_volume
 
 needs_listings = pytest.mark.skipif(not listings.FOLDER.is_dir(), reason="needs ../shared/slicer-api")
 

@@ -1,0 +1,230 @@
+"""Single slices of segments: read, and written without touching anything else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from numpy.typing import NDArray
+from vtk.util.numpy_support import vtk_to_numpy
+
+from .VolumeGeometry import AXES, VolumeGeometry, matrixAsArray
+
+# Position of each index axis in an array (k, j, i).
+_DIMENSION = {"k": 0, "j": 1, "i": 2}
+_NAME = "Binary labelmap"
+
+
+@dataclass(frozen=True, eq=False)
+class SliceChange:
+    """Voxels of one segment that a write changed.
+
+    Attributes:
+        segmentId: the segment; not always the one that was written, others may have been overwritten.
+        extent: the box of voxels, (i0, i1, j0, j1, k0, k1), inclusive.
+        before: bool, the box's (k, j, i).
+        after: bool, the same shape.
+    """
+
+    segmentId: str
+    extent: tuple[int, int, int, int, int, int]
+    before: NDArray[np.bool_]
+    after: NDArray[np.bool_]
+
+
+class SegmentSlices:
+    """Slices of a segmentation whose labelmaps lie on a volume's grid.
+
+    Writing costs as much as the box of voxels that change. The Segment Editor's masking settings hold: what may be
+    edited, and whether other segments are overwritten.
+
+    Args:
+        segmentationNode: under the same transform as the volume.
+        editorNode: the vtkMRMLSegmentEditorNode whose masking settings hold; its segmentation and source volume
+            are set to these.
+        volumeNode: the volume.
+    """
+
+    def __init__(self, segmentationNode: Any, editorNode: Any, volumeNode: Any) -> None:
+        self._node = segmentationNode
+        self._geometry = VolumeGeometry(volumeNode)
+        self._matrix = vtk.vtkMatrix4x4()
+        volumeNode.GetIJKToRASMatrix(self._matrix)
+        editorNode.SetAndObserveSegmentationNode(segmentationNode)
+        editorNode.SetAndObserveSourceVolumeNode(volumeNode)
+        self._logic = slicer.vtkSlicerSegmentEditorLogic()
+        self._logic.SetMRMLScene(slicer.mrmlScene)
+        self._logic.SetSegmentEditorNode(editorNode)
+
+    def readSlice(self, segmentId: str, axis: str, index: int) -> NDArray[np.bool_]:
+        """Bool, the slice's (rows, columns): (j, i) along k, (k, i) along j, (k, j) along i."""
+        extent = self._extentOfSlice(axis, index)
+        return np.squeeze(self._read(segmentId, extent), _DIMENSION[axis])
+
+    def writeSlice(self, segmentId: str, axis: str, index: int, mask: NDArray[np.bool_]) -> list[SliceChange]:
+        """Make a slice of a segment this mask, as far as the masking settings allow.
+
+        Returns:
+            What changed, in this segment and in those that it overwrote; empty where nothing did.
+        """
+        extent = self._extentOfSlice(axis, index)
+        wanted = np.expand_dims(np.asarray(mask, bool), _DIMENSION[axis])
+        here = self._read(segmentId, extent)
+        if wanted.shape != here.shape:
+            raise ValueError(f"a slice of shape {here.shape} cannot be made a mask of shape {wanted.shape}")
+        different = wanted != here
+        if not different.any():
+            return []
+        box, inside = _bounds(different, extent)
+        before = {segment: self._read(segment, box) for segment in self._segmentsNear(box)}
+        before.setdefault(segmentId, here[inside])
+        # Erasing first: what is added may move the segment to a layer of its own.
+        self._modify(segmentId, box, (here & ~wanted)[inside], self._logic.ModificationModeRemove)
+        self._modify(segmentId, box, (wanted & ~here)[inside], self._logic.ModificationModeAdd)
+        changes = []
+        for segment, old in before.items():
+            new = self._read(segment, box)
+            if not np.array_equal(old, new):
+                changes.append(SliceChange(segment, box, old, new))
+        return changes
+
+    def restore(self, change: SliceChange, *, forward: bool = False) -> None:
+        """Bring back the voxels before a change (or after it), whatever the masking settings are now."""
+        if self._node.GetSegmentation().GetSegment(change.segmentId) is None:
+            return
+        wanted = change.after if forward else change.before
+        here = self._read(change.segmentId, change.extent)
+        self._modify(
+            change.segmentId, change.extent, here & ~wanted, self._logic.ModificationModeRemove, bypassMasking=True
+        )
+        self._modify(
+            change.segmentId, change.extent, wanted & ~here, self._logic.ModificationModeAdd, bypassMasking=True
+        )
+
+    def usedSlices(self, segmentId: str, axis: str) -> list[int]:
+        """Slices on which the segment has voxels, ascending."""
+        image = self._image(segmentId)
+        if image is None:
+            return []
+        low, high = self._clipped(image.GetExtent())
+        if np.any(high < low):
+            return []
+        box = (low[0], high[0], low[1], high[1], low[2], high[2])
+        dimension = _DIMENSION[axis]
+        others = tuple(d for d in range(3) if d != dimension)
+        used = np.flatnonzero(self._read(segmentId, box).any(axis=others))
+        return [int(n + low[AXES.index(axis)]) for n in used]
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _extentOfSlice(self, axis: str, index: int) -> tuple[int, int, int, int, int, int]:
+        k, j, i = self._geometry.shape
+        extent = [0, i - 1, 0, j - 1, 0, k - 1]
+        position = 2 * AXES.index(axis)
+        extent[position] = extent[position + 1] = index
+        return tuple(extent)  # type: ignore[return-value]
+
+    def _image(self, segmentId: str) -> Any:
+        """The layer that the segment lives on, None while it is empty."""
+        segment = self._node.GetSegmentation().GetSegment(segmentId)
+        image = segment.GetRepresentation(_NAME) if segment is not None else None
+        return None if image is None or image.IsEmpty() else image
+
+    def _read(self, segmentId: str, extent: tuple[int, ...]) -> NDArray[np.bool_]:
+        """The segment's voxels in a box, bool (k, j, i)."""
+        shape = (extent[5] - extent[4] + 1, extent[3] - extent[2] + 1, extent[1] - extent[0] + 1)
+        found = np.zeros(shape, bool)
+        image = self._image(segmentId)
+        if image is None:
+            return found
+        low, high = self._clipped(image.GetExtent())
+        asked_low, asked_high = np.array(extent[::2]), np.array(extent[1::2])
+        low, high = np.maximum(low, asked_low), np.minimum(high, asked_high)
+        if np.any(high < low):
+            return found
+        own = np.array(image.GetExtent()[::2])
+        layer = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
+        label = self._node.GetSegmentation().GetSegment(segmentId).GetLabelValue()
+        there = tuple(slice(int(a), int(b) + 1) for a, b in zip((low - own)[::-1], (high - own)[::-1], strict=True))
+        to = tuple(
+            slice(int(a), int(b) + 1) for a, b in zip((low - asked_low)[::-1], (high - asked_low)[::-1], strict=True)
+        )
+        found[to] = layer[there] == label
+        return found
+
+    def _clipped(self, extent: tuple[int, ...]) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+        k, j, i = self._geometry.shape
+        return np.maximum(extent[::2], 0), np.minimum(extent[1::2], np.array([i, j, k]) - 1)
+
+    def _segmentsNear(self, box: tuple[int, ...]) -> list[str]:
+        """Segments that may have voxels in a box."""
+        near = []
+        segmentation = self._node.GetSegmentation()
+        for number in range(segmentation.GetNumberOfSegments()):
+            segmentId = segmentation.GetNthSegmentID(number)
+            image = self._image(segmentId)
+            if image is None:
+                continue
+            extent = image.GetExtent()
+            if all(extent[2 * a] <= box[2 * a + 1] and box[2 * a] <= extent[2 * a + 1] for a in range(3)):
+                near.append(segmentId)
+        return near
+
+    def _modify(
+        self,
+        segmentId: str,
+        extent: tuple[int, ...],
+        mask: NDArray[np.bool_],
+        mode: int,
+        *,
+        bypassMasking: bool = False,
+    ) -> None:
+        if not mask.any():
+            return
+        image = slicer.vtkOrientedImageData()
+        image.SetExtent(*extent)
+        image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+        image.SetImageToWorldMatrix(self._matrix)
+        vtk_to_numpy(image.GetPointData().GetScalars())[:] = mask.ravel()
+        self._logic.ModifySegmentByLabelmap(self._node, segmentId, image, mode, extent, True, bypassMasking)
+
+
+def _bounds(
+    different: NDArray[np.bool_], extent: tuple[int, ...]
+) -> tuple[tuple[int, int, int, int, int, int], tuple[slice, slice, slice]]:
+    """The smallest box around the voxels that are set: as an extent, and as indices into the array."""
+    inside = []
+    box: list[int] = []
+    for dimension in range(3):
+        others = tuple(d for d in range(3) if d != dimension)
+        used = np.flatnonzero(different.any(axis=others))
+        first, last = int(used[0]), int(used[-1])
+        inside.append(slice(first, last + 1))
+        start = extent[2 * (2 - dimension)]
+        box[:0] = [start + first, start + last]
+    return tuple(box), tuple(inside)  # type: ignore[return-value]
+
+
+def fitSegmentationToVolume(segmentationNode: Any, volumeNode: Any) -> bool:
+    """Put a segmentation onto a volume's grid and under its transform.
+
+    Returns:
+        Whether it is there: one that holds voxels on another grid is left as it is.
+    """
+    segmentation = segmentationNode.GetSegmentation()
+    expected = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(expected)
+    for number in range(segmentation.GetNumberOfSegments()):
+        image = segmentation.GetNthSegment(number).GetRepresentation(_NAME)
+        if image is None or image.IsEmpty():
+            continue
+        found = vtk.vtkMatrix4x4()
+        image.GetImageToWorldMatrix(found)
+        if not np.allclose(matrixAsArray(found), matrixAsArray(expected), atol=1e-3):
+            return False
+    segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+    segmentationNode.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+    return True

@@ -1,0 +1,72 @@
+"""Volumes of all orientations in the scene."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def tilted() -> np.ndarray:
+    """Directions of an oblique volume: 20 degrees about x, then 15 about z; k flipped."""
+    a, b = np.radians(20), np.radians(15)
+    about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    about_z = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
+    return about_z @ about_x @ np.diag([1.0, 1.0, -1.0])
+
+
+GRIDS = {
+    "axial": np.diag([-1.0, -1.0, 1.0]),
+    "flipped": np.diag([1.0, -1.0, -1.0]),
+    "sagittal": np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]),
+    "coronal": np.array([[-1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
+    "oblique": tilted(),
+}
+
+
+def add_volume(
+    host: Any,
+    array: np.ndarray,
+    directions: np.ndarray = GRIDS["axial"],
+    spacing: tuple[float, float, float] = (0.8, 1.1, 2.5),
+    origin: tuple[float, float, float] = (12.0, -30.0, 7.0),
+    name: str = "image",
+) -> Any:
+    """A scalar volume in the scene; directions in RAS, columns i, j, k."""
+    import vtk
+
+    node = host.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    host.slicer.util.updateVolumeFromArray(node, array)
+    matrix = vtk.vtkMatrix4x4()
+    for row in range(3):
+        for column in range(3):
+            matrix.SetElement(row, column, directions[row, column] * spacing[column])
+        matrix.SetElement(row, 3, origin[row])
+    node.SetIJKToRASMatrix(matrix)
+    node.CreateDefaultDisplayNodes()
+    return node
+
+
+def add_transform(host: Any, degrees: float = 30.0, bent: bool = False) -> Any:
+    """A transform node: turned about (1, 2, 3) and moved, or a thin-plate spline."""
+    import vtk
+
+    if bent:
+        node = host.scene.AddNewNodeByClass("vtkMRMLTransformNode")
+        spline = vtk.vtkThinPlateSplineTransform()
+        source, target = vtk.vtkPoints(), vtk.vtkPoints()
+        for corner in np.ndindex(2, 2, 2):
+            place = (np.array(corner) - 0.5) * 200
+            source.InsertNextPoint(*place)
+            target.InsertNextPoint(*(place + np.array([6.0, -4.0, 3.0]) * (1 + corner[0])))
+        spline.SetSourceLandmarks(source)
+        spline.SetTargetLandmarks(target)
+        spline.SetBasisToR()
+        node.SetAndObserveTransformToParent(spline)
+        return node
+    node = host.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform = vtk.vtkTransform()
+    transform.Translate(5, -7, 11)
+    transform.RotateWXYZ(degrees, 1, 2, 3)
+    node.SetMatrixTransformToParent(transform.GetMatrix())
+    return node
