@@ -81,7 +81,9 @@ def test_an_enhanced_file_is_sorted_and_rescaled_by_frame(tmp_path, grid, seed):
     np.testing.assert_allclose(volume.lps_from_ijk(corners(grid)), expected.lps_from_ijk(corners(grid)), atol=1e-3)
     assert volume.metadata["dicom_frames"] == frame_of.tolist()
     # As a video the frames stay as they are.
-    np.testing.assert_allclose(read_video(path).array, scaled[order], rtol=1e-5, atol=1e-5)
+    video = read_video(path)
+    np.testing.assert_allclose(video.array, scaled[order], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(video.spacing[:2], expected.spacing[:2], rtol=1e-5)
 
 
 def test_time_points_in_an_enhanced_file_are_named(tmp_path):
@@ -169,6 +171,13 @@ def test_a_damaged_slice_is_named(tmp_path):
     files = write_series(tmp_path, a_volume())
     files[1].write_bytes(files[1].read_bytes()[:-40])
     refused(tmp_path, "IM0001")
+
+
+def test_a_slice_that_may_not_be_opened_is_named(tmp_path):
+    files = write_series(tmp_path, a_volume())
+    files[-1].unlink()
+    files[-1].symlink_to(files[-1])  # of itself: nobody can open it, not even root
+    refused(tmp_path, "IM0005")
 
 
 def test_folders_and_files_without_an_image(tmp_path):

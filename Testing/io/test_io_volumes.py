@@ -2,6 +2,8 @@
 
 import gzip
 import logging
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -238,6 +240,16 @@ def test_the_libraries_remarks_do_not_reach_the_user(tmp_path, capfd):
     path.write_bytes(b"ObjectType = Image\nNDims = 3\nDimSize = 4 4\n")
     refused(path)
     assert capfd.readouterr() == ("", "")
+
+
+def test_threads_that_read_at_once_leave_standard_error_as_it_was(tmp_path, capfd):
+    good = write(tmp_path / "good.mha", np.zeros((4, 5, 6), np.int16))
+    (tmp_path / "bad.mha").write_bytes(good.read_bytes()[:300])
+    with ThreadPoolExecutor(8) as pool:
+        for future in [pool.submit(read_volume, tmp_path / name) for name in ["good.mha", "bad.mha"] * 40]:
+            assert isinstance(future.exception(), (InputError, type(None)))
+    print("still here", file=sys.stderr)  # noqa: T201 - that it arrives is the test
+    assert capfd.readouterr().err == "still here\n"
 
 
 @round_trip

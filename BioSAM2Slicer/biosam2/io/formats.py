@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import InputError
+
 VOLUME = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd", ".img", ".hdr", ".img.gz", ".gipl", ".gipl.gz", ".vtk")
 PICTURE = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 MOVIE = (".mp4", ".m4v", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".gif")
@@ -23,9 +25,13 @@ def extension(path: Path) -> str:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether the file starts as DICOM files do (PS3.10: "DICM" after 128 bytes)."""
+    """Whether the file starts as DICOM files do (PS3.10: "DICM" after 128 bytes).
+
+    Raises:
+        InputError: it cannot be opened; in a folder it may be a slice, which must not be left out silently.
+    """
     try:
         with open(path, "rb") as stream:
             return stream.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from ..errors import BioSAM2Error, InputError
 
 _log = logging.getLogger(__name__)
+_one_at_a_time = threading.RLock()
 
 
 def existing(path: str | os.PathLike) -> Path:
@@ -87,9 +89,9 @@ def quiet() -> Iterator[None]:
     """Keep from the user what parsers remark on odd files: Python warnings, and what C libraries print.
 
     The latter goes to the debug log. Standard error is caught for the whole process while this lasts, so keep it
-    around the library's call only.
+    around the library's call only; threads take turns.
     """
-    with warnings.catch_warnings(), _caught_stderr():
+    with _one_at_a_time, warnings.catch_warnings(), _caught_stderr():
         warnings.simplefilter("ignore")
         yield
 

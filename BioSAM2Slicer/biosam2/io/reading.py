@@ -91,7 +91,9 @@ def read_video(path: str | os.PathLike) -> Volume:
 
 def _read_folder(folder: Path, series_uid: str | None) -> Volume:
     """A folder of DICOM files or, where there is none, of pictures."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    # A link that leads nowhere may have been a slice: let it be named rather than left out.
+    found = (p for p in folder.rglob("*") if p.is_file() or (p.is_symlink() and not p.exists()))
+    files = sorted(p for p in found if not p.name.startswith("."))
     slices = [p for p in files if is_dicom(p)]
     if slices:
         from . import dicom

@@ -43,8 +43,8 @@ def write(path: Path, session: Segmented, *, overwrite: bool = True) -> None:
         stream.write(header.encode())
         # mtime 0: the same segmentation gives the same bytes.
         with gzip.GzipFile(filename="", fileobj=stream, mode="wb", compresslevel=6, mtime=0) as packed:
-            for slab in np.moveaxis(np.stack(layers), 0, -1):  # (K, J, I, layers), a slice at a time
-                packed.write(np.ascontiguousarray(slab).data)
+            for slices in zip(*layers, strict=True):
+                packed.write(np.stack(slices, axis=-1).data)  # (J, I, layers)
 
 
 def read(path: Path) -> tuple[Volume, dict[str, NDArray[np.bool_]]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, OutputError
 from ..volume import Volume
-from .formats import extension
+from .formats import SEGMENTATION, extension
 from .grid import difference, same_grid
 from .guards import existing
 
@@ -109,7 +109,7 @@ def read_labelmap(path: str | os.PathLike, like: Volume | None = None) -> Volume
     from .reading import read_volume
 
     source = existing(path)
-    if extension(source) == ".seg.nrrd":
+    if extension(source) in SEGMENTATION:
         grid, masks = read_segmentation(source)
         array = np.zeros(grid.shape, label_type(len(masks)))
         for label, mask in enumerate(masks.values(), start=1):

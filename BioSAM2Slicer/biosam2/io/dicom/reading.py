@@ -74,7 +74,8 @@ def _volume(source: Path, headers: list[Header], keep_order: bool) -> Volume:
         names = [f"frame {n + 1}" for n in range(n_frames)] if one_file else [h.path.name for h in headers]
         grid = arrange(source, places, names, first.thickness)
     else:
-        grid = Grid(tuple(range(n_frames)), (*first.pixel_spacing, 1.0), (0.0, 0.0, 0.0), np.eye(3))
+        spacing = places[0].spacing if places else first.pixel_spacing
+        grid = Grid(tuple(range(n_frames)), (*spacing, 1.0), (0.0, 0.0, 0.0), np.eye(3))
 
     metadata: dict = {"source": str(source), "modality": first.modality, "series_uid": first.series_uid}
     if len(headers) == 1:
