@@ -15,7 +15,8 @@ from .volume import Volume
 if TYPE_CHECKING:
     from .io import read_image, read_video, read_volume, write_labelmap, write_segmentation
     from .models import load_model
-    from .session import Session, Update
+    from .session import Session
+    from .update import Update
 
 __version__ = "0.1.0"
 
@@ -27,7 +28,7 @@ _LAZY = {
     "write_labelmap": "io",
     "load_model": "models",
     "Session": "session",
-    "Update": "session",
+    "Update": "update",
 }
 
 __all__ = [

@@ -18,6 +18,7 @@ from .journal import Entry
 from .memory import MemoryBank, MemoryPolicy, SliceMemory, make_policy
 from .prompts import Box, Mask, Point, Prompt
 from .tracker import SlicePrompt, Tracker
+from .update import Update
 from .volume import Volume
 
 if TYPE_CHECKING:
@@ -30,23 +31,6 @@ DIRECTIONS: tuple[Direction, ...] = ("both", "forward", "backward")
 _UNDO_STEPS = 100
 # A mask that reaches the crop's border is looked at again in a larger one, at most this often on a slice.
 _REGROWTHS = 3
-
-
-@dataclass(frozen=True, eq=False)
-class Update:
-    """One segment's new mask on one slice.
-
-    Attributes:
-        segment: its name.
-        slice_index: the slice, along the session's axis.
-        mask: bool (rows, columns); the user's own pixels where the slice is theirs.
-        score: predicted IoU × probability that the segment is there, 0 to 1.
-    """
-
-    segment: str
-    slice_index: int
-    mask: NDArray[np.bool_]
-    score: float
 
 
 @dataclass(frozen=True, eq=False)
