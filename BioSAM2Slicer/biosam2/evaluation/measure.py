@@ -1,0 +1,137 @@
+"""Every case, prompt and method in turn, as records that can be stored and put into tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+from ..features import FeatureCache
+from ..frames import Frames
+from ..models import Model
+from ..prompts import Prompt
+from . import classical
+from .cases import Case
+from .ceiling import ceiling
+from .metrics import dice, iou
+from .runs import Settings, run
+from .user import KINDS, Kind
+
+# Names of the engine's methods in records and tables.
+CROP, EXACT = "crop", "exact"
+_CROPS: tuple[Literal["auto"], None] = ("auto", None)
+
+
+@dataclass(frozen=True)
+class Record:
+    """How one method did on one case from one kind of prompt.
+
+    Attributes:
+        case: name of the volume.
+        target: name of the target.
+        prompt: kind of the prompt.
+        method: ``crop`` or ``exact`` (the engine's), or a classical tool's name.
+        dice: after the first propagation and after each correction; one number for a classical tool.
+        iou: likewise.
+        slice_dice: on the prompted slice before any propagation, None for a classical tool.
+        seconds: that it took.
+        note: why there is no result, or empty.
+    """
+
+    case: str
+    target: str
+    prompt: Kind
+    method: str
+    dice: tuple[float, ...]
+    iou: tuple[float, ...]
+    slice_dice: float | None
+    seconds: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """The best Dice that the network's resolution allows on a case, in crops and in whole frames."""
+
+    case: str
+    target: str
+    crop: float
+    exact: float
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that was measured of one model."""
+
+    records: tuple[Record, ...]
+    ceilings: tuple[Ceiling, ...]
+
+    def to_json(self) -> dict:
+        """As JSON data."""
+        return asdict(self)
+
+
+def measure(
+    cases: Iterable[Case],
+    model: Model,
+    kinds: Sequence[Kind] = KINDS,
+    methods: Sequence[str] = (CROP, EXACT, *classical.TOOLS),
+    settings: Settings | None = None,
+    report: Callable[[str], None] | None = None,
+) -> Results:
+    """Measure a model, and classical tools with the same prompts, on some cases.
+
+    Args:
+        cases: on what.
+        model: the network.
+        kinds: of the prompts.
+        methods: some of ``crop``, ``exact`` and `classical.TOOLS`. Clicks that a classical tool is given are those
+            that the user gave the engine first asked, as its results call for them.
+        settings: of the engine; the crop is the method's, and corrections are made with ``crop`` only.
+        report: is told what was found, line by line.
+    """
+    settings = settings or Settings()
+    records: list[Record] = []
+    ceilings: list[Ceiling] = []
+    for case in cases:
+        crop_ceiling, exact_ceiling = (ceiling(case, model.image_size, settings.axis, crop) for crop in _CROPS)
+        ceilings.append(Ceiling(case.name, case.target, crop_ceiling, exact_ceiling))
+        features = FeatureCache()
+        for kind in kinds:
+            found = list(_measure_prompt(case, model, kind, methods, settings, features))
+            records += found
+            if report is not None:
+                text = ", ".join(f"{r.method} {' '.join(f'{d:.3f}' for d in r.dice)}" for r in found)
+                report(f"{case.title}, {kind}: {text}")
+    return Results(tuple(records), tuple(ceilings))
+
+
+def _measure_prompt(
+    case: Case, model: Model, kind: Kind, methods: Sequence[str], settings: Settings, features: FeatureCache
+) -> Iterable[Record]:
+    prompts: tuple[Prompt, ...] = ()
+    for method in methods:
+        if method in classical.TOOLS:
+            continue
+        own = replace(settings, crop="auto") if method == CROP else replace(settings, crop=None, rounds=0)
+        found = run(case, model, kind, own, features)
+        prompts = prompts or found.prompts
+        yield Record(
+            case.name,
+            case.target,
+            kind,
+            method,
+            tuple(found.dice(case)),
+            tuple(found.iou(case)),
+            found.slice_dice,
+            found.seconds,
+            found.note,
+        )
+    for name, tool in classical.TOOLS.items():
+        if name in methods:
+            started = time.perf_counter()
+            mask = classical.segment(tool, Frames(case.volume, settings.axis, None, model.image_size), prompts)
+            seconds = time.perf_counter() - started
+            agreement = (dice(mask, case.mask),), (iou(mask, case.mask),)
+            yield Record(case.name, case.target, kind, name, *agreement, None, seconds)

@@ -1,0 +1,109 @@
+"""What the engine makes of a case: prompted by a simulated user, propagated over the whole volume, corrected."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import PromptError
+from ..features import FeatureCache
+from ..memory import MemoryPolicy
+from ..models import Model
+from ..prompts import Prompt
+from ..session import Session
+from .cases import Case
+from .metrics import dice, iou
+from .user import Kind, User
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the engine is run.
+
+    Attributes:
+        axis, crop, policy: see `Session`.
+        rounds: of corrections.
+        beyond: how many slices beyond the target's ends it is propagated, each way; None for the whole volume.
+    """
+
+    axis: str = "k"
+    crop: Literal["auto"] | None = "auto"
+    policy: str | MemoryPolicy | None = None
+    rounds: int = 3
+    beyond: int | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One case segmented from one kind of prompt.
+
+    Attributes:
+        prompts: what the user said before the first propagation.
+        masks: bool (K, J, I), after the first propagation and after each correction; the last one stands for all
+            later ones where nothing was left to correct.
+        slice_dice: Dice on the prompted slice before any propagation.
+        seconds: that the propagations took.
+        note: why there is no result, or empty.
+    """
+
+    prompts: tuple[Prompt, ...]
+    masks: tuple[NDArray[np.bool_], ...]
+    slice_dice: float
+    seconds: float
+    note: str = ""
+
+    def dice(self, case: Case) -> list[float]:
+        """Dice after the first propagation and after each correction."""
+        return [dice(mask, case.mask) for mask in self.masks]
+
+    def iou(self, case: Case) -> list[float]:
+        """Intersection over union after the first propagation and after each correction."""
+        return [iou(mask, case.mask) for mask in self.masks]
+
+
+def run(
+    case: Case, model: Model, kind: Kind, settings: Settings | None = None, features: FeatureCache | None = None
+) -> Run:
+    """Prompt a case, propagate both ways, and correct it `rounds` times.
+
+    A prompt that the engine refuses gives an empty mask, as it does to the user.
+
+    Args:
+        case: the target.
+        model: the network.
+        kind: of the first prompt.
+        settings: of the engine.
+        features: where encoded slices are kept.
+    """
+    settings = settings or Settings()
+    session = Session(model, case.volume, settings.axis, None, settings.crop, settings.policy, features=features)
+    user = User(session, case.target, case.mask)
+    try:
+        user.start(kind)
+    except PromptError as error:
+        nothing = np.zeros_like(case.mask)
+        return Run(tuple(user.prompts), (nothing,) * (settings.rounds + 1), 0.0, 0.0, str(error))
+    prompts = tuple(user.prompts)
+    on_slice = dice(session.predict(case.target, user.slice_index), user.slices[user.slice_index])
+    started = time.perf_counter()
+    masks = list(_rounds(session, user, settings))
+    masks += masks[-1:] * (settings.rounds + 1 - len(masks))
+    return Run(prompts, tuple(masks), on_slice, time.perf_counter() - started)
+
+
+def _rounds(session: Session, user: User, settings: Settings) -> Iterator[NDArray[np.bool_]]:
+    first, last = 0, session.number_of_slices - 1
+    if settings.beyond is not None:
+        present = np.flatnonzero(user.slices.any(axis=(1, 2)))
+        first, last = max(first, int(present[0]) - settings.beyond), min(last, int(present[-1]) + settings.beyond)
+    for n in range(settings.rounds + 1):
+        if n and not user.correct():
+            return
+        for _ in session.propagate([user.segment], first=first, last=last):
+            pass
+        yield session.mask(user.segment)
