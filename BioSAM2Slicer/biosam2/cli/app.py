@@ -9,9 +9,12 @@ from .info import info
 from .models import models
 from .replay import replay
 from .segment import image, segment, video
+from .train import train
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__, prog_name="biosam2")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
@@ -23,5 +26,5 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (segment, image, video, replay, models, info):
+for _command in (segment, image, video, replay, models, info, train):
     cli.add_command(_command)

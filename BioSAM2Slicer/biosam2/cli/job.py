@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 import numpy as np
 
-from ..errors import InputError, OutputError, PromptError
+from ..errors import DependencyError, InputError, OutputError, PromptError
 from ..frames import Frames
 from ..prompts import Box, Mask, Point, Prompt
 from ..volume import Volume
@@ -43,6 +44,7 @@ def check_outputs(pipeline: Pipeline, output: Path, others: Iterable[Path | None
 
     Raises:
         OutputError: unknown extension, no such folder, no permission, or a file given twice.
+        DependencyError: the package that writes the format is not installed.
     """
     from ..io.formats import extension
     from ..io.segmentation import LABELMAP, WRITABLE
@@ -71,10 +73,26 @@ def check_outputs(pipeline: Pipeline, output: Path, others: Iterable[Path | None
             raise OutputError(f"cannot write {path}: no permission to write in {parent}")
         if path.is_dir() and not (path == output and folder):
             raise OutputError(f"cannot write {path}: it is a folder; give a file name")
+    if folder:
+        _require("av", "an overlay film", "video")
+    if extension(output) in (".dcm", ".seg.dcm"):
+        _require("highdicom", "DICOM SEG", "dicom")
     if folder and output.is_file():
         raise OutputError(f"cannot write the folder {output}: a file has that name")
     if folder and output.is_dir() and any(output.iterdir()):
         raise OutputError(f"the folder {output} is not empty; choose another name or empty it first")
+
+
+def check_format(output: Path, volume: Volume) -> None:
+    """Refuse a format that the input does not allow.
+
+    Raises:
+        OutputError: a DICOM SEG of an image that is not DICOM.
+    """
+    from ..io.formats import extension
+
+    if extension(output) in (".dcm", ".seg.dcm") and "dicom_files" not in volume.metadata:
+        raise OutputError(f"cannot write {output}: DICOM SEG needs a DICOM input; write .seg.nrrd or .nii.gz instead")
 
 
 def read(pipeline: Pipeline, path: Path, series: str | None = None) -> Volume:
@@ -241,40 +259,48 @@ def report(session: Session, outputs: Sequence[Path | None]) -> None:
             click.echo(f"wrote {path}")
 
 
+def _require(module: str, what: str, extra: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise DependencyError(f"{what} needs the package {module}: pip install 'biosam2[{extra}]'")
+
+
 def _point(text: PointText, volume: Volume, frames: Frames) -> Point:
-    if text.system == "ijk":
-        ijk = list(text.coordinates) + [0.0] * (3 - len(text.coordinates))
-    else:
-        ijk = _from_mm(text.coordinates, text.system, volume)
+    ijk = _inside(text.coordinates, text.system, volume, "--point")
+    if text.system != "ijk":
         along = "ijk".index(frames.axis)
-        ijk[along] = float(np.floor(ijk[along] + 0.5))
-    _check_inside(ijk, text.coordinates, text.system, volume, "--point")
+        ijk[along] = _nearest(ijk, volume)[along]
     return Point((ijk[0], ijk[1], ijk[2]), positive=text.positive)
 
 
 def _box(text: BoxText, volume: Volume) -> Box:
     corners = []
     for typed in (text.corner, text.opposite):
-        if text.system == "ijk":
-            corner = list(typed) + [0.0] * (3 - len(typed))
-        else:
-            corner = [float(np.floor(v + 0.5)) for v in _from_mm(typed, text.system, volume)]
-        _check_inside(corner, typed, text.system, volume, "--box")
-        corners.append(corner)
+        corner = _inside(typed, text.system, volume, "--box")
+        corners.append(corner if text.system == "ijk" else _nearest(corner, volume))
     low, high = np.min(corners, axis=0), np.max(corners, axis=0)
     return Box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
 
 
-def _from_mm(typed: Sequence[float], system: str, volume: Volume) -> list[float]:
-    convert = volume.ijk_from_lps if system == "lps" else volume.ijk_from_ras
-    # Round off what the matrix's inverse adds, or a voxel's own centre would not be whole.
-    return [float(v) for v in np.round(convert(typed), 6)]
+def _nearest(ijk: Sequence[float], volume: Volume) -> list[float]:
+    """The voxel that a place inside the volume lies in."""
+    return [float(min(max(np.floor(v + 0.5), 0), n - 1)) for v, n in zip(ijk, volume.shape[::-1], strict=True)]
 
 
-def _check_inside(ijk: Sequence[float], typed: Sequence[float], system: str, volume: Volume, option: str) -> None:
+def _inside(typed: Sequence[float], system: str, volume: Volume, option: str) -> list[float]:
+    """The voxel index of what was typed.
+
+    Raises:
+        PromptError: it lies outside the volume.
+    """
     size = volume.shape[::-1]
+    if system == "ijk":
+        ijk = [*typed, 0.0][:3]  # an image's third index is 0
+    else:
+        convert = volume.ijk_from_lps if system == "lps" else volume.ijk_from_ras
+        # Round off what the matrix's inverse adds, or a voxel's own centre would not be whole.
+        ijk = [float(v) for v in np.round(convert(typed), 6)]
     if all(-0.5 <= v <= n - 0.5 for v, n in zip(ijk, size, strict=True)):
-        return
+        return ijk
     text = ",".join(f"{v:g}" for v in typed)
     if system == "ijk":
         ranges = ", ".join(f"{a} 0 to {n - 1}" for a, n in zip("ijk"[: len(typed)], size, strict=False))

@@ -47,7 +47,10 @@ def list_(quiet: bool) -> None:
         )
     # Piped output is for other programs: one line a model, however long.
     width = None if sys.stdout.isatty() else 240
-    Console(width=width, highlight=False).print(table)
+    console = Console(width=width, highlight=False)
+    with console.capture() as text:  # rich would end the process when the reader goes away
+        console.print(table)
+    click.echo(text.get(), nl=False)
 
 
 @models.command()

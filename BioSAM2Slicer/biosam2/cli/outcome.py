@@ -128,6 +128,14 @@ def _catch_signals() -> None:
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_as_before)
+
+
+def _as_before() -> None:
+    """A child process, such as one that makes training data, stops as Python's own do."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _show_warnings_briefly() -> None:
@@ -139,4 +147,5 @@ def _show_warnings_briefly() -> None:
     warnings.showwarning = show
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-        warnings.filterwarnings("default", module=r"biosam2\b")
+        for category in (UserWarning, RuntimeWarning):
+            warnings.filterwarnings("default", category=category, module=r"biosam2\b")

@@ -108,6 +108,7 @@ def _run(
     files = [text.path for _, text in prompts if isinstance(text, MaskText | StartText)]
     job.check_outputs(pipeline, output, (montage, record), [source, *files])
     volume = job.read(pipeline, source, series)
+    job.check_format(output, volume)
     input_sha256 = records.hash_input(source) if record else ""
     located = job.locate(prompts, volume, axis)
 
