@@ -62,7 +62,7 @@ def montage(
     masks = {name: frames.unstack(session.mask(name)) for name in session.segments}
     marks = [_Mark.of(frames, prompt, session.segments.index(name)) for name, prompt in prompts]
     zoom = _zoom(frames, masks, marks)
-    slices = _choose(masks, marks, frames.count, tiles if zoom == frames.whole else tiles - 1)
+    slices = _choose(masks, marks, frames.count, tiles if zoom == frames.whole else max(tiles - 1, 1))
     view = _View.of(frames, anatomical)
     pictures = [_tile(frames, view, masks, marks, s, zoom) for s in slices]
     if zoom != frames.whole:
@@ -199,13 +199,15 @@ def _draw_mark(draw: ImageDraw.ImageDraw, mark: _Mark, where) -> None:
 
 def _choose(masks: dict[str, NDArray[np.bool_]], marks: Sequence[_Mark], count: int, tiles: int) -> list[int]:
     """Prompted slices, and others evenly over the segments' extent with one slice beyond either end."""
-    prompted = {round((m.first + m.last) / 2) for m in marks}
-    marked = sorted({int(s) for mask in masks.values() for s in np.flatnonzero(mask.any(axis=(1, 2)))} | prompted)
+    prompted = {min(max(round((m.first + m.last) / 2), 0), count - 1) for m in marks}
+    ends = {min(max(round(end), 0), count - 1) for m in marks for end in (m.first, m.last)}
+    marked = sorted({int(s) for mask in masks.values() for s in np.flatnonzero(mask.any(axis=(1, 2)))} | ends)
     if not marked:
         marked = [count // 2]
     low, high = max(marked[0] - 1, 0), min(marked[-1] + 1, count - 1)
     prompted = set(sorted(prompted)[:tiles])
-    others = np.linspace(low, high, min(tiles, high - low + 1)).round().astype(int).tolist()
+    n = min(tiles, high - low + 1)
+    others = (low + (np.arange(n) + 0.5) * (high - low + 1) / n).astype(int).tolist()
     while others and len(prompted | set(others)) > tiles:
         others.remove(min(others, key=lambda s: min((abs(s - p) for p in prompted), default=0)))
     return sorted(prompted | set(others))

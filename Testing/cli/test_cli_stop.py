@@ -97,6 +97,6 @@ def test_download(biosam2: Biosam2, folder: Path, tmp_path: Path, endless: str) 
 
 
 def test_training(biosam2: Biosam2, folder: Path) -> None:
-    process = biosam2.start("train", "nano", "-o", "run", "--steps", "400", "--threads", "1")
+    process = biosam2.start("train", "nano", "-o", "run", "--threads", "1")
     assert_stopped(stop_when(process, "training in run"))
     assert not list((folder / "run").glob("*.safetensors"))

@@ -78,6 +78,9 @@ def run(command: click.Command, arguments: Sequence[str]) -> int:
             command.invoke(context)
         sys.stdout.flush()
     except BaseException as error:  # noqa: BLE001 - every way to end passes here, once
+        # A second Ctrl-C must not cut the explanation short.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         # Whatever a signal's exception became on its way here, the signal was the cause.
         return _code(error if _stopped_by is None else Stopped(_stopped_by))
     return 0

@@ -21,13 +21,10 @@ def train(ctx: click.Context) -> None:
 
 @train.command()
 @click.option("-o", "--out", type=click.Path(path_type=Path), default="runs/nano", show_default=True, help="A folder.")
-@click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps of the whole run.")
-@click.option("--frame-steps", type=click.IntRange(min=0), help="The first of them, on single frames.")
 @click.option("--minutes", type=click.FloatRange(min=0), help="Save and stop after this long; run again to go on.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of the data, the prompts and the first weights.")
 @click.option("--threads", type=click.IntRange(min=1), help="Of the training process.")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes that make the data.")
-@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="At its highest.")
 def nano(out: Path, **given: Any) -> None:
     """Train the shipped model from data that is generated on the way.
 
