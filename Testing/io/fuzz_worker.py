@@ -7,6 +7,7 @@ process; the last line then says which mutation it was. Everything follows from 
 from __future__ import annotations
 
 import faulthandler
+import logging
 import shutil
 import sys
 import traceback
@@ -94,6 +95,7 @@ def main() -> None:
     # A header that asks for gigabytes should be refused, not tried.
     guards.available_memory = lambda: 2**29
     warnings.simplefilter("error")  # a warning would reach the user
+    logging.getLogger("biosam2").addHandler(logging.NullHandler())  # ours, of voxels that are not finite, may
     entries = sorted(corpus.iterdir())
     for number in range(first, last):
         print("start", number, flush=True)  # noqa: T201

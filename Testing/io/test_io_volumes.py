@@ -209,6 +209,21 @@ def test_a_nifti_whose_header_announces_more_than_there_is(tmp_path):
     refused(tmp_path / "x.nii.gz", "truncated")
 
 
+def test_a_pair_of_header_and_voxels(tmp_path):
+    array = np.arange(64, dtype=np.int16).reshape(4, 4, 4)
+    path = write(tmp_path / "x.hdr", array)
+    np.testing.assert_array_equal(read_volume(path).array, array)
+    np.testing.assert_array_equal(read_volume(tmp_path / "x.img").array, array)
+    voxels = (tmp_path / "x.img").read_bytes()
+    (tmp_path / "x.img").write_bytes(voxels[:-20])
+    refused(path, "truncated")
+    (tmp_path / "x.img").unlink()
+    refused(path, "keep the two together")
+    path.write_bytes(path.read_bytes()[:100])
+    (tmp_path / "x.img").write_bytes(voxels)
+    refused(path, "header is truncated")
+
+
 def test_a_volume_larger_than_memory_is_refused_before_it_is_read(tmp_path):
     path = tmp_path / "huge.nrrd"
     path.write_text("NRRD0004\ntype: int16\ndimension: 3\nsizes: 90000 90000 90000\nendian: little\nencoding: raw\n\n")

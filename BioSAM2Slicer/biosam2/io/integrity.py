@@ -12,6 +12,8 @@ import numpy as np
 from ..errors import InputError
 from .formats import extension
 
+_HEADER_BYTES = 348  # of NIfTI-1 and Analyze 7.5
+
 
 def check(path: Path) -> None:
     """Look into a NIfTI or MetaImage file; others are ITK's matter.
@@ -22,6 +24,8 @@ def check(path: Path) -> None:
     kind = extension(path)
     if kind in (".nii", ".nii.gz"):
         _check_nifti(path)
+    elif kind in (".hdr", ".img"):
+        _check_nifti_pair(path)
     elif kind in (".mha", ".mhd"):
         _check_metaimage(path)
 
@@ -31,15 +35,30 @@ def _check_nifti(path: Path) -> None:
     try:
         opened = gzip.open(path) if extension(path) == ".nii.gz" else open(path, "rb")  # noqa: SIM115 - closed below
         with opened as stream:
-            header = stream.read(348)
+            header = stream.read(_HEADER_BYTES)
             length = len(header)
             while chunk := stream.read(1 << 20):
                 length += len(chunk)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"cannot read {path}: it is damaged or truncated ({error})") from None
-    if len(header) < 348 or header[344:348] != b"n+1\0":
-        return  # header and data in two files: ITK's matter
-    order = "<" if struct.unpack("<i", header[:4])[0] == 348 else ">"
+    if header[344:348] == b"n+1\0":  # otherwise header and data lie in two files
+        _check_length(path, header, length)
+
+
+def _check_nifti_pair(path: Path) -> None:
+    """The same for a header and its voxels in two files, NIfTI or Analyze."""
+    header, voxels = path.with_suffix(".hdr"), path.with_suffix(".img")
+    if not header.is_file() or not voxels.is_file():
+        raise InputError(f"cannot read {path}: it takes a .hdr and a .img of the same name; keep the two together")
+    with open(header, "rb") as stream:
+        _check_length(path, stream.read(_HEADER_BYTES), voxels.stat().st_size)
+
+
+def _check_length(path: Path, header: bytes, length: int) -> None:
+    """Compare what a NIfTI or Analyze header announces with how much there is."""
+    if len(header) < _HEADER_BYTES:
+        raise InputError(f"cannot read {path}: its header is truncated")
+    order = "<" if struct.unpack("<i", header[:4])[0] == _HEADER_BYTES else ">"
     dimensions = struct.unpack(f"{order}8h", header[40:56])
     bits = struct.unpack(f"{order}h", header[72:74])[0]
     offset = struct.unpack(f"{order}f", header[108:112])[0]
