@@ -10,11 +10,13 @@ from pathlib import Path
 import av
 import biosam2 as package
 import numpy as np
+import pydicom
 import pytest
 from biosam2.io import read_labelmap, read_segmentation, same_grid
 from biosam2.volume import Volume
 from cli_helpers import Biosam2
 from PIL import Image
+from pydicom.data import get_testdata_file
 
 NET = ("--model", "seer.safetensors")
 
@@ -160,6 +162,17 @@ def test_video_gives_a_mask_for_each_frame_and_a_film(biosam2: Biosam2, folder: 
     again = biosam2.here("replay", "run.json", "-o", "again")
     assert "bit for bit" in again.out
     assert (folder / "again" / masks[2]).read_bytes() == (folder / "masks" / masks[2]).read_bytes()
+
+
+def test_a_dicom_folder_gives_a_dicom_segmentation(biosam2: Biosam2, folder: Path) -> None:
+    series = get_testdata_file("dicomdirtests/98892001/CT5N/2062", download=False)
+    if series is None:
+        pytest.skip("this pydicom does not carry its DICOMDIR test files")
+    ended = biosam2.here("segment", Path(series).parent, "-o", "seg.dcm", "--point", "10,10,0", *NET, "-q")
+    assert ended.code == 0, ended.err
+    written = pydicom.dcmread(folder / "seg.dcm")
+    assert written.Modality == "SEG"
+    assert written.PatientID == pydicom.dcmread(series).PatientID
 
 
 def test_ones_own_model_from_adding_to_removing(biosam2: Biosam2, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -12,4 +13,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     from .app import cli
     from .outcome import run
 
+    # torch's threads wait by spinning, which on a busy computer makes each step twenty times as long. Read by OpenMP
+    # when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(run(cli, sys.argv[1:] if arguments is None else arguments))

@@ -198,16 +198,17 @@ def check_exact(exact: bool, crop: str | None, policy: str) -> None:
         raise click.UsageError(f"--exact and --policy {policy} exclude each other; leave one out")
 
 
-def propagate(session: Session, unit: str, *, quiet: bool, **how: Any) -> None:
+def propagate(pipeline: Pipeline, session: Session, *, quiet: bool, **how: Any) -> None:
     """Propagate all segments that have prompts, showing progress.
 
     Args:
+        pipeline: which command.
         session: with its prompts.
-        unit: what a step is, in the plural.
         quiet: show nothing.
         how: direction, first, last.
     """
     label = ", ".join(session.segments)
+    unit = {"segment": "slices", "image": "images", "video": "frames"}[pipeline]
     total = session.count_steps(**how)
     with Progress(
         total, label if len(label) <= 40 else f"{len(session.segments)} segments", unit, quiet=quiet
@@ -243,15 +244,19 @@ def write_montage(path: Path, session: Session, anatomical: bool) -> None:
     render.write_montage(path, session, session.frames, prompts, anatomical=anatomical)
 
 
-def report(session: Session, outputs: Sequence[Path | None]) -> None:
+def report(pipeline: Pipeline, session: Session, outputs: Sequence[Path | None]) -> None:
     """Say on standard output what was found and where it is."""
     voxel = float(np.prod(session.volume.spacing)) / 1000
     for name in session.segments:
         mask = session.mask(name)
         count = int(mask.sum())
         slices = int(session.frames.unstack(mask).any(axis=(1, 2)).sum())
-        size = f", {count * voxel:.3g} ml" if session.volume.shape[0] > 1 else ""
-        click.echo(f"{name}: {count} voxels on {slices} of {session.number_of_slices} slices{size}")
+        found = {
+            "segment": f"{count} voxels on {slices} of {session.number_of_slices} slices, {count * voxel:.3g} ml",
+            "image": f"{count} pixels",
+            "video": f"{count} pixels on {slices} of {session.number_of_slices} frames",
+        }
+        click.echo(f"{name}: {found[pipeline]}")
         if count == 0:
             click.echo(f"biosam2: warning: {name} is empty; give more prompts", err=True)
     for path in outputs:

@@ -61,7 +61,7 @@ def replay(
         job.write(pipeline, output, session)
     if montage is not None:
         job.write_montage(montage, session, anatomical=pipeline == "segment")
-    job.report(session, [output, montage])
+    job.report(pipeline, session, [output, montage])
     if records.hash_labels(session) == known["labelmap_sha256"]:
         click.echo("the same mask as recorded, bit for bit")
         return

@@ -118,8 +118,7 @@ def _run(
     session = job.open_session(
         network, volume, located, axis=axis, window=window, crop=crop, exact=exact, policy=policy
     )
-    unit = "slices" if pipeline == "segment" else "frames" if pipeline == "video" else "images"
-    job.propagate(session, unit, quiet=quiet, direction=direction, first=first, last=last)
+    job.propagate(pipeline, session, quiet=quiet, direction=direction, first=first, last=last)
 
     job.write(pipeline, output, session)
     if montage is not None:
@@ -128,4 +127,4 @@ def _run(
         written = [path for path in (output, montage) if path is not None]
         content = records.build(pipeline, source, input_sha256, series, network, model, config, session, written)
         records.write(record, content)
-    job.report(session, [output, montage, record])
+    job.report(pipeline, session, [output, montage, record])
