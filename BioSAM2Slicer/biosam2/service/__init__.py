@@ -10,11 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .client import RemoteSession, WorkerSession
+    from .client import WorkerSession
 
-_LAZY = ("RemoteSession", "WorkerSession")
+_LAZY = ("WorkerSession",)
 
-__all__ = ["RemoteSession", "WorkerSession"]
+__all__ = ["WorkerSession"]
 
 
 def __getattr__(name: str) -> Any:

@@ -64,6 +64,8 @@ def encode(message: msgspec.Struct, *, deflate: bool = False) -> bytes:
     body: list[bytes | memoryview] = []
 
     def describe(value: Any) -> Any:
+        if isinstance(value, np.generic):
+            return value.item()
         if not isinstance(value, np.ndarray):
             raise ProtocolError(f"a {type(value).__name__} cannot be sent")
         description, data = arrays.pack(value, deflate)

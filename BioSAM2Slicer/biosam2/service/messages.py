@@ -1,7 +1,8 @@
 """What a client and a host say to each other. Each class is one message; its fields are all that it can carry.
 
 A client sends requests with ids of its own choosing, rising from 1; the host answers each with any number of
-`Progress` and `Update` and then one of the final answers (`Answer.__subclasses__`), all with the request's id.
+`Progress` and `Update` and then one of the final answers (subclasses of `Answer`), all with the request's id. A
+request that comes again under the same id, because its answer was lost, is not done again but answered again.
 `Grant` and `Cancel` get no answer. `Notice` may come at any time.
 """
 
@@ -22,6 +23,7 @@ PROTOCOL = 1
 Number: TypeAlias = Annotated[int, Meta(ge=0, le=2**62)]
 Name: TypeAlias = Annotated[str, Meta(max_length=1000)]
 Text: TypeAlias = Annotated[str, Meta(max_length=4000)]
+Credit: TypeAlias = Annotated[int, Meta(ge=1, le=10_000)]
 Three: TypeAlias = tuple[float, float, float]
 Names: TypeAlias = Annotated[list[Name], Meta(max_length=1000)]
 
@@ -203,6 +205,9 @@ class Propagate(Request):
         skip: updates at the beginning that the client has already and that are not sent.
         limit: stop after this many updates, skipped ones counted; 0 takes note of the prompts only.
         credit: updates that may be sent before a `Grant` allows more; None for no end.
+
+    A propagation with credit can be asked for again under its id after the connection broke: it goes on, and `skip`
+    says how many updates had arrived.
     """
 
     segments: Names | None = None
@@ -211,7 +216,7 @@ class Propagate(Request):
     last: int | None = None
     skip: Number = 0
     limit: Number | None = None
-    credit: Number | None = None
+    credit: Credit | None = None
 
 
 class Grant(Request):
@@ -220,10 +225,12 @@ class Grant(Request):
     Attributes:
         of: the id of the propagation.
         credit: how many more.
+        received: how many arrived so far, skipped ones counted; these need not be kept for a client that comes back.
     """
 
     of: Number
-    credit: Annotated[int, Meta(ge=1, le=10_000)]
+    credit: Credit
+    received: Number
 
 
 class Cancel(Request):
@@ -281,8 +288,8 @@ class LogitsAnswer(Answer):
     logits: np.ndarray
 
 
-class Rest(_Part):
-    """A prompted slice that got a new result without being on the way of the propagation."""
+class Prepared(_Part):
+    """A prompted slice has a result from the moment when a propagation begins, wherever its way leads."""
 
     segment: Name
     slice_index: int
@@ -295,11 +302,13 @@ class Propagated(Answer):
 
     Attributes:
         count: updates that it made, skipped ones counted.
-        rest: results on prompted slices that no update told of.
+        complete: whether it ran to its end.
+        prepared: as in the first `Update`, where there was none.
     """
 
     count: int
-    rest: list[Rest] = []
+    complete: bool
+    prepared: list[Prepared] = []
 
 
 class Failure(Answer):
@@ -334,6 +343,7 @@ class Update(_Part):
     Attributes:
         mask: bool (rows, columns).
         result: what the network said, where the slice is the user's own and `mask` therefore differs.
+        prepared: with the first update, the results on the other prompted slices.
     """
 
     id: Number
@@ -342,6 +352,7 @@ class Update(_Part):
     mask: np.ndarray
     score: float
     result: np.ndarray | None = None
+    prepared: list[Prepared] = []
 
 
 class Notice(_Part):

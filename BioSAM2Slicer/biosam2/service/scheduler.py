@@ -1,0 +1,102 @@
+"""Does the work of many hosts in one thread, piece by piece, so that nobody waits for somebody else's propagation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from threading import Condition
+from typing import TypeAlias
+
+from . import messages as m
+from .host import Host
+
+Deliver: TypeAlias = Callable[[m.Reply], None]
+
+_log = logging.getLogger(__name__)
+# Requests answered in a row while a propagation waits; more would let busy clients starve it.
+_PATIENCE = 4
+
+
+class Scheduler:
+    """One thread's work: requests of all hosts first, then their propagations, in turn.
+
+    Example:
+        >>> scheduler = Scheduler()
+        >>> Thread(target=scheduler.run).start()
+        >>> scheduler.add(host, deliver=send)
+        >>> scheduler.submit(host, request)
+    """
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        # In order of their last turn, the one that waited longest first.
+        self._hosts: dict[Host, Deliver] = {}
+        self._leaving: list[Host] = []
+        self._stopped = False
+        self._requests_in_a_row = 0
+
+    def __len__(self) -> int:
+        return len(self._hosts)
+
+    def add(self, host: Host, deliver: Deliver) -> None:
+        """Serve a host; `deliver` is called in the working thread with everything that it says."""
+        with self._changed:
+            self._hosts[host] = deliver
+
+    def submit(self, host: Host, request: m.Asked, room: int | None = None) -> None:
+        """Give a host a request.
+
+        Args:
+            room: wait until fewer than this many of its requests wait.
+        """
+        with self._changed:
+            if room is not None:
+                self._changed.wait_for(lambda: self._stopped or host.waiting < room)
+            host.receive(request)
+            self._changed.notify_all()
+
+    def remove(self, host: Host) -> None:
+        """Stop serving a host and close it, in the working thread."""
+        with self._changed:
+            if self._hosts.pop(host, None) is not None:
+                self._leaving.append(host)
+                self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Make `run` return after the piece that it is at."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def run(self) -> None:
+        """Work until `stop`."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopped or self._leaving or self._next() is not None)
+                if self._stopped:
+                    break
+                leaving, self._leaving = self._leaving, []
+                host = self._next()
+                deliver = self._take_turn(host) if host is not None else None
+            for gone in leaving:
+                gone.close()
+            if host is not None and deliver is not None:
+                for reply in host.work():
+                    deliver(reply)
+                with self._changed:
+                    self._changed.notify_all()
+        for host in self._hosts:
+            host.close()
+
+    def _next(self) -> Host | None:
+        asking = next((host for host in self._hosts if host.waiting), None)
+        moving = next((host for host in self._hosts if host.moving and not host.waiting), None)
+        if asking is None or (moving is not None and self._requests_in_a_row >= _PATIENCE):
+            return moving
+        return asking
+
+    def _take_turn(self, host: Host) -> Deliver:
+        self._requests_in_a_row = self._requests_in_a_row + 1 if host.waiting else 0
+        deliver = self._hosts.pop(host)
+        self._hosts[host] = deliver
+        return deliver

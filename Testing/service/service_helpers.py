@@ -1,0 +1,123 @@
+"""What the tests of the service share: a link without a process, and comparisons."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+import biosam2
+import numpy as np
+from biosam2 import journal
+from biosam2.service import messages as m
+from biosam2.service.client.link import RemoteModel
+from biosam2.service.engines import new_session
+from biosam2.service.errors import ConnectionLostError, error_of
+from biosam2.service.framing import Decoder, Refused, encode
+from biosam2.service.host import Host
+
+
+class ModelEngine:
+    """An engine whose model and volume are there already."""
+
+    relay = False
+
+    def __init__(self, model: biosam2.models.Model, volume: biosam2.Volume) -> None:
+        self.model, self.volume = model, volume
+
+    def create(self, asked: m.Create) -> biosam2.Session:
+        return new_session(self.model, self.volume, asked)
+
+    def close(self, session: biosam2.Session) -> None:
+        pass
+
+
+class Loop:
+    """A link to a host in this process: every message passes through bytes, nothing passes by itself."""
+
+    def __init__(self, engine: ModelEngine) -> None:
+        self.host = Host(engine)
+        self.alive = True
+        self._requests: Decoder = Decoder(m.Asked)
+        self._replies: Decoder = Decoder(m.Reply)
+        self._waiting: dict[int, deque] = {}
+
+    def ask(self, request: m.Request) -> Iterator[m.Reply]:
+        self._waiting[request.id] = deque()
+        self.tell(request)
+        return self._answers(request.id)
+
+    def tell(self, request: m.Request) -> None:
+        self._check()
+        for got in self._requests.feed(encode(request)):
+            assert not isinstance(got, Refused), got
+            self.host.receive(got)
+
+    def close(self) -> None:
+        self.alive = False
+
+    def _answers(self, request: int) -> Iterator[m.Reply]:
+        waiting = self._waiting[request]
+        while True:
+            while not waiting:
+                self._check()
+                assert self.host.waiting or self.host.moving, "nobody would ever answer"
+                for reply in self.host.work():
+                    for got in self._replies.feed(encode(reply)):
+                        self._waiting[got.id].append(got)
+            reply = waiting.popleft()
+            yield reply
+            if isinstance(reply, m.Answer):
+                return
+
+    def _check(self) -> None:
+        if not self.alive:
+            raise ConnectionLostError("the loop was cut")
+
+
+class LoopConnector:
+    """Opens loops, and remembers the last, so that a test can cut it."""
+
+    def __init__(self, engine: ModelEngine) -> None:
+        self.engine = engine
+        self.opened = 0
+
+    def open(self, settings: m.Create, progress, notice) -> tuple[Loop, RemoteModel]:
+        self.loop = Loop(self.engine)
+        self.opened += 1
+        for reply in self.loop.ask(settings):
+            if isinstance(reply, m.Failure):
+                raise error_of(reply.kind, reply.text)
+        model = self.engine.model
+        return self.loop, RemoteModel(model.name, model.sha256, "cpu", "", model.image_size)
+
+    def cut(self) -> None:
+        self.loop.alive = False
+
+    def close(self) -> None:
+        pass
+
+
+def same_state(one, other) -> None:
+    """Assert that two sessions, wherever they are, show the same."""
+    assert one.segments == other.segments
+    assert [journal.to_json(e) for e in one.journal] == [journal.to_json(e) for e in other.journal]
+    for name in one.segments:
+        assert one.prompts(name) == other.prompts(name)
+        assert one.finished_slices(name) == other.finished_slices(name)
+        assert np.array_equal(one.mask(name), other.mask(name)), name
+        for s in one.finished_slices(name):
+            assert outcome(one.score, name, s) == outcome(other.score, name, s)
+
+
+def outcome(do, *given):
+    """What a call returns, or the kind and text of the error that it raises."""
+    try:
+        return do(*given)
+    except biosam2.BioSAM2Error as error:
+        return type(error), str(error)
+
+
+def same_updates(one: list, other: list) -> None:
+    """Assert that two propagations told the same."""
+    assert [(u.segment, u.slice_index, u.score) for u in one] == [(u.segment, u.slice_index, u.score) for u in other]
+    assert all(np.array_equal(a.mask, b.mask) for a, b in zip(one, other, strict=True))
