@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -441,8 +441,20 @@ class Session:
         }
 
     @classmethod
-    def from_record(cls, record: dict[str, Any], model: Model, volume: Volume) -> Session:
+    def from_record(
+        cls,
+        record: dict[str, Any],
+        model: Model,
+        volume: Volume,
+        on_update: Callable[[Update], object] | None = None,
+    ) -> Session:
         """The session that `to_record` described, its propagations done again.
+
+        Args:
+            record: what `to_record` gave.
+            model: the network that the record was made with.
+            volume: the voxels that it was made with.
+            on_update: called with each slice that is done again.
 
         Raises:
             InputError: the record is damaged, or does not fit the volume.
@@ -455,11 +467,15 @@ class Session:
             raise InputError(f"the record lacks {error}; it is not one that biosam2 wrote") from error
         session = cls(model, volume, window=window, **settings)
         for entry in entries:
-            session.replay(entry)
+            session.replay(entry, on_update)
         return session
 
-    def replay(self, entry: Entry) -> None:
+    def replay(self, entry: Entry, on_update: Callable[[Update], object] | None = None) -> None:
         """Do again what a journal entry says, propagations no further than they went.
+
+        Args:
+            entry: of another session's journal.
+            on_update: called with each slice that is done again.
 
         Raises:
             InputError, PromptError: the entry does not fit this session.
@@ -485,6 +501,8 @@ class Session:
                 done = update and (update.segment, update.slice_index)
                 if done != finished:
                     raise InputError(f"the journal's propagation finished {finished} where this one did {done}")
+                if update and on_update:
+                    on_update(update)
             self._finish_running()
 
     # -- inside: propagation ---------------------------------------------------------------------

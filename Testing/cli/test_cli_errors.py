@@ -172,6 +172,7 @@ def test_replay_refuses_another_input_or_model(biosam2: Biosam2, folder: Path) -
     assert_mendable(replayed(model={**record["model"], "sha256": "0" * 64}), "not that of the record")
     assert_mendable(replayed(model=None), "lacks model.name")
     assert_mendable(replayed(session={**record["session"], "journal": [{"op": "dance"}]}), "journal")
+    assert_mendable(replayed(session={**record["session"], "journal": [1]}), "journal")
     ended = replayed(labelmap_sha256="0" * 64, versions={**record["versions"], "torch": "1.0"})
     assert ended.code == 2
     assert "torch 1.0 then" in ended.last_line

@@ -45,6 +45,14 @@ def test_video(biosam2: Biosam2, folder: Path) -> None:
     assert files_below(folder) == before
 
 
+def test_replay(biosam2: Biosam2, folder: Path) -> None:
+    run = ("segment", "ball.nrrd", "-o", "t.nrrd", *POINT, *NET, "-q", "--record", "run.json")
+    assert biosam2.here(*run).code == 0
+    before = files_below(folder)
+    assert_stopped(stop_when(biosam2.start("replay", "run.json", "-o", "again.nrrd"), "1/12 slices"))
+    assert files_below(folder) == before
+
+
 @pytest.mark.parametrize(
     ("pipe", "arguments"),
     [

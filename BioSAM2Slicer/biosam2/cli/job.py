@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Pipeline = Literal["segment", "image", "video"]
 
+UNITS = {"segment": "slices", "image": "images", "video": "frames"}
+"""What a step of each pipeline is."""
+
 
 @dataclass(frozen=True)
 class Start:
@@ -208,10 +211,9 @@ def propagate(pipeline: Pipeline, session: Session, *, quiet: bool, **how: Any) 
         how: direction, first, last.
     """
     label = ", ".join(session.segments)
-    unit = {"segment": "slices", "image": "images", "video": "frames"}[pipeline]
     total = session.count_steps(**how)
     with Progress(
-        total, label if len(label) <= 40 else f"{len(session.segments)} segments", unit, quiet=quiet
+        total, label if len(label) <= 40 else f"{len(session.segments)} segments", UNITS[pipeline], quiet=quiet
     ) as shown:
         for _ in session.propagate(**how):
             shown.advance()

@@ -107,6 +107,9 @@ def read(path: Path) -> dict[str, Any]:
             inner = inner.get(parent) if isinstance(inner, dict) else None
         if not isinstance(inner, dict) or key not in inner:
             raise InputError(f"the record {path} is damaged: it lacks {'.'.join([*parents, key])}")
+    journal = record["session"]["journal"]
+    if not isinstance(journal, list) or not all(isinstance(entry, dict) for entry in journal):
+        raise InputError(f"the record {path} is damaged: its journal is no list of entries")
     return record
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ..errors import InputError
+from .progress import Progress
 
 _FILE = click.Path(path_type=Path)
 
@@ -17,7 +18,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--input", "source", type=_FILE, help="The input, where it is no longer at its recorded path.")
 @click.option("--device", help="auto, cpu, cuda, cuda:N or mps; default: as recorded.")
 @click.option("--montage", type=click.Path(dir_okay=False, path_type=Path), help="Write a PNG of the result.")
-@click.option("-q", "--quiet", is_flag=True, help="Say only what was found.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def replay(
     record: Path, output: Path | None, source: Path | None, device: str | None, montage: Path | None, quiet: bool
 ) -> None:
@@ -53,9 +54,9 @@ def replay(
     )
     if model.sha256 != model_record["sha256"]:
         raise InputError(f"model {model.name} is not that of the record {record}: its SHA-256 differs")
-    if not quiet:
-        click.echo(f"replaying {record}", err=True)
-    session = Session.from_record(known["session"], model, volume)
+    total = sum(len(entry.get("finished", ())) for entry in known["session"]["journal"])
+    with Progress(total, "replay", job.UNITS[pipeline], quiet=quiet) as progress:
+        session = Session.from_record(known["session"], model, volume, on_update=lambda _: progress.advance())
 
     if output is not None:
         job.write(pipeline, output, session)
