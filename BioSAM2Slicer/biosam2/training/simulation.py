@@ -68,7 +68,7 @@ def simulate_correction(
 
 
 def depth_inside(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """How deep inside a mask its pixels lie: distance to the nearest pixel outside, 0 there; beyond the frame is outside.
+    """How deep inside a mask its pixels lie: distance to the nearest pixel outside; beyond the frame counts.
 
     Args:
         mask: bool (rows, columns), not empty.

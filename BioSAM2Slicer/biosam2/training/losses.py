@@ -1,0 +1,97 @@
+"""What a prediction is measured by: the masks, their predicted quality, and whether the object is there at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from monai.losses import DiceLoss
+from torch import Tensor
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from sam2.modeling.sam.mask_decoder import MaskDecoder
+
+_DICE = DiceLoss(sigmoid=True, reduction="none", smooth_nr=0.5, smooth_dr=0.5)
+_MARGIN = 16.0  # cells that a target's cross entropy is spread over beyond its own
+_ALL_MASKS_WEIGHT = 0.05  # of the two candidates that were not the best, so that none is left behind
+_CERTAIN = 12 / 256**2  # a target smaller than this may be called present or absent
+_AMBIGUOUS_WEIGHT = 0.3  # of the single mask where one click may mean several things
+
+
+@dataclass
+class Decoded:
+    """One call of the mask decoder for N objects: all candidates, before any is chosen.
+
+    Args:
+        masks: logits (N, 4, S/4, S/4), the single mask first.
+        ious: predicted quality (N, 4).
+        presence: logit of the object being there (N, 1).
+    """
+
+    masks: Tensor
+    ious: Tensor
+    presence: Tensor
+
+
+class DecoderTap:
+    """Keeps what a mask decoder predicted last; SAM 2 itself hands on the chosen mask only.
+
+    Used as a context manager around the calls of a network in evaluation mode, so that memory and choices are those of
+    inference while every candidate can be trained.
+    """
+
+    def __init__(self, decoder: MaskDecoder) -> None:
+        self._decoder = decoder
+        self._predict = decoder.predict_masks
+        self.last: Decoded | None = None
+
+    def __enter__(self) -> DecoderTap:
+        def predict_masks(*args, **kwargs):
+            masks, ious, tokens, presence = self._predict(*args, **kwargs)
+            self.last = Decoded(masks, ious, presence)
+            return masks, ious, tokens, presence
+
+        self._decoder.predict_masks = predict_masks
+        return self
+
+    def __exit__(self, *_) -> None:
+        del self._decoder.predict_masks
+
+    def take(self) -> Decoded:
+        """The last prediction, once."""
+        decoded, self.last = self.last, None
+        if decoded is None:
+            raise RuntimeError("the mask decoder has not been called")
+        return decoded
+
+
+def segmentation_loss(decoded: Decoded, target: Tensor, area: Tensor, ambiguous: bool) -> dict[str, Tensor]:
+    """The terms of one prediction; their sum is what is minimised.
+
+    Args:
+        decoded: N objects.
+        target: coverage of each cell, 0..1, (N, S/4, S/4).
+        area: the target's share of the frame, (N,); 0 means absent, a few pixels leave presence open.
+        ambiguous: whether the prompt was a single click.
+    """
+    present = area > 0
+    terms = {"mask": decoded.masks.sum() * 0, "iou": decoded.ious.sum() * 0}
+    if present.any():
+        logits, truth = decoded.masks[present], target[present][:, None].expand(-1, 4, -1, -1)
+        cross_entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none").sum(dim=(2, 3))
+        cross_entropy = cross_entropy / (2 * truth.sum(dim=(2, 3)) + _MARGIN)  # small targets count as much as large
+        dice = _DICE(logits.flatten(0, 1)[:, None], truth.flatten(0, 1)[:, None]).reshape(-1, 4)
+        each = cross_entropy + dice
+        best = each[:, 1:].min(dim=1).values + _ALL_MASKS_WEIGHT * each[:, 1:].mean(dim=1)
+        terms["mask"] = (best + (_AMBIGUOUS_WEIGHT if ambiguous else 1.0) * each[:, 0]).mean()
+        with torch.no_grad():
+            shown, true = logits > 0, truth > 0.5
+            union = (shown | true).sum(dim=(2, 3)).clamp(min=1)
+            iou = (shown & true).sum(dim=(2, 3)) / union
+        terms["iou"] = functional.l1_loss(decoded.ious[present], iou)
+    certain = (area == 0) | (area >= _CERTAIN)
+    presence = functional.binary_cross_entropy_with_logits(decoded.presence[:, 0], present.float(), reduction="none")
+    terms["presence"] = (presence * certain).sum() / certain.sum().clamp(min=1)
+    return terms

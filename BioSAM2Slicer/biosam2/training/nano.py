@@ -1,0 +1,441 @@
+"""Train `nano`, the network that is shipped, from synthetic cases; and write its checkpoint.
+
+Bare prompts come first, which teach the decoder where things are; then single frames, which teach the encoder; then
+clips, which teach the memory too; all at half the size, where a step costs a quarter; at last clips at full size. A run
+saves its whole state every few minutes and, started again, goes on as if it had never stopped.
+
+``python -m biosam2.training.nano --out runs/nano`` is what `biosam2 train nano` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from ..errors import InputError, OutputError
+from ..models.network import build_network, load_config
+from .clips import Clip, ClipBatches
+from .localization import localization_loss, prepare_decoder
+from .rounds import Answers, Round
+
+if TYPE_CHECKING:
+    from sam2.modeling.sam2_base import SAM2Base
+    from torch.utils.tensorboard import SummaryWriter
+
+_log = logging.getLogger(__name__)
+_STATE = "state.pt"
+_VALIDATION_SEED = 7_000_000
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a run, on one kind of data.
+
+    Args:
+        steps: optimiser steps.
+        size: rows and columns of a frame.
+        lengths: numbers of frames in a clip, drawn for every batch; ``(1,)`` is single frames without memory,
+            ``()`` prompts without images.
+        clips: clips in a batch.
+        targets: targets in a clip.
+        learning_rates: at the beginning and the end, with half a cosine between them.
+    """
+
+    steps: int
+    size: int
+    lengths: tuple[int, ...]
+    clips: int
+    targets: int
+    learning_rates: tuple[float, float]
+
+
+STAGES = (
+    Stage(500, 128, (), 1, 20, (1e-3, 8e-4)),
+    Stage(1000, 128, (1,), 8, 3, (8e-4, 6e-4)),
+    Stage(400, 128, (4, 6, 8), 3, 3, (6e-4, 4e-4)),
+    Stage(220, 256, (4, 5, 6, 8), 1, 4, (4e-4, 1e-5)),
+)
+
+
+@dataclass(frozen=True)
+class NanoSettings:
+    """How `nano` is trained.
+
+    Args:
+        stages: one after the other.
+        seed: of the data, the prompts and the first weights.
+        warm_up: steps until the first stage's learning rate is reached.
+        weight_decay: of matrices and kernels.
+        threads: of torch, in the training process; another process makes the data.
+        minutes: stop (and save) after this long, whatever is left; None goes on to the end.
+        save_minutes: time between saved states.
+        validate_minutes: time between validations.
+        validation_clips: held-out clips.
+        workers: processes that make the data; 0 makes it in the training process.
+    """
+
+    stages: tuple[Stage, ...] = STAGES
+    seed: int = 20240806
+    warm_up: int = 50
+    weight_decay: float = 0.05
+    threads: int = 1
+    minutes: float | None = None
+    save_minutes: float = 3.0
+    validate_minutes: float = 8.0
+    validation_clips: int = 10
+    workers: int = 1
+
+
+def train_nano(out: str | Path, settings: NanoSettings | None = None) -> Path:
+    """Train from synthetic cases; go on where an earlier run in the same folder stopped.
+
+    Args:
+        out: folder for the state, the TensorBoard log and, at the end of each piece, ``nano.safetensors``.
+        settings: how; those that shape the result must not change between the pieces of one run.
+
+    Returns:
+        The exported checkpoint.
+
+    Raises:
+        InputError: the folder holds a run with other settings.
+        OutputError: the folder cannot be written.
+    """
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {error.strerror}; choose another folder") from error
+    trainer = NanoTrainer(folder, settings or NanoSettings())
+    trainer.run()
+    return export_nano(trainer.average, folder / "nano.safetensors", trainer.describe())
+
+
+class NanoTrainer:
+    """The state of a run: weights, their average, the optimiser, the number of steps done.
+
+    Args:
+        folder: where the state lies or will lie.
+        settings: see `NanoSettings`.
+    """
+
+    def __init__(self, folder: Path, settings: NanoSettings) -> None:
+        torch.set_num_threads(settings.threads)
+        torch.manual_seed(settings.seed)
+        self.settings = settings
+        self.folder = folder
+        self.step = 0
+        self.seconds = 0.0
+        self.network = _network(settings.stages[0].size)
+        prepare_decoder(self.network)
+        self.average = _network(settings.stages[-1].size)
+        self.average.load_state_dict(self.network.state_dict())
+        self.optimizer = torch.optim.AdamW(_groups(self.network, settings.weight_decay), betas=(0.9, 0.98), fused=True)
+        self._dice: dict[str, list[float]] = defaultdict(list)
+        if (folder / _STATE).exists():
+            self._load()
+
+    @property
+    def stage(self) -> Stage:
+        """The stage of the next step."""
+        return self._place()[0]
+
+    def run(self) -> None:
+        """Train until the end or until the minutes are over."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        settings = self.settings
+        began = saved = validated = time.monotonic()
+        with SummaryWriter(str(self.folder)) as board:
+            for clip in self._batches():
+                loss = self.train_step(clip)
+                now = time.monotonic()
+                if self.step % 20 == 0:
+                    self._report(board, loss, now - began)
+                if now - saved > settings.save_minutes * 60:
+                    self.save(now - began)
+                    saved = now
+                if now - validated > settings.validate_minutes * 60:
+                    self._validate(board)
+                    validated = time.monotonic()
+                if settings.minutes is not None and now - began > settings.minutes * 60:
+                    break
+            self.save(time.monotonic() - began)
+            self._validate(board)
+
+    def train_step(self, clip: Clip | None) -> float:
+        """One step on one batch, None where the stage needs none; returns its loss."""
+        rng = np.random.default_rng([self.settings.seed, 1, self.step])
+        stage, done = self._place()
+        self._resize(stage.size)
+        first, last = stage.learning_rates
+        rate = last + (first - last) * 0.5 * (1 + math.cos(math.pi * done / stage.steps))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (self.step + 1) / self.settings.warm_up)
+        answers: list[Answers] = []
+        if clip is None:
+            loss = localization_loss(self.network, rng, stage.targets)
+        else:
+            answers = (_frame_answers if stage.lengths == (1,) else _clip_answers)(self.network, clip, rng)
+            loss = torch.stack([a.loss for a in answers]).mean()
+        self.optimizer.zero_grad(set_to_none=True)  # a parameter without a gradient is left alone, decay included
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        self._follow()
+        for answer in answers:
+            for name, values in answer.dice.items():
+                self._dice[name].extend(values)
+        return float(loss.detach())
+
+    def save(self, seconds: float = 0.0) -> None:
+        """Write the whole state, atomically.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        state = {
+            "step": self.step,
+            "seconds": self.seconds + seconds,
+            "settings": _lasting(self.settings),
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        partial = self.folder / f"{_STATE}.part"
+        try:
+            torch.save(state, partial)
+            os.replace(partial, self.folder / _STATE)
+        except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
+            raise OutputError(f"the state cannot be saved in {self.folder}: {error}") from error
+        export_nano(self.average, self.folder / "nano.safetensors", self.describe())
+
+    def describe(self) -> dict[str, str]:
+        """What the checkpoint says about its making."""
+        settings = self.settings
+        return {
+            "model": "nano",
+            "steps": str(self.step),
+            "seed": str(settings.seed),
+            "settings": json.dumps(_lasting(settings)),
+            "command": f"biosam2 train nano --seed {settings.seed}",
+        }
+
+    def _load(self) -> None:
+        state = torch.load(self.folder / _STATE, map_location="cpu", weights_only=True)
+        if state["settings"] != _lasting(self.settings):
+            raise InputError(f"{self.folder} holds a run with other settings; choose another folder or remove it")
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def _place(self) -> tuple[Stage, int]:
+        """The stage of the next step, and how many of its steps are done."""
+        done = self.step
+        for stage in self.settings.stages:
+            if done < stage.steps:
+                return stage, done
+            done -= stage.steps
+        return self.settings.stages[-1], self.settings.stages[-1].steps
+
+    def _resize(self, size: int) -> None:
+        """Go on with the same parameters in a network for frames of another size."""
+        if self.network.image_size == size:
+            return
+        network = _network(size)
+        network.load_state_dict(self.network.state_dict())
+        for name, parameter in self.network.named_parameters():
+            owner, _, leaf = name.rpartition(".")
+            setattr(network.get_submodule(owner), leaf, parameter)
+        self.network = network
+
+    def _batches(self) -> Iterator[Clip | None]:
+        """The batches of the steps that are left, made ahead in another process."""
+        end = 0
+        for stage in self.settings.stages:
+            begin, end = end, end + stage.steps
+            if not stage.lengths:
+                yield from [None] * max(end - self.step, 0)
+            elif self.step < end:
+                dataset = ClipBatches(self.settings.seed, stage.clips, stage.targets, stage.lengths, stage.size)
+                workers = self.settings.workers
+                more = {"prefetch_factor": 6} if workers else {}
+                steps = _Steps(max(begin, self.step), end)
+                yield from DataLoader(dataset, batch_size=None, sampler=steps, num_workers=workers, **more)
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the averaged weights towards the present ones."""
+        share = 1 - min(0.995, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), share)
+
+    def _report(self, board: SummaryWriter, loss: float, seconds: float) -> None:
+        board.add_scalar("loss", loss, self.step)
+        means = {name: float(np.mean(values)) for name, values in sorted(self._dice.items()) if values}
+        for name, value in means.items():
+            board.add_scalar(f"train dice/{name}", value, self.step)
+        self._dice.clear()
+        line = " ".join(f"{name}={value:.2f}" for name, value in means.items())
+        _log.info("step %d %.0f s loss %.3f %s", self.step, seconds, loss, line)
+
+    @torch.no_grad()
+    def _validate(self, board: SummaryWriter) -> None:
+        means = validate(self.average, self.settings, board=board, step=self.step)
+        for name, value in means.items():
+            board.add_scalar(f"validation dice/{name}", value, self.step)
+        _log.info("validation %d %s", self.step, " ".join(f"{name}={value:.3f}" for name, value in means.items()))
+
+
+@torch.no_grad()
+def validate(
+    network: SAM2Base, settings: NanoSettings, board: SummaryWriter | None = None, step: int = 0
+) -> dict[str, float]:
+    """Mean Dice on held-out synthetic clips by kind of answer; ``absent`` is the share of empty frames left empty."""
+    batches = ClipBatches(_VALIDATION_SEED, 1, 3, (8,), network.image_size)
+    dice: dict[str, list[float]] = defaultdict(list)
+    for index in range(settings.validation_clips):
+        clip = batches[index]
+        rng = np.random.default_rng([_VALIDATION_SEED, 1, index])
+        for kind in ("click", "clicks", "box", "mask"):
+            answers = Round(network, clip, rng).answer_clip(kind, correct=False)
+            for name, values in answers.dice.items():
+                dice[name].extend(values)
+            if board is not None and kind == "click" and index < 6:
+                board.add_image(f"clip {index}", _picture(clip, answers), step)
+    return {name: float(np.mean(values)) for name, values in sorted(dice.items())}
+
+
+def export_nano(network: SAM2Base, path: str | Path, description: dict[str, str]) -> Path:
+    """Write weights as float16 safetensors and print bytes and SHA-256.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    partial = path.with_name(path.name + ".part")
+    tensors = {name: tensor.detach().half().contiguous() for name, tensor in network.state_dict().items()}
+    try:
+        save_file(tensors, partial, metadata=description)
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"{path} cannot be written: {error}") from error
+    size, digest = fingerprint(path)
+    _log.info("%s: %d bytes, sha256 %s, step %s", path, size, digest, description.get("steps"))
+    return path
+
+
+def fingerprint(path: str | Path) -> tuple[int, str]:
+    """Bytes and SHA-256 of a file."""
+    data = Path(path).read_bytes()
+    return len(data), hashlib.sha256(data).hexdigest()
+
+
+def register_nano(registry: str | Path, checkpoint: str | Path) -> None:
+    """Write a checkpoint's bytes and SHA-256 into the `nano` entry of a registry file."""
+    size, digest = fingerprint(checkpoint)
+    path = Path(registry)
+    content = json.loads(path.read_text())
+    entries = content.get("models", content) if isinstance(content, dict) else content
+    entry = entries["nano"] if isinstance(entries, dict) else next(e for e in entries if e.get("name") == "nano")
+    entry.update(bytes=size, sha256=digest)
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+# Parts --------------------------------------------------------------------------------------------------------------
+
+
+def _frame_answers(network: SAM2Base, clip: Clip, rng: np.random.Generator) -> list[Answers]:
+    """Two rounds on single frames: from points, and from a box or several points."""
+    one = Round(network, clip, rng)
+    return [
+        one.answer_frame("click", corrections=int(rng.integers(0, 3))),
+        one.answer_frame(str(rng.choice(["box", "clicks"])), corrections=int(rng.integers(0, 2))),
+    ]
+
+
+def _clip_answers(network: SAM2Base, clip: Clip, rng: np.random.Generator) -> list[Answers]:
+    """One round on clips: a prompt, swept both ways, sometimes corrected on the way."""
+    kind = str(rng.choice(["click", "clicks", "box", "mask"]))
+    skip = int(rng.choice([0, 0, rng.integers(1, 30)])) if clip.prompted == 0 else 0
+    return [Round(network, clip, rng).answer_clip(kind, correct=bool(rng.random() < 0.4), skip=skip)]
+
+
+def _network(size: int) -> SAM2Base:
+    """`nano` for frames of a size, in evaluation mode: what it remembers is what it will remember in use."""
+    # The third and fourth stage attend to the whole frame, at any size.
+    windows = f"[8,4,{size // 16},{size // 32}]"
+    return build_network(load_config("nano", [f"image_size={size}", f"image_encoder.trunk.window_spec={windows}"]))
+
+
+def _groups(network: SAM2Base, weight_decay: float) -> list[dict[str, Any]]:
+    matrices = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim <= 1]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def _lasting(settings: NanoSettings) -> dict[str, Any]:
+    """The settings that shape the result."""
+    passing = {"threads", "minutes", "save_minutes", "validate_minutes", "validation_clips", "workers"}
+    return json.loads(json.dumps({name: value for name, value in asdict(settings).items() if name not in passing}))
+
+
+class _Steps(Sampler[int]):
+    """The steps from one to another, in order."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self._range = range(first, last)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._range)
+
+    def __len__(self) -> int:
+        return len(self._range)
+
+
+def _picture(clip: Clip, answers: Answers) -> np.ndarray:
+    """(3, S, F·S) uint8: the first clip's frames, the target in green, the answer in red."""
+    tiles = []
+    for frame in sorted(answers.masks):
+        grey = clip.images[0, frame].numpy()
+        picture = np.stack([grey] * 3)
+        true = np.kron(clip.masks[0, 0, frame].numpy() > 0.5, np.ones((4, 4), bool))
+        shown = np.kron(answers.masks[frame][0].numpy() > 0, np.ones((4, 4), bool))
+        picture[0][shown] = 255 - (255 - picture[0][shown]) // 2
+        picture[1][true] = 255 - (255 - picture[1][true]) // 2
+        tiles.append(picture)
+    return np.concatenate(tiles, axis=2)
+
+
+def _main() -> None:
+    import argparse
+
+    parser = argparse.ArgumentParser(description="Train nano from synthetic cases.")
+    parser.add_argument("--out", required=True)
+    for name in ("seed", "threads", "workers"):
+        parser.add_argument(f"--{name}", type=int, default=getattr(NanoSettings, name))
+    parser.add_argument("--minutes", type=float)
+    arguments = vars(parser.parse_args())
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    train_nano(arguments.pop("out"), NanoSettings(**arguments))
+
+
+if __name__ == "__main__":
+    _main()

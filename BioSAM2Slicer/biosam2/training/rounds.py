@@ -1,0 +1,227 @@
+"""One round of training: prompts go in, the network answers as it would in a session, the losses come out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .clips import Clip
+from .losses import DecoderTap, segmentation_loss
+from .simulation import simulate_correction
+
+if TYPE_CHECKING:
+    from sam2.modeling.sam2_base import SAM2Base
+
+PROMPT_KINDS = ("click", "clicks", "box", "mask")
+_MEAN = (0.485, 0.456, 0.406)
+_SPREAD = (0.229, 0.224, 0.225)
+_LENGTH = 64  # frames that the clip pretends to be cut from: positions in time are relative to it
+
+
+@dataclass
+class Answers:
+    """What came out of a round.
+
+    Args:
+        loss: to be minimised.
+        terms: sums of the loss's terms, for the log.
+        dice: name of a kind of answer → Dice of each object that was there.
+        masks: frame → chosen logits (N, S/4, S/4).
+    """
+
+    loss: Tensor
+    terms: dict[str, float] = field(default_factory=dict)
+    dice: dict[str, list[float]] = field(default_factory=dict)
+    masks: dict[int, Tensor] = field(default_factory=dict)
+
+
+class Round:
+    """A batch of clips in front of a network in evaluation mode; every pair of clip and target is one object.
+
+    Args:
+        network: gradients flow where torch records them.
+        clip: a batch: every field with a leading axis over clips.
+        rng: source of randomness for prompts.
+    """
+
+    def __init__(self, network: SAM2Base, clip: Clip, rng: np.random.Generator) -> None:
+        self._network = network
+        self._rng = rng
+        self._prompted = clip.prompted
+        clips, self._frames = clip.images.shape[:2]
+        self._targets = clip.masks.shape[1]
+        self._size = clip.images.shape[-1]
+        self._truth = clip.masks.float().flatten(0, 1)  # (N, F, S/4, S/4)
+        self._areas = clip.areas.flatten(0, 1)
+        self._prompt_masks = clip.prompt_masks.flatten(0, 1)
+        self._points = clip.points.flatten(0, 1)
+        self._boxes = clip.boxes.flatten(0, 1)
+        images = clip.images.float().div(255).flatten(0, 1)[:, None]
+        mean, spread = torch.tensor(_MEAN)[:, None, None], torch.tensor(_SPREAD)[:, None, None]
+        out = network.forward_image((images - mean) / spread)
+        _, features, positions, self._sizes = network._prepare_backbone_features(out)
+        # (HW, clips * frames, C), one column for every frame of every clip
+        columns = [torch.arange(clips) * self._frames + f for f in range(self._frames)]
+        self._columns = [c.repeat_interleave(self._targets) for c in columns]
+        self._features, self._positions = features, positions
+        self._losses: list[dict[str, Tensor]] = []
+        self._dice: dict[str, list[float]] = {}
+
+    def answer_frame(self, kind: str, corrections: int) -> Answers:
+        """The prompted frame alone: a prompt, then correcting clicks.
+
+        The last answer is fed back or not: a session does so once the slice has been swept, and not before.
+        """
+        feed_back = self._rng.random() < 0.4
+        with DecoderTap(self._network.sam_mask_decoder) as tap:
+            points = self._prompt(kind)
+            previous = None
+            for turn in range(corrections + 1):
+                out = self._decode(self._prompted, points, None, previous)
+                self._judge(tap, self._prompted, out, points, kind if turn == 0 else f"{kind}+{turn}")
+                previous = out[3].detach().clamp(-32, 32) if feed_back else None
+                if turn < corrections:
+                    points = _append(points, self._correct(self._prompted, out[3]))
+        return self._answers({self._prompted: out[3].detach()[:, 0]})
+
+    def answer_clip(self, kind: str, correct: bool, skip: int = 0) -> Answers:
+        """The whole clip: a prompt, a sweep forward, a sweep backward, as in propagation both ways.
+
+        Args:
+            kind: of the prompt.
+            correct: whether a click corrects one swept frame as soon as it is seen.
+            skip: frames that the prompted one is pretended to lie further away, 0 for none.
+        """
+        bank: dict[str, dict[int, Any]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
+        masks: dict[int, Tensor] = {}
+        forward = list(range(self._prompted + 1, self._frames))
+        backward = list(range(self._prompted - 1, -1, -1))
+        corrected = self._rng.choice(forward + backward) if correct and forward + backward else None
+        with DecoderTap(self._network.sam_mask_decoder) as tap:
+            points = None if kind == "mask" else self._prompt(kind)
+            if kind == "clicks" and self._rng.random() < 0.7:
+                points = self._corrected_click(clicks=3)
+            mask = self._prompt_masks.float()[:, None] if kind == "mask" else None
+            first = self._track(self._prompted, bank, points, mask, None, reverse=False)
+            if kind != "mask":
+                self._judge(tap, self._prompted, first, points, kind)
+            masks[self._prompted] = first["pred_masks"].detach()[:, 0]
+            bank["cond_frame_outputs"][self._prompted - skip] = first
+            for reverse, sweep in ((False, forward), (True, backward)):
+                if reverse and skip:
+                    bank["cond_frame_outputs"] = {
+                        (self._prompted if f == self._prompted - skip else f): out
+                        for f, out in bank["cond_frame_outputs"].items()
+                    }
+                for frame in sweep:
+                    out = self._track(frame, bank, None, None, None, reverse)
+                    self._judge(tap, frame, out, None, f"{kind} swept")
+                    if frame == corrected:
+                        click = self._correct(frame, out["pred_masks"])
+                        previous = out["pred_masks"].detach().clamp(-32, 32)
+                        out = self._track(frame, bank, click, None, previous, reverse)
+                        self._judge(tap, frame, out, click, f"{kind} corrected")
+                        bank["cond_frame_outputs"][frame] = out
+                    else:
+                        bank["non_cond_frame_outputs"][frame] = out
+                    masks[frame] = out["pred_masks"].detach()[:, 0]
+        return self._answers(masks)
+
+    # Prompts ---------------------------------------------------------------------------------------------------------
+
+    def _prompt(self, kind: str) -> dict[str, Tensor]:
+        objects = len(self._points)
+        if kind == "box":
+            labels = torch.tensor([2, 3], dtype=torch.int32).expand(objects, 2)
+            return {"point_coords": self._boxes.reshape(objects, 2, 2), "point_labels": labels}
+        count = 1 if kind == "click" else 3
+        labels = torch.ones(objects, count, dtype=torch.int32)
+        return {"point_coords": self._points[:, :count], "point_labels": labels}
+
+    @torch.no_grad()
+    def _corrected_click(self, clicks: int) -> dict[str, Tensor]:
+        """A click and corrections of what it gives, all to be said at once."""
+        points = self._prompt("click")
+        for _ in range(clicks - 1):
+            points = _append(points, self._correct(self._prompted, self._decode(self._prompted, points, None, None)[3]))
+        return points
+
+    def _correct(self, frame: int, logits: Tensor) -> dict[str, Tensor]:
+        """A correcting click for every object, found at a quarter of the frame's size."""
+        shown = (logits.detach()[:, 0] > 0).numpy()
+        truth = (self._truth[:, frame] > 0.5).numpy()
+        clicks = [simulate_correction(self._rng, s, t) for s, t in zip(shown, truth, strict=True)]
+        places = np.stack([place for place, _ in clicks]) * 4 + 1.5
+        places += self._rng.uniform(-1.5, 1.5, places.shape)
+        labels = [[int(positive)] for _, positive in clicks]
+        return {
+            "point_coords": torch.from_numpy(places.astype(np.float32))[:, None],
+            "point_labels": torch.tensor(labels, dtype=torch.int32),
+        }
+
+    # The network -----------------------------------------------------------------------------------------------------
+
+    def _of(self, frame: int) -> dict[str, Any]:
+        return {
+            "current_vision_feats": [f[:, self._columns[frame]] for f in self._features],
+            "current_vision_pos_embeds": [p[:, self._columns[frame]] for p in self._positions],
+            "feat_sizes": self._sizes,
+            "num_frames": _LENGTH,
+        }
+
+    def _decode(self, frame: int, points: Any, mask: Tensor | None, previous: Tensor | None) -> tuple[Tensor, ...]:
+        _, out, _, _ = self._network._track_step(
+            frame_idx=frame,
+            is_init_cond_frame=True,
+            point_inputs=points,
+            mask_inputs=mask,
+            output_dict={},
+            track_in_reverse=False,
+            prev_sam_mask_logits=previous,
+            **self._of(frame),
+        )
+        return out
+
+    def _track(
+        self, frame: int, bank: dict[str, Any], points: Any, mask: Tensor | None, previous: Tensor | None, reverse: bool
+    ) -> dict[str, Any]:
+        return self._network.track_step(
+            frame_idx=frame,
+            is_init_cond_frame=not bank["cond_frame_outputs"],
+            point_inputs=points,
+            mask_inputs=mask,
+            output_dict=bank,
+            track_in_reverse=reverse,
+            prev_sam_mask_logits=previous,
+            **self._of(frame),
+        )
+
+    # The verdict -----------------------------------------------------------------------------------------------------
+
+    def _judge(self, tap: DecoderTap, frame: int, out: Any, points: Any, name: str) -> None:
+        logits = (out["pred_masks"] if isinstance(out, dict) else out[3]).detach()[:, 0]
+        ambiguous = points is not None and points["point_labels"].shape[1] == 1 and "+" not in name
+        truth, area = self._truth[:, frame], self._areas[:, frame]
+        self._losses.append(segmentation_loss(tap.take(), truth, area, ambiguous and "corrected" not in name))
+        shown, true = logits > 0, truth > 0.5
+        overlap = 2 * (shown & true).sum(dim=(1, 2)) / (shown.sum(dim=(1, 2)) + true.sum(dim=(1, 2))).clamp(min=1)
+        here = true.any(dim=2).any(dim=1)
+        self._dice.setdefault(name, []).extend(overlap[here].tolist())
+        gone = area == 0
+        if gone.any():
+            self._dice.setdefault("absent", []).extend((~shown[gone].any(dim=2).any(dim=1)).float().tolist())
+
+    def _answers(self, masks: dict[int, Tensor]) -> Answers:
+        losses, self._losses = self._losses, []
+        dice, self._dice = self._dice, {}
+        loss = torch.stack([sum(terms.values(), start=torch.zeros(())) for terms in losses]).mean()
+        terms = {name: float(np.mean([float(t[name].detach()) for t in losses])) for name in losses[0]}
+        return Answers(loss, terms, dice, masks)
+
+
+def _append(points: dict[str, Tensor], more: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: torch.cat([points[name], more[name]], dim=1) for name in points}

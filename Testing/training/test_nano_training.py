@@ -1,0 +1,153 @@
+"""The trainer: steps learn, every parameter takes part, a run resumes to the same bits, the checkpoint reads back."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("monai")
+pytest.importorskip("torchio")
+
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from biosam2.errors import InputError
+from biosam2.models.network import build_network, load_config
+from biosam2.training.clips import ClipBatches
+from biosam2.training.losses import Decoded, segmentation_loss
+from biosam2.training.nano import (
+    NanoSettings,
+    NanoTrainer,
+    Stage,
+    export_nano,
+    fingerprint,
+    register_nano,
+    train_nano,
+    validate,
+)
+from biosam2.training.rounds import PROMPT_KINDS, Round
+
+SIZE = 64
+SHORT = NanoSettings(
+    stages=(
+        Stage(1, SIZE, (), 1, 4, (1e-3, 1e-3)),
+        Stage(2, SIZE, (1,), 2, 2, (1e-3, 1e-3)),
+        Stage(3, SIZE, (3,), 1, 2, (1e-3, 1e-4)),
+    ),
+    warm_up=1,
+    workers=0,
+    validation_clips=1,
+)
+
+
+@pytest.fixture(scope="module")
+def a_clip():
+    return ClipBatches(seed=1, clips=1, targets=2, choices=(4,), size=SIZE)[0]
+
+
+@pytest.fixture(scope="module")
+def a_network():
+    return build_network(load_config("nano", [f"image_size={SIZE}", "image_encoder.trunk.window_spec=[8,4,4,2]"]))
+
+
+def _steps(trainer, count):
+    batches = trainer._batches()
+    return [trainer.train_step(next(batches)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("kind", PROMPT_KINDS)
+def test_every_prompt_kind_gives_finite_losses(a_network, a_clip, kind):
+    answers = Round(a_network, a_clip, np.random.default_rng(0)).answer_clip(kind, correct=True)
+    assert torch.isfinite(answers.loss)
+    assert set(answers.masks) == {0, 1, 2, 3}
+    assert all(0 <= value <= 1 for values in answers.dice.values() for value in values)
+
+
+def test_a_perfect_prediction_costs_little():
+    truth = torch.zeros(1, 16, 16)
+    truth[:, 4:10, 4:10] = 1
+    logits = (truth * 40 - 20)[:, None].expand(1, 4, 16, 16)
+    right = Decoded(logits, torch.ones(1, 4), torch.full((1, 1), 20.0))
+    wrong = Decoded(-logits, torch.ones(1, 4), torch.full((1, 1), -20.0))
+    area = truth.mean(dim=(1, 2))
+    assert sum(segmentation_loss(right, truth, area, ambiguous=False).values()) < 1e-3
+    assert sum(segmentation_loss(wrong, truth, area, ambiguous=False).values()) > 5
+
+
+def test_an_absent_target_only_teaches_presence():
+    masks = torch.randn(2, 4, 16, 16, requires_grad=True)
+    presence = torch.zeros(2, 1, requires_grad=True)
+    terms = segmentation_loss(
+        Decoded(masks, torch.rand(2, 4), presence), torch.zeros(2, 16, 16), torch.zeros(2), ambiguous=False
+    )
+    sum(terms.values()).backward()
+    assert not masks.grad.any()
+    assert presence.grad.all()
+
+
+def test_training_moves_every_parameter(tmp_path):
+    trainer = NanoTrainer(tmp_path, SHORT)
+    before = {name: value.detach().clone() for name, value in trainer.network.named_parameters()}
+    losses = _steps(trainer, 3)
+    for kind in PROMPT_KINDS:  # the last steps draw their prompts at random: let each kind have its turn
+        clip = ClipBatches(seed=2, clips=1, targets=2, choices=(4,), size=SIZE)[3]
+        for correct in (False, True):
+            answers = Round(trainer.network, clip, np.random.default_rng(3)).answer_clip(kind, correct)
+            absent = torch.zeros(())
+            answers.loss.add(absent).backward()
+    assert np.all(np.isfinite(losses))
+    # SAM 2 uses the first of these in no configuration that adds "no memory" directly, the others on empty frames only.
+    spared = {"no_mem_pos_enc", "no_obj_ptr", "no_obj_embed_spatial"}
+    still = [
+        name
+        for name, value in trainer.network.named_parameters()
+        if torch.equal(value, before[name]) and (value.grad is None or not value.grad.any()) and name not in spared
+    ]
+    assert still == []
+
+
+def test_resuming_gives_the_same_bits(tmp_path):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "pieces").mkdir()
+    whole = _steps(NanoTrainer(tmp_path / "whole", SHORT), 6)
+    first = NanoTrainer(tmp_path / "pieces", SHORT)
+    begun = _steps(first, 4)
+    first.save()
+    second = NanoTrainer(tmp_path / "pieces", SHORT)
+    assert second.step == 4
+    assert begun + _steps(second, 2) == whole
+
+
+def test_another_run_is_not_continued(tmp_path):
+    NanoTrainer(tmp_path, SHORT).save()
+    with pytest.raises(InputError, match="other settings"):
+        NanoTrainer(tmp_path, NanoSettings(stages=SHORT.stages, seed=1, workers=0))
+
+
+def test_train_nano_ends_with_a_checkpoint_that_loads(tmp_path):
+    path = train_nano(tmp_path / "run", SHORT)
+    weights = load_file(path)
+    assert all(tensor.dtype == torch.float16 for tensor in weights.values())
+    assert fingerprint(path)[0] <= 16 * 2**20
+    network = build_network(load_config("nano"))
+    network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    with safe_open(path, "pt") as file:
+        assert file.metadata()["steps"] == "6"
+        assert "train nano" in file.metadata()["command"]
+    assert list((tmp_path / "run").glob("events.*")), "nothing was logged"
+    assert not list((tmp_path / "run").glob("*.part"))
+
+
+def test_validation_is_deterministic(a_network):
+    assert validate(a_network, SHORT) == validate(a_network, SHORT)
+
+
+def test_register_writes_bytes_and_hash_only(a_network, tmp_path):
+    checkpoint = export_nano(a_network, tmp_path / "nano.safetensors", {"steps": "0"})
+    registry = tmp_path / "registry.json"
+    registry.write_text(json.dumps({"models": [{"name": "nano", "licence": "Apache-2.0"}, {"name": "other"}]}))
+    register_nano(registry, checkpoint)
+    size, digest = fingerprint(checkpoint)
+    entry = {"name": "nano", "licence": "Apache-2.0", "bytes": size, "sha256": digest}
+    assert json.loads(registry.read_text())["models"] == [entry, {"name": "other"}]
