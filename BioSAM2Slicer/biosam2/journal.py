@@ -101,6 +101,19 @@ _NAMES: dict[str, type] = {
 }
 
 
+# What JSON data must be for each field; None stands for null.
+_KINDS: dict[str, Any] = {
+    "segment": str,
+    "position": int,
+    "slice_index": int,
+    "locked": bool,
+    "direction": str,
+    "first": int | None,
+    "last": int | None,
+    "complete": bool,
+}
+
+
 def in_force(entries: list[Entry]) -> list[Entry]:
     """The entries without those that were taken back: a shorter way to the same state."""
     done: list[Entry] = []
@@ -135,12 +148,15 @@ def from_json(data: dict[str, Any]) -> Entry:
     try:
         fields = dict(data)
         kind = _NAMES[fields.pop("op")]
+        for name, value in fields.items():
+            if not isinstance(value, _KINDS.get(name, object)):
+                raise TypeError(name)
         if kind is Prompted:
             fields["prompt"] = prompt_from_json(fields["prompt"])
         elif kind is Started:
             fields["mask"] = unpack_mask(fields["mask"])
         elif kind is Propagated:
-            fields["segments"] = tuple(fields["segments"])
+            fields["segments"] = tuple(str(name) for name in fields["segments"])
             fields["finished"] = tuple((str(name), int(s)) for name, s in fields["finished"])
         return kind(**fields)
     except PromptError:

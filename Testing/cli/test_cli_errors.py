@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -170,7 +172,7 @@ def test_replay_refuses_another_input_or_model(biosam2: Biosam2, folder: Path) -
     assert_mendable(replayed(input={**record["input"], "sha256": "0" * 64}), "not the input of the record")
     assert_mendable(replayed(input={**record["input"], "path": "gone.nrrd"}), "--input")
     assert_mendable(replayed(model={**record["model"], "sha256": "0" * 64}), "not that of the record")
-    assert_mendable(replayed(model=None), "lacks model.name")
+    assert_mendable(replayed(model=None), "model.name")
     assert_mendable(replayed(session={**record["session"], "journal": [{"op": "dance"}]}), "journal")
     assert_mendable(replayed(session={**record["session"], "journal": [1]}), "journal")
     ended = replayed(labelmap_sha256="0" * 64, versions={**record["versions"], "torch": "1.0"})
@@ -209,3 +211,40 @@ def test_what_the_system_refuses(
 
     monkeypatch.setattr(job, "read", refused)
     assert_mendable(biosam2.here("segment", "ball.nrrd", "-o", "t.nrrd", *POINT), says)
+
+
+def _places(value: object, path: tuple = ()) -> Iterator[tuple]:
+    """Every place in JSON data."""
+    if path:
+        yield path
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _places(inner, (*path, key))
+    elif isinstance(value, list):
+        for key, inner in enumerate(value):
+            yield from _places(inner, (*path, key))
+
+
+def _damaged(record: dict, path: tuple, junk: object) -> dict:
+    copy = json.loads(json.dumps(record))
+    inner = copy
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = junk
+    return copy
+
+
+@pytest.mark.parametrize("number", [40, pytest.param(100_000, marks=pytest.mark.soak)])
+def test_a_damaged_record_is_never_a_fault_of_ours(biosam2: Biosam2, folder: Path, number: int) -> None:
+    run = ("segment", "ball.nrrd", "-o", "t.nrrd", "--first", "5", "--last", "7", *NET, "-q", "--record", "run.json")
+    prompts = (*POINT, "--box", "15,11,6:33,29,6", "--segment", "b", "--mask", "ball-mask.nrrd@6")
+    assert biosam2.here(*run, *prompts).code == 0
+    record = json.loads((folder / "run.json").read_text())
+    junk = (None, [], {}, "x", "", -1, 0.5, 1e30, True, [None], {"op": "undo"})
+    cases = [(path, value) for path in _places(record) for value in junk]
+    random.Random(0).shuffle(cases)
+    for path, value in cases[:number]:
+        (folder / "damaged.json").write_text(json.dumps(_damaged(record, path, value)))
+        ended = biosam2.here("replay", "damaged.json", "-q")
+        assert ended.code in (0, 2), (path, value, ended.err)
+        assert "Traceback" not in ended.err, (path, value, ended.err)

@@ -23,6 +23,26 @@ if TYPE_CHECKING:
     from ..session import Session
 
 FORMAT = "biosam2-record-1"
+_ABSENT = object()
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "pipeline": str,
+    "input.path": str,
+    "input.sha256": str,
+    "input.series_uid": (str, type(None)),
+    "model.name": str,
+    "model.sha256": str,
+    "model.typed": (str, type(None)),
+    "model.config": (str, type(None)),
+    "device": str,
+    "versions": dict,
+    "session.axis": str,
+    "session.window": list,
+    "session.crop": (str, type(None)),
+    "session.policy": str,
+    "session.precision": str,
+    "session.journal": list,
+    "labelmap_sha256": str,
+}
 _PACKAGES = ("biosam2", "torch", "rf-sam-2", "sam2", "numpy", "SimpleITK")
 
 
@@ -93,23 +113,12 @@ def read(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot read the record {path}: {reason}") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise InputError(f"{path} is not a record that this version of biosam2 wrote")
-    for *parents, key in (
-        ("pipeline",),
-        ("input", "path"),
-        ("input", "sha256"),
-        ("model", "name"),
-        ("model", "sha256"),
-        ("session", "journal"),
-        ("labelmap_sha256",),
-    ):
-        inner: Any = record
-        for parent in parents:
-            inner = inner.get(parent) if isinstance(inner, dict) else None
-        if not isinstance(inner, dict) or key not in inner:
-            raise InputError(f"the record {path} is damaged: it lacks {'.'.join([*parents, key])}")
-    journal = record["session"]["journal"]
-    if not isinstance(journal, list) or not all(isinstance(entry, dict) for entry in journal):
-        raise InputError(f"the record {path} is damaged: its journal is no list of entries")
+    for place, kinds in _FIELDS.items():
+        value: Any = record
+        for key in place.split("."):
+            value = value.get(key, _ABSENT) if isinstance(value, dict) else _ABSENT
+        if not isinstance(value, kinds):
+            raise InputError(f"the record {path} is damaged: {place} is not as it was written")
     return record
 
 

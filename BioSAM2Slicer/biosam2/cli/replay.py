@@ -44,17 +44,15 @@ def replay(
         job.check_outputs(pipeline, output, (montage, None), [record, source])
     if records.hash_input(source) != known["input"]["sha256"]:
         raise InputError(f"{source} is not the input of the record {record}: its SHA-256 differs")
-    volume = job.read(pipeline, source, known["input"].get("series_uid"))
+    volume = job.read(pipeline, source, known["input"]["series_uid"])
 
     model_record = known["model"]
     model = load_model(
-        model_record.get("typed") or model_record["name"],
-        device or known.get("device", "auto"),
-        config=model_record.get("config"),
+        model_record["typed"] or model_record["name"], device or known["device"], config=model_record["config"]
     )
     if model.sha256 != model_record["sha256"]:
         raise InputError(f"model {model.name} is not that of the record {record}: its SHA-256 differs")
-    total = sum(len(entry.get("finished", ())) for entry in known["session"]["journal"])
+    total = sum(_steps(entry) for entry in known["session"]["journal"])
     with Progress(total, "replay", job.UNITS[pipeline], quiet=quiet) as progress:
         session = Session.from_record(known["session"], model, volume, on_update=lambda _: progress.advance())
 
@@ -81,10 +79,16 @@ def _find(path: Path, record: Path) -> Path:
     raise InputError(f"the record's input {path} is not there; say with --input where it is")
 
 
+def _steps(entry: object) -> int:
+    """How many slices a journal's entry computes; whether it is an entry at all is for the session to say."""
+    finished = entry.get("finished") if isinstance(entry, dict) else None
+    return len(finished) if isinstance(finished, list) else 0
+
+
 def _differences(known: dict, device: str) -> str:
     from .record import versions
 
     now = {**versions(), "device": device}
-    then = {**known.get("versions", {}), "device": known.get("device")}
+    then = {**known["versions"], "device": known["device"]}
     found = [f"{name} {then.get(name)} then, {now.get(name)} now" for name in now if then.get(name) != now.get(name)]
     return "; ".join(found) or "nothing that the record knows"
