@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from biosam2.models.network import load_config
-from conftest import responsive_network
+from engine_helpers import responsive_network
 from hydra.utils import instantiate
 from omegaconf import OmegaConf, open_dict
 from PIL import Image
