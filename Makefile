@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 DEMO := demo-output
 DEFINITION := pyproject.toml constraints.txt
 
-.PHONY: demo test soak clean
+.PHONY: demo picture test soak clean
 
 # rf-sam-2 declares torchvision, and nothing here imports it. One that does not match torch fails at import, which
 # MONAI and others notice; so it is taken out again, as in 3D Slicer.
@@ -38,7 +38,7 @@ demo: $(VENV)/.installed-to-run
 	@echo "1. A generated CT, and a lesion in its liver from a box on one slice"
 	$(BIN)/python -m biosam2.phantom $(DEMO)/ct.nrrd --lesion $(DEMO)/ct-truth.nrrd
 	$(BIN)/biosam2 segment $(DEMO)/ct.nrrd -o $(DEMO)/ct-lesion.seg.nrrd --window abdomen \
-		--segment lesion --box 48,102,16:82,127,16 --first 8 --last 24 \
+		--segment lesion --box 49,99,16:83,125,16 --first 8 --last 24 \
 		--montage $(DEMO)/ct-lesion.png --record $(DEMO)/ct-lesion.json
 	@echo "2. An ultrasound cine of the heart (from pydicom), and its left ventricle from a box on the first frame"
 	$(BIN)/biosam2 video "$$($(BIN)/python -c 'from pydicom.data import get_testdata_file as f; print(f("examples_ybr_color.dcm", download=False))')" \
@@ -52,6 +52,12 @@ demo: $(VENV)/.installed-to-run
 	@echo "  $(DEMO)/cine.png            frames of the cine with the ventricle outlined"
 	@echo "  $(DEMO)/cine/overlay.mp4    the whole cine"
 	@echo "  $(DEMO)/ct-lesion.seg.nrrd  the segmentation, for 3D Slicer, on top of $(DEMO)/ct.nrrd"
+
+# The README's picture.
+picture: demo
+	@mkdir -p Resources/Screenshots
+	$(BIN)/python -c "from PIL import Image; p = Image.open('$(DEMO)/ct-lesion.png'); p.thumbnail((1000, 1000)); \
+		p.quantize(96).save('Resources/Screenshots/ct-lesion.png', optimize=True)"
 
 test: $(VENV)/.installed-to-test
 	$(BIN)/ruff check

@@ -66,8 +66,9 @@ def montage(
     view = _View.of(frames, anatomical)
     pictures = [_tile(frames, view, masks, marks, s, zoom) for s in slices]
     if zoom != frames.whole:
-        middle = slices[len(slices) // 2]
-        pictures.insert(0, _tile(frames, view, masks, [], middle, frames.whole, outline=zoom))
+        prompted = [s for s in slices if any(round(m.first) <= s <= round(m.last) for m in marks)] or slices
+        shown = prompted[len(prompted) // 2]
+        pictures.insert(0, _tile(frames, view, masks, [], shown, frames.whole, outline=zoom))
     return _assemble(pictures, _legend(session, frames, anatomical))
 
 
