@@ -70,7 +70,7 @@ class ClipBatches(Dataset[Clip]):
     def __getitem__(self, index: int) -> Clip:
         rng = np.random.default_rng([self.seed, index])
         frames = int(rng.choice(self.choices))
-        prompted = int(rng.choice([0, rng.integers(frames)]))
+        prompted = int(rng.integers(frames)) if rng.random() < 0.5 else 0
         made = [random_clip(rng, frames, self.targets, prompted, self.size) for _ in range(self.clips)]
         return Clip(
             **{
@@ -134,7 +134,8 @@ def _random_view(
     slack = max(field / 2 - across, 0.1 * field) * 0.9
     middle = middle + (axes[1] * rng.uniform(-1, 1) + axes[2] * rng.uniform(-1, 1)) * slack
     origin = middle - prompted * step - (row + column) * (size - 1) / 2
-    return Grid(*(a.astype(np.float32) for a in (origin, step, row, column)), shape=(frames, size, size))
+    origin, step, row, column = (a.astype(np.float32) for a in (origin, step, row, column))
+    return Grid(origin, step, row, column, (frames, size, size))
 
 
 def _small_rotation(rng: np.random.Generator, most: float) -> NDArray[np.float32]:
@@ -158,7 +159,7 @@ def _choose_targets(
     rng.shuffle(others)
     masks: list[NDArray[np.bool_]] = []
     for index in [first, *others]:
-        members = anatomy.descendants(index) if rng.random() < 0.75 else [index]
+        members = anatomy.descendants(index) if rng.random() < 0.88 else [index]
         table = np.zeros(256, bool)
         table[np.array(members) + 1] = True
         mask = table[labels]

@@ -229,7 +229,7 @@ def _enlarge(values: Array, size: tuple[int, int]) -> Array:
 
 def random_anatomy(rng: np.random.Generator) -> Anatomy:
     """A trunk, a head, a limb, or lesions in plain tissue."""
-    build = rng.choice([_trunk, _head, _limb, _tissue], p=[0.35, 0.25, 0.1, 0.3])
+    build = (_trunk, _head, _limb, _tissue)[rng.choice(4, p=[0.35, 0.25, 0.1, 0.3])]
     shapes: list[Shape] = []
     build(rng, shapes)
     return Anatomy(rng, shapes[:250], bend=float(rng.uniform(0.0, 0.06)))

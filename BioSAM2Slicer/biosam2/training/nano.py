@@ -94,8 +94,8 @@ class NanoSettings:
     threads: int = 1
     minutes: float | None = None
     save_minutes: float = 3.0
-    validate_minutes: float = 8.0
-    validation_clips: int = 10
+    validate_minutes: float = 12.0
+    validation_clips: int = 5
     workers: int = 1
 
 
@@ -274,9 +274,14 @@ class NanoTrainer:
             elif self.step < end:
                 dataset = ClipBatches(self.settings.seed, stage.clips, stage.targets, stage.lengths, stage.size)
                 workers = self.settings.workers
-                more = {"prefetch_factor": 6} if workers else {}
                 steps = _Steps(max(begin, self.step), end)
-                yield from DataLoader(dataset, batch_size=None, sampler=steps, num_workers=workers, **more)
+                yield from DataLoader(
+                    dataset,
+                    batch_size=None,
+                    sampler=steps,
+                    num_workers=workers,
+                    prefetch_factor=6 if workers else None,
+                )
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -374,7 +379,7 @@ def _frame_answers(network: SAM2Base, clip: Clip, rng: np.random.Generator) -> l
 def _clip_answers(network: SAM2Base, clip: Clip, rng: np.random.Generator) -> list[Answers]:
     """One round on clips: a prompt, swept both ways, sometimes corrected on the way."""
     kind = str(rng.choice(["click", "clicks", "box", "mask"]))
-    skip = int(rng.choice([0, 0, rng.integers(1, 30)])) if clip.prompted == 0 else 0
+    skip = int(rng.integers(1, 30)) if clip.prompted == 0 and rng.random() < 0.3 else 0
     return [Round(network, clip, rng).answer_clip(kind, correct=bool(rng.random() < 0.4), skip=skip)]
 
 

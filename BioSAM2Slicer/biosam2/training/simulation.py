@@ -55,16 +55,16 @@ def simulate_correction(
         float32 (2,), x then y in the arrays' pixels; and whether the click is positive.
     """
     missed, excess = target & ~prediction, prediction & ~target
-    positive = np.count_nonzero(missed) >= np.count_nonzero(excess)
+    positive = bool(np.count_nonzero(missed) >= np.count_nonzero(excess))
     wrong = missed if positive else excess
     if not wrong.any():
         positive = bool(target.any())
         wrong = target if positive else ~target
     if rng.random() < 0.6:
-        return _deep_inside(rng, wrong), bool(positive)
+        return _deep_inside(rng, wrong), positive
     rows, columns = np.nonzero(wrong)
     one = rng.integers(len(rows))
-    return np.array([columns[one], rows[one]], np.float32), bool(positive)
+    return np.array([columns[one], rows[one]], np.float32), positive
 
 
 def depth_inside(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
