@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -65,6 +65,13 @@ class FeatureCache:
             _, evicted = self._frames.popitem(last=False)
             self.nbytes -= evicted.nbytes
         return frame
+
+    def discard(self, keys: Iterable[Hashable]) -> None:
+        """Forget the frames under these keys, where they are still kept."""
+        for key in keys:
+            frame = self._frames.pop(key, None)
+            if frame is not None:
+                self.nbytes -= frame.nbytes
 
     def clear(self) -> None:
         """Forget every frame."""

@@ -9,6 +9,7 @@ from .info import info
 from .models import models
 from .replay import replay
 from .segment import image, segment, video
+from .serve import serve
 from .train import train
 
 
@@ -26,5 +27,5 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (segment, image, video, replay, models, info, train):
+for _command in (segment, image, video, replay, models, info, train, serve):
     cli.add_command(_command)

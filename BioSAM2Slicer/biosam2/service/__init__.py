@@ -10,11 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .client import WorkerSession
+    from .client import RemoteSession, WorkerSession
 
-_LAZY = ("WorkerSession",)
+_LAZY = ("RemoteSession", "WorkerSession")
 
-__all__ = ["WorkerSession"]
+__all__ = ["RemoteSession", "WorkerSession"]
 
 
 def __getattr__(name: str) -> Any:

@@ -46,11 +46,10 @@ class Description(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
         Raises:
             ProtocolError: no such type or shape.
         """
-        if self.dtype not in _TYPES:
-            raise ProtocolError(f"there is no array type {self.dtype[:16]!r}")
+        dtype = dtype_of(self.dtype)
         if not 1 <= len(self.shape) <= _DIMENSIONS or min(self.shape) < 1 or self.size < 0:
             raise ProtocolError("an array has a shape that cannot be")
-        return math.prod(self.shape) * _TYPES[self.dtype].itemsize
+        return math.prod(self.shape) * dtype.itemsize
 
 
 def type_name(dtype: np.dtype) -> str:
@@ -63,6 +62,17 @@ def type_name(dtype: np.dtype) -> str:
     if name is None:
         raise ProtocolError(f"arrays of type {dtype} cannot be sent")
     return name
+
+
+def dtype_of(name: str) -> np.dtype:
+    """The type that travels under a name.
+
+    Raises:
+        ProtocolError: there is none.
+    """
+    if name not in _TYPES:
+        raise ProtocolError(f"there is no array type {name[:16]!r}")
+    return _TYPES[name]
 
 
 def pack(array: NDArray, deflate: bool) -> tuple[Description, bytes | memoryview]:

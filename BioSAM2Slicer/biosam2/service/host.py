@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from .. import __version__
-from ..errors import BioSAM2Error
+from ..errors import BioSAM2Error, InputError
 from ..prompts import Mask
 from . import messages as m
 from .errors import ConnectionLostError, ProtocolError, name_of
@@ -54,6 +54,7 @@ class _Running:
     segments: tuple[str, ...]
     updates: Iterator[Update]
     count: int = 0
+    last: Update | None = None
     credit: int | None = None
     # Numbered updates that the client has not confirmed.
     kept: deque[tuple[int, m.Update]] = field(default_factory=deque)
@@ -128,7 +129,7 @@ class Host:
         match asked:
             case m.Grant():
                 if run is not None and run.asked.id == asked.of and run.credit is not None:
-                    run.credit += asked.credit
+                    run.credit = min(run.credit + asked.credit, run.asked.credit or 0)
                     while run.kept and run.kept[0][0] <= asked.received:
                         run.kept.popleft()
                 return
@@ -234,6 +235,7 @@ class Host:
             yield self._finished(run, complete=True)
             return
         run.count += 1
+        run.last = update
         if run.count > asked.skip:
             sent = self._sent(run, update)
             if run.credit is not None:
@@ -250,22 +252,26 @@ class Host:
 
     def _finished(self, run: _Running, complete: bool = False) -> m.Propagated:
         run.updates.close()  # type: ignore[attr-defined]
-        prepared = [] if run.count else self._prepared(run, None)
+        prepared = [] if complete and run.count else self._prepared(run, run.last)
         run.over = m.Propagated(id=run.asked.id, count=run.count, complete=complete, prepared=prepared)
         return run.over
 
     def _prepared(self, run: _Running, update: Update | None) -> list[m.Prepared]:
-        """Results on prompted slices, but for the one that the update tells of."""
+        """Results that there are besides the update's: on prompted slices, and of other segments on its slice."""
         found: list[m.Prepared] = []
         session = self._session
         if session is None:
             return found
         for name in run.segments:
-            told = update.slice_index if update is not None and update.segment == name else None
-            prompted = {slice_of(p, session.frames) for p in session.prompts(name)} - {told}
-            for s in sorted(prompted):
-                mask = session.logits(name, s) > 0
-                found.append(m.Prepared(segment=name, slice_index=s, mask=mask, score=session.score(name, s)))
+            slices = {slice_of(p, session.frames) for p in session.prompts(name)}
+            if update is not None:
+                slices = slices - {update.slice_index} if update.segment == name else slices | {update.slice_index}
+            for s in sorted(slices & set(session.finished_slices(name))):
+                try:
+                    mask, score = session.logits(name, s) > 0, session.score(name, s)
+                except InputError:
+                    continue  # the user's own mask, which the network has not seen
+                found.append(m.Prepared(segment=name, slice_index=s, mask=mask, score=score))
         return found
 
     def _sent(self, run: _Running, update: Update) -> m.Update:

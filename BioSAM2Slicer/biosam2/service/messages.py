@@ -237,6 +237,21 @@ class Cancel(Request):
     """Stop the running propagation after the slice that it is at. No answer; `Propagated` comes earlier."""
 
 
+class VolumeHeader(_Part):
+    """What the voxels are that follow as `Chunk`s on their way to a server.
+
+    Attributes:
+        dtype: as `arrays` names it.
+        shape: (K, J, I) or (K, J, I, 3).
+    """
+
+    dtype: Name
+    shape: Annotated[list[int], Meta(min_length=3, max_length=4)]
+    spacing: Three
+    origin: Three
+    direction: tuple[Three, Three, Three]
+
+
 class Chunk(_Part):
     """A piece of a volume on its way to a server: the next bytes of its voxels, C order, little-endian."""
 
@@ -289,7 +304,8 @@ class LogitsAnswer(Answer):
 
 
 class Prepared(_Part):
-    """A prompted slice has a result from the moment when a propagation begins, wherever its way leads."""
+    """A result that no update tells of: on a prompted slice, from the moment when a propagation begins, wherever its
+    way leads; and of another segment on the slice on which it was stopped."""
 
     segment: Name
     slice_index: int
@@ -303,7 +319,7 @@ class Propagated(Answer):
     Attributes:
         count: updates that it made, skipped ones counted.
         complete: whether it ran to its end.
-        prepared: as in the first `Update`, where there was none.
+        prepared: where it did not run to its end, or made no update.
     """
 
     count: int
@@ -382,7 +398,8 @@ Asked: TypeAlias = (
     | Grant
     | Cancel
 )
-Message: TypeAlias = Asked | Reply | Chunk
+Uploaded: TypeAlias = VolumeHeader | Chunk
+Message: TypeAlias = Asked | Reply | Uploaded
 
 
 def as_mask(array: NDArray) -> NDArray[np.bool_]:

@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--log-file", type=Path, metavar="FILE", help="by default in the user's log folder")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     options = parser.parse_args(arguments)
+    # Read by OpenMP when torch is imported: threads that wait by spinning slow a busy computer down twentyfold.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     incoming, outgoing = take_pipes()
     start_logging(options.log_file, options.log_level)
     # A terminal's Ctrl-C is the parent's to deal with.

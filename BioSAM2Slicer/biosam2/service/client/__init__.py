@@ -1,6 +1,7 @@
 """The session interface on the asking side, over pipes or HTTP. Needs no torch."""
 
+from .http import RemoteSession
 from .pipes import WorkerSession
 from .session import ClientSession, RemoteModel
 
-__all__ = ["ClientSession", "RemoteModel", "WorkerSession"]
+__all__ = ["ClientSession", "RemoteModel", "RemoteSession", "WorkerSession"]

@@ -1,0 +1,327 @@
+"""A session on a server, over HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Iterator
+from threading import Event, Thread
+from typing import Any, Literal
+
+import requests
+import urllib3
+
+from ... import __version__
+from ...volume import Volume
+from .. import messages as m
+from ..errors import ConnectionLostError, ProtocolError, RefusedError, ServiceError
+from ..framing import Decoder, Refused, encode
+from ..volumes import upload, volume_id
+from .link import Notice, Progress, RemoteModel
+from .session import ClientSession
+
+# Seconds to reach the server, and between two pieces of an answer; the server gives a sign of life every ten.
+_CONNECT, _READ, _SEND = 5.0, 40.0, 120.0
+_BUSY = (502, 503, 504)
+_BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, urllib3.exceptions.HTTPError)  # fmt: skip  # noqa: E501
+
+
+class RemoteSession(ClientSession):
+    """A `biosam2.Session` on a server (``biosam2 serve``). Voxels, geometry and prompts are sent, and nothing else.
+
+    Args:
+        url: of the server, for example ``https://gpu.hospital:8443``.
+        volume: the voxels; sent unless the server has them.
+        api_key: what the server wants to be shown.
+        model: one of the server's models; by default its first.
+        verify: whether to check the server's certificate, or a file of those to trust.
+        patience: seconds for which a server that is out of reach is tried again.
+        ahead: slices that the server may be ahead; hides the network's delay.
+        settings: the other arguments of `ClientSession`.
+
+    Raises:
+        RefusedError: the key is wrong, the server is full, or it has no such model.
+        ServiceError: the server is out of reach, or is no biosam2 server.
+
+    Example:
+        >>> with RemoteSession("http://127.0.0.1:8000", volume) as session:
+        ...     session.add_prompt("lesion", Point(ijk=(120, 98, 12)))
+        ...     masks = [update.mask for update in session.propagate()]
+    """
+
+    def __init__(
+        self,
+        url: str,
+        volume: Volume,
+        axis: str = "k",
+        window: tuple[float, float] | str | None = None,
+        crop: Literal["auto"] | None = None,
+        policy: str | None = None,
+        precision: str = "float32",
+        *,
+        api_key: str | None = None,
+        model: str | None = None,
+        verify: bool | str = True,
+        patience: float = 30.0,
+        ahead: int = 16,
+        **settings: Any,
+    ) -> None:
+        connector = HttpConnector(Http(url, api_key, verify, patience), volume, model)
+        super().__init__(connector, volume, axis, window, crop, policy, precision, ahead=ahead, **settings)
+
+
+class Http:
+    """Requests to one server, with its key, and with errors that say what is wrong.
+
+    Args:
+        url, api_key, verify, patience: see `RemoteSession`.
+    """
+
+    def __init__(self, url: str, api_key: str | None, verify: bool | str, patience: float) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ServiceError(f"{url!r} is no server's address; give http://HOST:PORT or https://HOST:PORT")
+        self.url = url.rstrip("/")
+        self.patience = patience
+        self._session = requests.Session()
+        self._session.headers["User-Agent"] = f"biosam2/{__version__}"
+        if api_key:
+            self._session.headers["Authorization"] = f"Bearer {api_key}"
+        self.verify = verify
+
+    def send(self, method: str, path: str, read: float = _READ, **content: Any) -> requests.Response:
+        """One request, once.
+
+        Raises:
+            ServiceError: an address or a certificate that cannot be used.
+            requests.ConnectionError, requests.Timeout: no answer.
+        """
+        try:
+            return self._session.request(
+                method,
+                f"{self.url}{path}",
+                timeout=(_CONNECT, read),
+                verify=self.verify,
+                allow_redirects=False,
+                **content,
+            )
+        except (requests.exceptions.SSLError, requests.exceptions.InvalidURL, OSError) as error:
+            if isinstance(error, requests.exceptions.SSLError):
+                raise ServiceError(
+                    f"the certificate of {self.url} is not trusted; give the file of its authority ({_line(error)})"
+                ) from error
+            if isinstance(error, _BROKEN):
+                raise
+            raise ServiceError(f"{self.url} cannot be used: {_line(error)}") from error
+
+    def patiently(self, method: str, path: str, make_content: Any = None, read: float = _READ) -> requests.Response:
+        """One request, again and again while the server is out of reach or busy, for as long as there is patience.
+
+        Args:
+            make_content: gives what is sent, anew for each time; it is asked again after a broken connection.
+
+        Raises:
+            RefusedError: the server is busy all the time.
+            ServiceError: it is out of reach all the time.
+        """
+        until = time.monotonic() + self.patience
+        never = Event()
+        for tries in itertools.count():
+            try:
+                content = make_content() if make_content is not None else {}
+                response = self.send(method, path, read, **content)
+                if response.status_code not in _BUSY or time.monotonic() > until:
+                    return response
+                response.close()
+            except _BROKEN as error:
+                if time.monotonic() > until:
+                    raise ServiceError(
+                        f"the server {self.url} is out of reach ({_reason(error)}); is it running, and is the way free?"
+                    ) from error
+            never.wait(min(0.1 * 2**tries, 2.0))
+        raise AssertionError("never here")
+
+    def checked(self, response: requests.Response, *good: int) -> requests.Response:
+        """A response of one of the good codes.
+
+        Raises:
+            RefusedError: the server does not let this client in.
+            ServiceError: any other.
+        """
+        if response.status_code in good:
+            return response
+        code = response.status_code
+        detail = ""
+        with contextlib.suppress(*_BROKEN, ValueError, AttributeError):
+            if int(response.headers.get("Content-Length") or 0) < 10_000:
+                detail = str(response.json().get("detail", ""))[:500]
+        response.close()
+        if not detail:
+            raise ServiceError(f"{self.url} answers with code {code} and is no biosam2 server, or a proxy before it")
+        kind = RefusedError if code in (401, 403, 404, 503, 507) else ServiceError
+        raise kind(f"the server {self.url} says: {detail}")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every request shows."""
+        return {str(k): str(v) for k, v in self._session.headers.items()}
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._session.close()
+
+
+class HttpConnector:
+    """Opens sessions on a server, sending the volume when it is not there."""
+
+    def __init__(self, http: Http, volume: Volume, model: str | None) -> None:
+        self._http = http
+        self._volume = volume
+        self._model = model
+        self._name: str | None = None
+
+    def open(self, settings: m.Create, progress: Progress, notice: Notice) -> tuple[HttpLink, RemoteModel]:
+        """A new session."""
+        http = self._http
+        progress("reaching the server", None)
+        server = server_info(http)
+        if server["protocol"] != m.PROTOCOL:
+            raise ServiceError(
+                f"the server runs biosam2 {server['biosam2']} and this is {__version__}, which do not understand each "
+                "other; install the same on both sides"
+            )
+        if self._name is None:
+            progress("hashing the volume", None)
+            self._name = volume_id(self._volume)
+        asked = {
+            "volume": self._name,
+            "model": self._model,
+            "axis": settings.axis,
+            "window": [float(v) for v in settings.window],
+            "crop": settings.crop,
+            "policy": settings.policy,
+            "precision": settings.precision,
+        }
+        for _ in range(3):
+            if http.patiently("HEAD", f"/volumes/{self._name}").status_code == 404:
+                self._upload(progress)
+            response = http.patiently("POST", "/sessions", lambda: {"json": asked})
+            if response.status_code != 404 or "volume" not in response.text:
+                break
+        opened = http.checked(response, 201).json()
+        model = RemoteModel(**opened["model"])
+        return HttpLink(http, opened["session"], float(opened["heartbeat_seconds"])), model
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._http.close()
+
+    def _upload(self, progress: Progress) -> None:
+        def frames() -> Iterator[bytes]:
+            for data, fraction in upload(self._volume):
+                yield data
+                progress("sending the volume", fraction)
+
+        response = self._http.patiently("PUT", f"/volumes/{self._name}", lambda: {"data": frames()}, read=_SEND)
+        self._http.checked(response, 204)
+
+
+class HttpLink:
+    """A session on a server, kept alive by heartbeats."""
+
+    def __init__(self, http: Http, session: str, heartbeat_seconds: float) -> None:
+        self._http = http
+        self._path = f"/sessions/{session}"
+        self._closed = Event()
+        self._seconds = heartbeat_seconds
+        Thread(target=self._beat, name="heartbeat", daemon=True).start()
+
+    def ask(self, request: m.Request) -> Iterator[m.Reply]:
+        """Send a request; see `Link.ask`."""
+        return self._answers(request, self._post(request))
+
+    def tell(self, request: m.Request) -> None:
+        """Send what has no answer; see `Link.tell`."""
+        self._post(request).close()
+
+    def close(self) -> None:
+        """End the session on the server, if it can be reached."""
+        if not self._closed.is_set():
+            self._closed.set()
+            with contextlib.suppress(*_BROKEN, ServiceError):
+                self._http.send("DELETE", self._path, read=_CONNECT).close()
+
+    def _post(self, request: m.Request) -> requests.Response:
+        body = encode(request, deflate=True)
+        try:
+            response = self._http.patiently("POST", f"{self._path}/messages", lambda: {"data": body, "stream": True})
+        except ServiceError as error:
+            raise ConnectionLostError(str(error)) from error
+        if response.status_code == 404:
+            response.close()
+            raise ConnectionLostError("the server does not know the session any more")
+        return self._http.checked(response, 200, 204)
+
+    def _answers(self, request: m.Request, response: requests.Response) -> Iterator[m.Reply]:
+        """Answers as they come; after a broken connection the same request is sent again for the rest."""
+        received = request.skip if isinstance(request, m.Propagate) else 0
+        broken = 0
+        while True:
+            with contextlib.suppress(*_BROKEN), response:
+                for reply in self._decoded(response):
+                    broken = 0
+                    received += isinstance(reply, m.Update)
+                    yield reply
+                    if isinstance(reply, m.Answer):
+                        return
+            broken += 1
+            if broken > 5:
+                raise ConnectionLostError(f"the connection to {self._http.url} breaks off again and again")
+            if isinstance(request, m.Propagate):
+                request.skip = received
+            response = self._post(request)
+
+    def _decoded(self, response: requests.Response) -> Iterator[m.Reply]:
+        decoder: Decoder[m.Reply] = Decoder(m.Reply)
+        for data in response.iter_content(chunk_size=None):
+            for reply in decoder.feed(data):
+                if isinstance(reply, Refused):
+                    raise ProtocolError(f"{self._http.url} answers what is not understood: {reply.reason}")
+                yield reply
+
+    def _beat(self) -> None:
+        with requests.Session() as session:
+            session.headers.update(self._http.headers)
+            while not self._closed.wait(self._seconds):
+                with contextlib.suppress(requests.RequestException):
+                    session.post(
+                        f"{self._http.url}{self._path}/heartbeat", timeout=_CONNECT, verify=self._http.verify
+                    ).close()
+
+
+def server_info(http: Http) -> dict[str, Any]:
+    """What the server says of itself.
+
+    Raises:
+        RefusedError: it wants another key.
+        ServiceError: it is out of reach, or is no biosam2 server.
+    """
+    response = http.checked(http.patiently("GET", "/info"), 200)
+    try:
+        info = response.json()
+        int(info["protocol"]), str(info["biosam2"]), list(info["models"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ServiceError(f"{http.url} is no biosam2 server; check the address") from error
+    return info
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, requests.ConnectTimeout):
+        return "it does not answer"
+    if isinstance(error, requests.Timeout):
+        return "it fell silent"
+    return "the connection was refused or broke off"

@@ -1,0 +1,212 @@
+"""The sessions of a server: who has one, when each was last heard of and last used, and when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from ..features import FeatureCache
+from ..models import Model
+from ..session import Session
+from ..volume import Volume
+from . import messages as m
+from .engines import new_session
+from .errors import ProtocolError, RefusedError, error_of
+from .features import SharedFeatures
+from .host import Host
+from .scheduler import Scheduler
+from .volumes import VolumeStore
+
+_log = logging.getLogger("biosam2.server")
+
+
+@dataclass(frozen=True)
+class TimeOuts:
+    """When a session ends by itself, in seconds.
+
+    Attributes:
+        liveness: nothing was heard, not even a heartbeat: the client has crashed or the network is gone.
+        idle: nothing was asked, though the client is there: the user has gone home.
+    """
+
+    liveness: float = 90.0
+    idle: float = 3600.0
+
+    @property
+    def heartbeat(self) -> float:
+        """How often a client is to send a sign of life."""
+        return self.liveness / 3
+
+
+@dataclass(eq=False)
+class Lease:
+    """One client's session."""
+
+    id: str
+    host: Host
+    volume: str
+    heard: float
+    used: float
+    # Where answers go, by the request's id.
+    streams: dict[int, asyncio.Queue[m.Reply]] = field(default_factory=dict)
+
+    def route(self, reply: m.Reply) -> None:
+        """Hand a reply to whoever waits for it; one that nobody waits for can be asked for again."""
+        if isinstance(reply, m.Notice):
+            _log.warning("notice", extra={"text": reply.text})
+        elif reply.id in self.streams:
+            self.streams[reply.id].put_nowait(reply)
+
+    def end(self, reason: str) -> None:
+        """Tell whoever waits that the session is gone."""
+        for request, stream in self.streams.items():
+            stream.put_nowait(m.Failure(id=request, kind="ConnectionLostError", text=reason))
+
+
+class _Engine:
+    """Makes a lease's one session."""
+
+    relay = False
+
+    def __init__(self, model: Model, volume: Volume, features: FeatureCache) -> None:
+        self._model, self._volume = model, volume
+        self._features = SharedFeatures(features)
+
+    def load_model(self, asked: m.LoadModel) -> Iterator[m.Progress | m.ModelLoaded]:
+        raise ProtocolError("a server's model is chosen when a session is opened")
+
+    def open_volume(self, asked: m.OpenVolume) -> None:
+        raise ProtocolError("a volume goes to a server by its hash")
+
+    def create(self, asked: m.Create) -> Session:
+        return new_session(self._model, self._volume, asked, self._features)
+
+    def close(self, session: Session) -> None:
+        self._features.forget()
+
+
+class Leases:
+    """Opens, finds and ends sessions. To be used in the event loop's thread only.
+
+    Args:
+        scheduler: does their work.
+        volumes: what they may be about.
+        features: encoded slices of all of them.
+        most: how many there may be at a time.
+        time_outs: when they end by themselves.
+        clock: seconds, rising.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        volumes: VolumeStore,
+        features: FeatureCache,
+        most: int,
+        time_outs: TimeOuts,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.time_outs = time_outs
+        self.most = most
+        self.opened = 0
+        self._scheduler = scheduler
+        self._volumes = volumes
+        self._features = features
+        self._clock = clock
+        self._leases: dict[str, Lease] = {}
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    async def open(self, model: Model, volume: str, settings: m.Create) -> Lease:
+        """A new session.
+
+        Raises:
+            RefusedError: there are too many.
+            KeyError: the volume is not here.
+            BioSAM2Error: the settings do not fit.
+        """
+        self.sweep()
+        if len(self._leases) >= self.most:
+            raise RefusedError(f"all {self.most} sessions of the server are taken; try again later")
+        voxels = self._volumes.use(volume)
+        if voxels is None:
+            raise KeyError(volume)
+        now = self._clock()
+        host = Host(_Engine(model, voxels, self._features))
+        lease = Lease(secrets.token_urlsafe(24), host, volume, heard=now, used=now)
+        self._leases[lease.id] = lease
+        loop = asyncio.get_running_loop()
+
+        def deliver(reply: m.Reply) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed
+                loop.call_soon_threadsafe(lease.route, reply)
+
+        self._scheduler.add(host, deliver)
+        created = False
+        try:
+            answer = await self.ask(lease, settings).get()
+            lease.streams.pop(settings.id, None)
+            if isinstance(answer, m.Failure):
+                raise error_of(answer.kind, answer.text)
+            created = True
+        finally:
+            if not created:
+                self.close(lease, "the session could not be opened")
+        self.opened += 1
+        return lease
+
+    def find(self, name: str) -> Lease | None:
+        """The session of that name, noting that its client is there."""
+        lease = self._leases.get(name)
+        if lease is not None:
+            lease.heard = self._clock()
+        return lease
+
+    def ask(self, lease: Lease, request: m.Asked) -> asyncio.Queue[m.Reply]:
+        """Give a session's host a request; its answers come in the queue."""
+        lease.used = self._clock()
+        stream: asyncio.Queue[m.Reply] = asyncio.Queue()
+        lease.streams[request.id] = stream
+        self._scheduler.submit(lease.host, request)
+        return stream
+
+    def tell(self, lease: Lease, request: m.Asked) -> None:
+        """Give a session's host what has no answer."""
+        lease.used = self._clock()
+        self._scheduler.submit(lease.host, request)
+
+    def close(self, lease: Lease, reason: str) -> None:
+        """End a session."""
+        if self._leases.pop(lease.id, None) is not None:
+            self._scheduler.remove(lease.host)
+            self._volumes.release(lease.volume)
+            lease.end(reason)
+
+    def close_all(self, reason: str) -> None:
+        """End every session."""
+        for lease in list(self._leases.values()):
+            self.close(lease, reason)
+
+    def sweep(self) -> float:
+        """End the sessions whose time is over; returns seconds until the next may be."""
+        now = self._clock()
+        soonest = self.time_outs.liveness
+        for lease in list(self._leases.values()):
+            # Whoever waits for an answer is there, and uses the session.
+            if lease.streams:
+                lease.heard = lease.used = now
+            left = min(lease.heard + self.time_outs.liveness, lease.used + self.time_outs.idle) - now
+            if left <= 0:
+                silent = lease.heard + self.time_outs.liveness <= now
+                reason = "its client was not heard of" if silent else "it was not used"
+                _log.info("session ended", extra={"reason": reason, "sessions": len(self._leases) - 1})
+                self.close(lease, f"the server ended the session because {reason}")
+            else:
+                soonest = min(soonest, left)
+        return soonest

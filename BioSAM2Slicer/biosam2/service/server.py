@@ -1,0 +1,383 @@
+"""The HTTP application: what each address does. Sessions are messages over ``POST /sessions/{id}/messages``.
+
+Control is JSON and documented by OpenAPI (``/docs``); sessions and volumes speak the frames of `framing`.
+"""
+
+# No postponed annotations here: FastAPI reads them, and some name what exists only inside `make_app`.
+import asyncio
+import contextlib
+import hmac
+import importlib.metadata
+import logging
+import platform
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from threading import Thread
+from typing import Annotated, Any, Literal, NoReturn
+
+import psutil
+from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response, Security
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, ConfigDict, Field
+
+from .. import __version__
+from ..errors import BioSAM2Error
+from ..features import FeatureCache
+from ..models import Model
+from . import messages as m
+from .errors import ProtocolError, RefusedError
+from .framing import Decoder, Limits, Refused, encode
+from .leases import Lease, Leases, TimeOuts
+from .scheduler import Scheduler
+from .volumes import Upload, VolumeStore
+
+_log = logging.getLogger("biosam2.server")
+
+MEDIA_TYPE = "application/x-biosam2"
+# Updates that may be on their way to a client, whatever it asks for.
+_CREDIT = 64
+# Seconds after which a stream says that it is alive.
+_SIGN_OF_LIFE = 10.0
+
+VolumeName = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of geometry and voxels")]
+SessionName = Annotated[str, Path(pattern="^[A-Za-z0-9_-]{32}$", description="as given by POST /sessions")]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a server is run.
+
+    Attributes:
+        api_key: what clients must show; None lets everybody in.
+        most_sessions: how many there may be at a time.
+        feature_memory: bytes of encoded slices, all sessions together.
+        volume_memory: bytes of voxels, all volumes together.
+        limits: what one message may bring.
+        read_seconds: how long a client may keep silent in the middle of sending something.
+        time_outs: when a session ends by itself.
+    """
+
+    api_key: str | None = None
+    most_sessions: int = 16
+    feature_memory: int = 4 << 30
+    volume_memory: int = 8 << 30
+    limits: Limits = field(default_factory=Limits)
+    read_seconds: float = 30.0
+    time_outs: TimeOuts = field(default_factory=TimeOuts)
+
+
+class SessionRequest(BaseModel):
+    """What a session is to be; as the arguments of `biosam2.Session`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    volume: str = Field(pattern="^[0-9a-f]{64}$")
+    model: str | None = Field(None, max_length=1000)
+    axis: Literal["i", "j", "k"] = "k"
+    window: tuple[float, float]
+    crop: Literal["auto"] | None = None
+    policy: Literal["sam2", "quality", "dissimilar"] | None = None
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+
+
+class ModelInfo(BaseModel):
+    """A network that is loaded."""
+
+    name: str
+    sha256: str
+    device: str
+    device_reason: str
+    image_size: int
+
+
+class SessionInfo(BaseModel):
+    """A session that was opened."""
+
+    session: str
+    model: ModelInfo
+    heartbeat_seconds: float
+
+
+class Info(BaseModel):
+    """What the server is and how it does."""
+
+    biosam2: str
+    protocol: int
+    versions: dict[str, str]
+    models: list[ModelInfo]
+    sessions: int
+    most_sessions: int
+    sessions_opened: int
+    volumes: int
+    volume_bytes: int
+    volume_budget_bytes: int
+    feature_bytes: int
+    feature_budget_bytes: int
+    process_bytes: int
+    free_bytes: int
+    liveness_seconds: float
+    idle_seconds: float
+    heartbeat_seconds: float
+    uptime_seconds: float
+
+
+class Health(BaseModel):
+    """That the server answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Problem(BaseModel):
+    """What is wrong, in a sentence."""
+
+    detail: str
+
+
+_PROBLEMS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (400, 401, 404, 413, 422, 503, 507)}
+_BINARY: dict[str, Any] = {"requestBody": {"required": True, "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}}}  # fmt: skip  # noqa: E501
+
+
+def make_app(models: Mapping[str, Model], settings: Settings | None = None) -> FastAPI:
+    """The application, with one thread that does all sessions' work.
+
+    Args:
+        models: loaded networks by name; the first is the default. They are shared by all sessions.
+        settings: how it is run.
+    """
+    settings = settings or Settings()
+    scheduler = Scheduler()
+    volumes = VolumeStore(settings.volume_memory)
+    features = FeatureCache(settings.feature_memory)
+    leases = Leases(scheduler, volumes, features, settings.most_sessions, settings.time_outs)
+    started = time.monotonic()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        worker = Thread(target=scheduler.run, name="work", daemon=True)
+        worker.start()
+        sweeper = asyncio.create_task(_sweep(leases))
+        yield
+        sweeper.cancel()
+        leases.close_all("the server stops")
+        scheduler.stop()
+        await run_in_threadpool(worker.join)
+
+    app = FastAPI(
+        title="BioSAM-2 server",
+        version=__version__,
+        summary="Sessions of biosam2 for clients without a GPU.",
+        lifespan=lifespan,
+    )
+    app.state.leases, app.state.volumes, app.state.features = leases, volumes, features
+    bearer = HTTPBearer(auto_error=False, description="the server's --api-key")
+
+    def check_key(shown: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]) -> None:
+        if settings.api_key is None:
+            return
+        if shown is None:
+            raise HTTPException(401, "the server wants an API key; show it as Authorization: Bearer KEY")
+        if not hmac.compare_digest(shown.credentials.encode(), settings.api_key.encode()):
+            raise HTTPException(401, "the API key is not the server's")
+
+    def lease_of(session: SessionName) -> Lease:
+        lease = leases.find(session)
+        if lease is None:
+            raise HTTPException(404, "there is no such session; it may have ended, open a new one")
+        return lease
+
+    async def find_lease(session: SessionName) -> Lease:
+        return lease_of(session)
+
+    guarded: dict[str, Any] = {"dependencies": [Depends(check_key)], "responses": _PROBLEMS}
+    found = Annotated[Lease, Depends(find_lease)]
+
+    @app.get("/healthz")
+    async def healthz() -> Health:
+        """Whether the server answers; for load balancers and monitors, no key needed."""
+        return Health()
+
+    @app.get("/info", **guarded)
+    async def info() -> Info:
+        """Versions, models, memory, sessions and time-outs."""
+        return Info(
+            biosam2=__version__,
+            protocol=m.PROTOCOL,
+            versions=_versions(),
+            models=[_model_info(name, model) for name, model in models.items()],
+            sessions=len(leases),
+            most_sessions=leases.most,
+            sessions_opened=leases.opened,
+            volumes=len(volumes),
+            volume_bytes=volumes.nbytes,
+            volume_budget_bytes=volumes.budget,
+            feature_bytes=features.nbytes,
+            feature_budget_bytes=features.budget,
+            process_bytes=psutil.Process().memory_info().rss,
+            free_bytes=psutil.virtual_memory().available,
+            liveness_seconds=settings.time_outs.liveness,
+            idle_seconds=settings.time_outs.idle,
+            heartbeat_seconds=settings.time_outs.heartbeat,
+            uptime_seconds=time.monotonic() - started,
+        )
+
+    @app.head("/volumes/{volume}", status_code=204, **guarded)
+    @app.get("/volumes/{volume}", status_code=204, **guarded)
+    async def has_volume(volume: VolumeName) -> None:
+        """Whether the server has a volume."""
+        if volume not in volumes:
+            raise HTTPException(404, "the server does not have this volume")
+
+    @app.put("/volumes/{volume}", status_code=204, openapi_extra=_BINARY, **guarded)
+    async def put_volume(volume: VolumeName, request: Request) -> None:
+        """Send a volume: a header and its voxels, as frames. Nothing else of it is ever sent."""
+        with Upload(volume, volumes) as upload:
+            async for piece in _pieces(request, settings.read_seconds):
+                await run_in_threadpool(upload.feed, piece)
+            upload.finish()
+        _log.info("volume received", extra={"volumes": len(volumes), "volume_bytes": volumes.nbytes})
+
+    @app.post("/sessions", status_code=201, **guarded)
+    async def open_session(asked: SessionRequest) -> SessionInfo:
+        """Open a session on a volume that the server has."""
+        name = asked.model or next(iter(models))
+        if name not in models:
+            raise HTTPException(404, f"the server has no model {name[:60]!r}; it has {', '.join(models)}")
+        create = m.Create(
+            id=0,
+            axis=asked.axis,
+            window=asked.window,
+            crop=asked.crop,
+            policy=asked.policy,
+            precision=asked.precision,
+        )
+        try:
+            lease = await leases.open(models[name], asked.volume, create)
+        except KeyError:
+            raise HTTPException(404, "the server does not have this volume; send it first") from None
+        _log.info("session opened", extra={"model": name, "sessions": len(leases)})
+        return SessionInfo(
+            session=lease.id,
+            model=_model_info(name, models[name]),
+            heartbeat_seconds=settings.time_outs.heartbeat,
+        )
+
+    @app.post("/sessions/{session}/heartbeat", status_code=204, **guarded)
+    async def heartbeat(lease: found) -> None:
+        """Say that the client is still there."""
+
+    @app.delete("/sessions/{session}", status_code=204, **guarded)
+    async def close_session(lease: found) -> None:
+        """End a session."""
+        leases.close(lease, "the client closed the session")
+        _log.info("session closed", extra={"sessions": len(leases)})
+
+    @app.post("/sessions/{session}/messages", openapi_extra=_BINARY, **guarded, response_class=StreamingResponse)
+    async def message(lease: found, request: Request) -> Response:
+        """Send one message of the session; its answers come as a stream of frames."""
+        body = bytearray()
+        async for piece in _pieces(request, settings.read_seconds):
+            body += piece
+            if len(body) > settings.limits.head + settings.limits.body:
+                raise HTTPException(413, "the message is too large")
+        asked = await run_in_threadpool(_one_message, bytes(body), settings.limits)
+        if isinstance(asked, (m.Grant, m.Cancel)):
+            leases.tell(lease, asked)
+            return Response(status_code=204)
+        if isinstance(asked, m.Propagate):
+            asked.credit = min(asked.credit or _CREDIT, _CREDIT)
+        stream = leases.ask(lease, asked)
+        return StreamingResponse(_answers(lease, asked.id, stream), media_type=MEDIA_TYPE)
+
+    @app.exception_handler(BioSAM2Error)
+    async def mendable(request: Request, error: BioSAM2Error) -> JSONResponse:
+        code = 503 if isinstance(error, RefusedError) else 400
+        if code == 503 and "no room" in str(error):
+            code = 507
+        return JSONResponse({"detail": str(error)}, code, {"Retry-After": "10"} if code == 503 else None)
+
+    @app.exception_handler(Exception)
+    async def fault(request: Request, error: Exception) -> JSONResponse:
+        _log.error("fault", exc_info=error)
+        return JSONResponse({"detail": f"fault of the server's: {type(error).__name__}; its log says more"}, 500)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return JSONResponse({"detail": f"{where}: {first['msg']}"[:300]}, 422)
+
+    return app
+
+
+async def _sweep(leases: Leases) -> NoReturn:
+    while True:
+        await asyncio.sleep(max(leases.sweep(), 0.05))
+
+
+async def _pieces(request: Request, seconds: float) -> AsyncIterator[bytes]:
+    """The request's body as it arrives.
+
+    Raises:
+        HTTPException: the client fell silent.
+        ProtocolError: it went away.
+    """
+    more = True
+    while more:
+        try:
+            piece = await asyncio.wait_for(request.receive(), seconds)
+        except asyncio.TimeoutError:
+            raise HTTPException(408, "the client fell silent in the middle of sending") from None
+        if piece["type"] == "http.disconnect":
+            raise ProtocolError("the connection ended in the middle of sending")
+        more = piece.get("more_body", False)
+        yield piece.get("body", b"")
+
+
+def _one_message(body: bytes, limits: Limits) -> m.Asked:
+    decoder: Decoder[m.Asked] = Decoder(m.Asked, limits)
+    found = list(decoder.feed(body))
+    refused = next((f for f in found if isinstance(f, Refused)), None)
+    if refused is not None:
+        raise ProtocolError(refused.reason)
+    if len(found) != 1 or decoder.waiting:
+        raise ProtocolError("the body is one message, whole and alone")
+    asked = found[0]
+    assert not isinstance(asked, Refused)
+    if isinstance(asked, (m.Hello, m.LoadModel, m.OpenVolume, m.Create)):
+        raise ProtocolError("a session is opened by POST /sessions and has one model and volume")
+    return asked
+
+
+async def _answers(lease: Lease, request: int, stream: asyncio.Queue[m.Reply]) -> AsyncIterator[bytes]:
+    try:
+        while True:
+            try:
+                reply = await asyncio.wait_for(stream.get(), _SIGN_OF_LIFE)
+            except asyncio.TimeoutError:
+                yield encode(m.Progress(id=request, stage="working"))
+                continue
+            yield encode(reply, deflate=True)
+            if isinstance(reply, m.Answer):
+                return
+    finally:
+        if lease.streams.get(request) is stream:
+            del lease.streams[request]
+
+
+def _model_info(name: str, model: Model) -> ModelInfo:
+    return ModelInfo(
+        name=name,
+        sha256=model.sha256,
+        device=str(model.device),
+        device_reason=model.device_reason,
+        image_size=model.image_size,
+    )
+
+
+def _versions() -> dict[str, str]:
+    names = ("torch", "numpy", "fastapi", "uvicorn")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
