@@ -21,7 +21,7 @@ def _three(values, what: str) -> tuple[float, float, float]:
         raise PromptError(f"{what} must be three numbers i, j, k, not {values!r}") from None
     if len(numbers) != 3 or not np.all(np.isfinite(numbers)):
         raise PromptError(f"{what} must be three finite numbers i, j, k, not {values!r}")
-    return numbers  # type: ignore[return-value]
+    return numbers
 
 
 @dataclass(frozen=True)
