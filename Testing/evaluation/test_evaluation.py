@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from biosam2.evaluation import card, classical, metrics, tables, user
-from biosam2.evaluation.cases import Case, shared_cases
+from biosam2.evaluation.cases import Case, shared_cases, synthetic_cases
 from biosam2.evaluation.ceiling import ceiling, squeezed
 from biosam2.evaluation.measure import CROP, EXACT, measure
 from biosam2.evaluation.runs import Settings, run
@@ -233,3 +233,11 @@ def test_the_shared_cases_are_what_their_readme_says(shared_data):
     assert {title.partition(": ")[2] for title in found if "atlas" in title} == {
         "caudate, left", "putamen, left", "thalamus, left", "cerebellum",
     }  # fmt: skip
+
+
+def test_generated_cases_are_the_same_for_the_same_seed():
+    first, again = (next(synthetic_cases(1, 1)) for _ in range(2))
+    assert np.array_equal(first.volume.array, again.volume.array)
+    assert np.array_equal(first.mask, again.mask)
+    assert first.mask.shape == first.volume.shape
+    assert 0 < first.mask.mean() < 0.6

@@ -15,7 +15,7 @@ from ..errors import BioSAM2Error
 from ..io import atomic_path
 from ..models import load_model
 from . import classical
-from .cases import shared_cases
+from .cases import shared_cases, synthetic_cases
 from .measure import CROP, EXACT, measure
 from .runs import Settings
 from .tables import insert, tables
@@ -37,11 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m biosam2.evaluation.card", description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the shared cases")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", type=Path, help="folder of the shared cases")
+    source.add_argument("--synthetic", type=int, metavar="N", help="so many generated cases instead")
     parser.add_argument("--model", default="nano", help="a model's name or a checkpoint's path")
     parser.add_argument("--card", type=Path, help="model card whose figures are replaced; by default they are printed")
     parser.add_argument("--json", type=Path, help="where every figure goes")
     parser.add_argument("--only", default="*", metavar="PATTERN", help="cases, as in 'mr-*: tumour'")
+    parser.add_argument("--seed", type=int, default=0, help="of the generated cases")
     parser.add_argument("--right", action="store_true", help="the atlas's right-hand structures instead")
     parser.add_argument("--prompts", nargs="+", choices=KINDS, default=KINDS)
     methods = (CROP, EXACT, *classical.TOOLS)
@@ -53,8 +56,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> None:
     model = load_model(options.model)
+    if options.synthetic is not None:
+        cases = synthetic_cases(options.seed, options.synthetic)
+    else:
+        cases = shared_cases(options.data, options.right)
     results = measure(
-        (case for case in shared_cases(options.data, options.right) if fnmatch(case.title, options.only)),
+        (case for case in cases if fnmatch(case.title, options.only)),
         model,
         options.prompts,
         options.methods,

@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..io import read_labelmap, read_volume
+from ..training.clips import plausible
+from ..training.labels import Grid, random_anatomy, random_rotation
+from ..training.synthesis import random_image
 from ..volume import Volume
+from .user import middle_slice
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,3 +76,49 @@ def shared_cases(folder: Path, right: bool = False) -> Iterator[Case]:
         labels = read_labelmap(folder / name / f"label{extension}", like=volume).array
         for target, values in targets.items():
             yield Case(name, target, volume, np.isin(labels, values))
+
+
+def synthetic_cases(seed: int, count: int) -> Iterator[Case]:
+    """Random anatomies with random scanners, as `nano` learns from, one target each; the same for the same seed.
+
+    Volumes have 16 to 40 slices of 160 to 320 rows and columns, and show far more than the target.
+
+    Args:
+        seed: of the first case.
+        count: how many.
+    """
+    for number in range(seed, seed + count):
+        rng = np.random.default_rng([number, 911])
+        while (made := _synthetic(rng, f"synthetic {number}")) is None:
+            pass
+        yield made
+
+
+def _synthetic(rng: np.random.Generator, name: str) -> Case | None:
+    """A random case, None where its target is hardly in view or does not differ from what is around it."""
+    anatomy = random_anatomy(rng)
+    index = int(rng.choice([n for n, shape in enumerate(anatomy.shapes) if shape.target]))
+    shape = anatomy.shapes[index]
+    slices, rows, columns = (4 * int(n) for n in rng.integers((4, 40, 40), (11, 81, 81)))
+    pixel = float(rng.uniform(0.8, 2.4)) / max(rows, columns)
+    distance = max(pixel * float(np.exp(rng.uniform(0, np.log(8)))), 2.5 * float(shape.radii.min()) / slices)
+    rotation = random_rotation(rng)
+    step, row, column = rotation[0] * distance, rotation[1] * pixel, rotation[2] * pixel
+    offset = rng.uniform(-0.3, 0.3, 3) * (slices, rows, columns)
+    corner = shape.centre - np.stack([step, row, column]).T @ ((np.array([slices, rows, columns]) - 1) / 2 + offset)
+    grid = Grid(_single(corner), _single(step), _single(row), _single(column), (slices, rows, columns))
+    labels = anatomy.sample(grid)
+    table = np.zeros(256, bool)
+    table[np.array(anatomy.descendants(index)) + 1] = True
+    mask = table[labels]
+    if mask.any(axis=(1, 2)).sum() < 3:
+        return None
+    image = random_image(rng, anatomy, labels)
+    if not plausible(mask[middle_slice(mask)], image[middle_slice(mask)]):
+        return None
+    volume = Volume(np.round(image * 4095).astype(np.int16), (1.0, 1.0, distance / pixel))
+    return Case(name, shape.kind, volume, mask)
+
+
+def _single(vector: NDArray) -> NDArray[np.float32]:
+    return vector.astype(np.float32)
