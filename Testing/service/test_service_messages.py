@@ -41,7 +41,14 @@ MESSAGES = st.one_of(
     st.builds(m.StartFrom, id=IDS, segment=NAMES, mask=hnp.arrays(bool, (3, 4, 5))),
     st.builds(m.Propagate, id=IDS, segments=st.none() | st.lists(NAMES, max_size=3), limit=st.none() | IDS),
     st.builds(
-        m.Update, id=IDS, segment=NAMES, slice_index=INDICES, mask=MASKS, score=NUMBERS, result=st.none() | MASKS
+        m.Update,
+        id=IDS,
+        number=IDS,
+        segment=NAMES,
+        slice_index=INDICES,
+        mask=MASKS,
+        score=NUMBERS,
+        result=st.none() | MASKS,
     ),
     st.builds(m.LogitsAnswer, id=IDS, logits=ARRAYS),
     st.builds(m.Progress, id=IDS, stage=NAMES, fraction=st.none() | st.floats(0, 1)),
@@ -182,8 +189,8 @@ def test_a_decompression_bomb_unfolds_to_no_more_than_it_says() -> None:
 
 def test_many_arrays_share_one_limit() -> None:
     limits = Limits(decoded=1000)
-    one = m.Update(id=1, segment="a", slice_index=1, mask=np.ones((20, 30), bool), score=1.0)
-    two = m.Update(id=1, segment="a", slice_index=1, mask=np.ones((20, 30), bool), score=1.0, result=one.mask)
+    one = m.Update(id=1, number=1, segment="a", slice_index=1, mask=np.ones((20, 30), bool), score=1.0)
+    two = m.Update(id=1, number=1, segment="a", slice_index=1, mask=np.ones((20, 30), bool), score=1.0, result=one.mask)
     understood, refused = feed(Decoder(m.Reply, limits), [encode(one) + encode(two)])
     assert isinstance(understood, m.Update)
     assert "limit" in refused.reason

@@ -95,13 +95,19 @@ class Host:
         run = self._running
         return run is not None and run.over is None and run.credit != 0
 
+    @property
+    def _catching_up(self) -> bool:
+        """Whether a propagation is being repeated up to where it was; what came after it must wait for that."""
+        run = self._running
+        return run is not None and run.over is None and run.count < run.asked.skip
+
     def receive(self, request: m.Asked) -> None:
         """Take a request; may be called from another thread than `work`."""
         self._inbox.append(request)
 
     def work(self) -> Iterator[m.Reply]:
         """Answer one request, or, when there is none, propagate by one slice. Take all that it yields."""
-        if self._inbox:
+        if self._inbox and not self._catching_up:
             request = self._inbox.popleft()
             for reply in self._guarded(request.id, self._answer(request)):
                 if isinstance(reply, m.Answer) and reply.id == request.id:
@@ -280,6 +286,7 @@ class Host:
             result = self._session.logits(update.segment, update.slice_index) > 0
         return m.Update(
             id=run.asked.id,
+            number=run.count,
             segment=update.segment,
             slice_index=update.slice_index,
             mask=update.mask,

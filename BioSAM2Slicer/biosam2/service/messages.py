@@ -357,12 +357,14 @@ class Update(_Part):
     """`biosam2.Update`: one segment's new mask on one slice.
 
     Attributes:
+        number: counted from 1 in its propagation.
         mask: bool (rows, columns).
         result: what the network said, where the slice is the user's own and `mask` therefore differs.
         prepared: with the first update, the results on the other prompted slices.
     """
 
     id: Number
+    number: Number
     segment: Name
     slice_index: int
     mask: np.ndarray

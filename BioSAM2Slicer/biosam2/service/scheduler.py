@@ -96,7 +96,8 @@ class Scheduler:
         return asking
 
     def _take_turn(self, host: Host) -> Deliver:
-        self._requests_in_a_row = self._requests_in_a_row + 1 if host.waiting else 0
+        ahead = bool(host.waiting) and any(other.moving for other in self._hosts)
+        self._requests_in_a_row = self._requests_in_a_row + 1 if ahead else 0
         deliver = self._hosts.pop(host)
         self._hosts[host] = deliver
         return deliver

@@ -89,7 +89,7 @@ class Http:
             self._session.headers["Authorization"] = f"Bearer {api_key}"
         self.verify = verify
 
-    def send(self, method: str, path: str, read: float = _READ, **content: Any) -> requests.Response:
+    def send(self, method: str, path: str, read: float | None = None, **content: Any) -> requests.Response:
         """One request, once.
 
         Raises:
@@ -100,7 +100,7 @@ class Http:
             return self._session.request(
                 method,
                 f"{self.url}{path}",
-                timeout=(_CONNECT, read),
+                timeout=(_CONNECT, read or _READ),
                 verify=self.verify,
                 allow_redirects=False,
                 **content,
@@ -114,7 +114,9 @@ class Http:
                 raise
             raise ServiceError(f"{self.url} cannot be used: {_line(error)}") from error
 
-    def patiently(self, method: str, path: str, make_content: Any = None, read: float = _READ) -> requests.Response:
+    def patiently(
+        self, method: str, path: str, make_content: Any = None, read: float | None = None
+    ) -> requests.Response:
         """One request, again and again while the server is out of reach or busy, for as long as there is patience.
 
         Args:
@@ -269,8 +271,14 @@ class HttpLink:
         while True:
             with contextlib.suppress(*_BROKEN), response:
                 for reply in self._decoded(response):
+                    if isinstance(reply, m.Update):
+                        # What was on its way when the connection broke may come before what was lost.
+                        if reply.number != received + 1:
+                            continue
+                        received += 1
+                    elif isinstance(reply, m.Propagated) and reply.count > received and self._sends(request):
+                        break
                     broken = 0
-                    received += isinstance(reply, m.Update)
                     yield reply
                     if isinstance(reply, m.Answer):
                         return
@@ -280,6 +288,11 @@ class HttpLink:
             if isinstance(request, m.Propagate):
                 request.skip = received
             response = self._post(request)
+
+    @staticmethod
+    def _sends(request: m.Request) -> bool:
+        """Whether a propagation's updates are wanted; one that is only repeated keeps them to itself."""
+        return isinstance(request, m.Propagate) and request.credit is not None
 
     def _decoded(self, response: requests.Response) -> Iterator[m.Reply]:
         decoder: Decoder[m.Reply] = Decoder(m.Reply)

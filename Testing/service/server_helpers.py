@@ -1,0 +1,117 @@
+"""A real server in a thread, and networks that misbehave."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+from collections.abc import Callable, Iterator
+from threading import Event, Thread
+
+import uvicorn
+from biosam2.service.server import Settings, make_app
+
+
+class Served:
+    """A server on a free port of this computer, or on a given one; use as a context manager."""
+
+    def __init__(self, models: dict, settings: Settings | None = None, port: int = 0) -> None:
+        self.app = make_app(models, settings)
+        self._listening = listen(port)
+        self.port = self._listening.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        config = uvicorn.Config(self.app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        self._server = uvicorn.Server(config)
+        self._thread = Thread(target=self._server.run, kwargs={"sockets": [self._listening]}, daemon=True)
+
+    def __enter__(self) -> Served:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        self._listening.close()
+
+
+def listen(port: int = 0) -> socket.socket:
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(("127.0.0.1", port))
+    listening.listen(64)
+    return listening
+
+
+class Answering:
+    """Listens, and does with each connection what it is told."""
+
+    def __init__(self, handle: Callable[[socket.socket], None]) -> None:
+        self._handle = handle
+        self._listening = listen()
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self._over = Event()
+
+    def __enter__(self) -> Answering:
+        Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+    def _accept(self) -> None:
+        while not self._over.is_set():
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            Thread(target=self._one, args=(connection,), daemon=True).start()
+
+    def _one(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            self._handle(connection)
+
+
+class Cutting(Answering):
+    """Passes bytes on to a server and back, and cuts connections that have carried as much as allowed.
+
+    Args:
+        port: of the server.
+        up, down: bytes that the next connections may carry each way before they are cut; None for all. Each is used
+            once, by the connection that gets so far.
+    """
+
+    def __init__(self, port: int) -> None:
+        super().__init__(self._pass_on)
+        self._port = port
+        self.up: list[int] = []
+        self.down: list[int] = []
+        self.cuts = 0
+
+    def _pass_on(self, client: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", self._port)) as server:
+            for data, target, limits in self._flow(client, server):
+                if limits and len(data) >= limits[0]:
+                    target.sendall(data[: limits.pop(0)])
+                    self.cuts += 1
+                    # Linger 0: the peer sees a reset, as from a crash.
+                    for end in (client, server):
+                        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+                    return
+                if limits:
+                    limits[0] -= len(data)
+                target.sendall(data)
+
+    def _flow(self, client: socket.socket, server: socket.socket) -> Iterator[tuple]:
+        other = {client: (server, self.up), server: (client, self.down)}
+        while True:
+            for ready in select.select(list(other), [], [])[0]:
+                data = ready.recv(1 << 16)
+                if not data:
+                    return
+                yield data, *other[ready]

@@ -1,0 +1,357 @@
+"""The server over real sockets: equality, broken networks, hostile clients, several users."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import threading
+
+import biosam2
+import numpy as np
+import psutil
+import pytest
+import requests
+from biosam2 import Point
+from biosam2.service import messages as m
+from biosam2.service.client import RemoteSession, WorkerSession
+from biosam2.service.errors import RefusedError, ServiceError
+from biosam2.service.framing import Limits, encode
+from biosam2.service.server import MEDIA_TYPE, Settings
+from biosam2.service.volumes import header_of, upload, volume_id
+from hypothesis import HealthCheck, given, settings
+from server_helpers import Answering, Cutting, Served
+from service_helpers import same_state, same_updates
+
+KEY = "a key of some length"
+
+
+@pytest.fixture(scope="module")
+def served(model):
+    limits = Limits(head=1 << 16, body=1 << 20, decoded=1 << 20)
+    with Served({"small": model}, Settings(api_key=KEY, volume_memory=4 << 20, limits=limits)) as server:
+        yield server
+
+
+@pytest.fixture
+def shown() -> dict[str, str]:
+    return {"Authorization": f"Bearer {KEY}"}
+
+
+def work(session) -> dict:
+    """A round of operations, whose outcome is compared."""
+    session.add_prompt("a", Point((11, 10, 2)))
+    told = {"click": session.predict("a", 2), "first": list(session.propagate())}
+    session.add_prompt("b", Point((4, 4, 3)))
+    session.add_prompt("a", Point((15, 4, 4), positive=False))
+    told["second"] = list(session.propagate())
+    session.undo()
+    session.redo()
+    told["logits"] = session.logits("a", 4)
+    return told
+
+
+def same_outcome(there: dict, here: dict) -> None:
+    assert np.array_equal(there["click"], here["click"])
+    same_updates(there["first"], here["first"])
+    same_updates(there["second"], here["second"])
+    assert np.array_equal(there["logits"], here["logits"])
+
+
+def test_a_session_on_a_server_is_a_session(served, model, volume) -> None:
+    here = biosam2.Session(model, volume)
+    with RemoteSession(served.url, volume, api_key=KEY) as there:
+        same_outcome(work(there), work(here))
+        same_state(there, here)
+        assert there.model.sha256 == model.sha256
+
+
+def test_a_relay_is_a_session_and_has_no_torch(served, model, volume, monkeypatch) -> None:
+    monkeypatch.setenv("BIOSAM2_API_KEY", KEY)
+    here = biosam2.Session(model, volume)
+    with WorkerSession(volume, server=served.url) as there:
+        same_outcome(work(there), work(here))
+        same_state(there, here)
+        loaded = {region.path for region in psutil.Process(there.process_id).memory_maps()}
+    assert not [path for path in loaded if "torch" in path]
+
+
+def test_a_volume_is_sent_once(served, volumes) -> None:
+    volume = volumes(100)
+    stages: list[list[str]] = []
+    for _ in range(2):
+        stages.append([])
+        with RemoteSession(
+            served.url, volume, api_key=KEY, on_progress=lambda stage, _: stages[-1].append(stage)
+        ) as session:
+            session.add_prompt("a", Point((11, 10, 2)))
+    assert "sending the volume" in stages[0]
+    assert "sending the volume" not in stages[1]
+
+
+def test_nothing_of_the_patients_is_sent(volume) -> None:
+    secret = biosam2.Volume(volume.array, metadata={"name": "Doe^Jane", "files": ["/home/jane/ct.dcm"]})
+    sent = b"".join(data for data, _ in upload(secret))
+    assert b"Doe" not in sent
+    assert b"jane" not in sent
+    assert volume_id(secret) == volume_id(biosam2.Volume(volume.array))
+    assert volume_id(volume) != volume_id(secret)  # another spacing
+
+
+@pytest.mark.parametrize("where", [300, 1500, 4000])
+def test_a_cut_in_mid_upload_is_mended(served, volumes, where: int) -> None:
+    volume = volumes(200 + where)
+    with Cutting(served.port) as network:
+        network.up = [700 + where]
+        with RemoteSession(network.url, volume, api_key=KEY) as session:
+            session.add_prompt("a", Point((11, 10, 2)))
+            assert session.predict("a", 2).any()
+        assert network.cuts == 1
+
+
+@pytest.mark.parametrize("cuts", [2, pytest.param(12, marks=pytest.mark.soak)])
+def test_cuts_in_mid_stream_are_mended_unnoticed(served, model, volumes, cuts: int) -> None:
+    volume = volumes(3, slices=24)
+    here = biosam2.Session(model, volume)
+    here.add_prompt("a", Point((11, 10, 9)))
+    notices: list[str] = []
+    with Cutting(served.port) as network:
+        with RemoteSession(network.url, volume, api_key=KEY, ahead=4, on_notice=notices.append) as there:
+            there.add_prompt("a", Point((11, 10, 9)))
+            network.down = [400 + 150 * n for n in range(cuts)]
+            same_updates(list(there.propagate()), list(here.propagate()))
+            same_state(there, here)
+        assert network.cuts == cuts
+    assert notices == []
+
+
+def test_a_restarted_server_costs_a_pause_and_a_notice(model, volume) -> None:
+    here = biosam2.Session(model, volume)
+    for session in (here,):
+        session.add_prompt("a", Point((11, 10, 2)))
+    notices: list[str] = []
+    first = Served({"small": model})
+    with first, RemoteSession(first.url, volume, ahead=1, on_notice=notices.append) as there:
+        there.add_prompt("a", Point((11, 10, 2)))
+        updates = there.propagate()
+        got = [next(updates), next(updates)]
+        first.stop()
+        with Served({"small": model}, port=first.port):
+            got += list(updates)
+            same_updates(got, list(here.propagate()))
+            same_state(there, here)
+            there.close()
+    assert len(notices) == 1
+    assert "finished masks are kept" in notices[0]
+
+
+def test_a_session_that_the_server_ended_is_opened_again(served, volume) -> None:
+    notices: list[str] = []
+    with RemoteSession(served.url, volume, api_key=KEY, on_notice=notices.append) as session:
+        session.add_prompt("a", Point((11, 10, 2)))
+        before = session.predict("a", 2)
+        requests.delete(f"{served.url}{session._link._path}", headers={"Authorization": f"Bearer {KEY}"}, timeout=30)
+        assert np.array_equal(session.predict("a", 2), before)
+    assert len(notices) == 1
+
+
+def reply(text: bytes):
+    def handle(connection: socket.socket) -> None:
+        connection.recv(1 << 16)
+        connection.sendall(text)
+
+    return handle
+
+
+def silent(connection: socket.socket) -> None:
+    while connection.recv(1 << 16):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("handle", "says"),
+    [
+        (reply(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"), "no biosam2 server"),
+        (reply(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"), "no biosam2 server"),
+        (reply(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n"), "code 302"),
+        (reply(b"\x00\xff garbage \r\n\r\n"), "out of reach"),
+        (reply(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"), "code 503"),
+        (reply(b""), "out of reach"),
+        (silent, "fell silent"),
+    ],
+)
+def test_what_is_no_server_is_a_clear_error(volume, monkeypatch, handle, says: str) -> None:
+    from biosam2.service.client import http
+
+    monkeypatch.setattr(http, "_READ", 0.2)
+    with Answering(handle) as other, pytest.raises(ServiceError, match=says) as raised:
+        RemoteSession(other.url, volume, patience=0.2)
+    assert "\n" not in str(raised.value)
+
+
+def test_no_server_and_no_address_are_clear_errors(volume) -> None:
+    with Answering(silent) as gone:
+        pass
+    with pytest.raises(ServiceError, match="out of reach"):
+        RemoteSession(gone.url, volume, patience=0.1)
+    with pytest.raises(ServiceError, match="no server's address"):
+        RemoteSession("gpu.hospital", volume)
+
+
+def test_keys_that_are_wrong_or_missing_are_refused(served, volume) -> None:
+    with pytest.raises(RefusedError, match="wants an API key"):
+        RemoteSession(served.url, volume)
+    with pytest.raises(RefusedError, match="not the server's"):
+        RemoteSession(served.url, volume, api_key="another key of some length")
+    with pytest.raises(RefusedError, match="no model"):
+        RemoteSession(served.url, volume, api_key=KEY, model="none such")
+    for method, path in [("GET", "/info"), ("PUT", f"/volumes/{'0' * 64}"), ("POST", "/sessions"), ("DELETE", f"/sessions/{'a' * 32}")]:  # fmt: skip  # noqa: E501
+        assert requests.request(method, served.url + path, timeout=30).status_code == 401
+    assert requests.get(f"{served.url}/healthz", timeout=30).json() == {"status": "ok"}
+
+
+def put(served, shown, name: str, body) -> requests.Response:
+    return requests.put(f"{served.url}/volumes/{name}", data=body, headers=shown, timeout=30)
+
+
+def test_volumes_that_lie_are_refused(served, shown, volume) -> None:
+    frames = [data for data, _ in upload(volume)]
+    name = volume_id(volume)
+    held = served.app.state.volumes.nbytes
+    huge = header_of(volume)
+    huge.shape = [10**5, 10**5, 10**5]
+    large = header_of(volume)
+    large.shape = [100, 1000, 1000]
+    odd = header_of(volume)
+    odd.dtype = "object"
+    sheared = header_of(volume)
+    sheared.direction = ((1.0, 1.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    for body, code, says in [
+        (b"".join(frames)[:-5], 400, "ended before"),
+        (b"".join(frames[::-1]), 400, "begins with its header"),
+        (frames[0] + b"".join(frames), 400, "one header"),
+        (b"".join(frames) + frames[1], 400, "more voxels"),
+        (b"x" * 1000, 400, "no message"),
+        (encode(huge), 507, "no room"),
+        (encode(large), 507, "no room"),
+        (encode(odd), 400, "no array type"),
+        (encode(sheared), 400, "ended before"),
+        (b"", 400, "ended before"),
+    ]:
+        response = put(served, shown, name, body)
+        assert (response.status_code, says in response.json()["detail"]) == (code, True), response.text
+    response = put(served, shown, "0" * 64, b"".join(frames))
+    assert "does not have the hash" in response.json()["detail"]
+    assert served.app.state.volumes.nbytes <= held
+    for path in ("../../etc/passwd", "%2e%2e%2fpasswd", "A" * 64, "0" * 63):
+        assert put(served, shown, path, b"").status_code in (404, 422)
+
+
+def post(served, shown, session: str, body: bytes) -> requests.Response:
+    return requests.post(f"{served.url}/sessions/{session}/messages", data=body, headers=shown, timeout=30)
+
+
+def test_messages_that_lie_are_refused(served, shown, volume) -> None:
+    with RemoteSession(served.url, volume, api_key=KEY) as session:
+        name = session._link._path.rpartition("/")[2]
+        create = m.Create(id=9, axis="k", window=(0.0, 1.0))
+        for body, says in [
+            (b"", "whole and alone"),
+            (b"garbage", "no message"),
+            (encode(m.Undo(id=10**6))[:-1], "whole and alone"),
+            (encode(m.Undo(id=10**6)) * 2, "whole and alone"),
+            (encode(m.OpenVolume(id=1, path="/etc/passwd", spacing=(1, 1, 1), origin=(0, 0, 0), direction=((1, 0, 0), (0, 1, 0), (0, 0, 1)))), "POST /sessions"),  # noqa: E501
+            (encode(create), "POST /sessions"),
+            (encode(m.StartFrom(id=1, segment="a", mask=np.ones((200, 200, 200), bool))), "limit"),
+        ]:  # fmt: skip
+            response = post(served, shown, name, body)
+            assert (response.status_code, says in response.json()["detail"]) == (400, True), response.text
+        assert post(served, shown, name, bytes(2 << 20)).status_code == 413
+        assert post(served, shown, "a" * 32, encode(m.Undo(id=1))).status_code == 404
+        assert post(served, shown, "../info", b"").status_code in (404, 405, 422)
+        # The session has noticed nothing.
+        session.add_prompt("a", Point((11, 10, 2)))
+        assert session.predict("a", 2).any()
+
+
+@pytest.mark.parametrize(("clients", "rounds"), [(3, 1), pytest.param(8, 20, marks=pytest.mark.soak)])
+def test_clients_at_once_do_not_mix(served, model, volumes, clients: int, rounds: int) -> None:
+    outcomes: dict[int, object] = {}
+
+    def one(n: int) -> None:
+        try:
+            with RemoteSession(served.url, volumes(n), api_key=KEY) as session:
+                outcomes[n] = [work(session) for _ in range(rounds)], session.mask("a"), session.mask("b")
+        except Exception as error:  # noqa: BLE001 - told by the main thread
+            outcomes[n] = error
+
+    threads = [threading.Thread(target=one, args=(n,)) for n in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for n in range(clients):
+        assert not isinstance(outcomes[n], Exception), outcomes[n]
+        told, a, b = outcomes[n]
+        here = biosam2.Session(model, volumes(n))
+        for one_round in told:
+            same_outcome(one_round, work(here))
+        assert np.array_equal(a, here.mask("a"))
+        assert np.array_equal(b, here.mask("b"))
+
+
+@pytest.mark.parametrize("sessions", [25, pytest.param(500, marks=pytest.mark.soak)])
+def test_sessions_that_were_closed_leave_nothing(model, volume, sessions: int) -> None:
+    process = psutil.Process()
+
+    def one() -> None:
+        with RemoteSession(server.url, volume) as session:
+            session.add_prompt("a", Point((11, 10, 2)))
+            session.predict("a", 2)
+
+    with Served({"small": model}) as server:
+        for _ in range(5):
+            one()
+        before = process.num_fds(), process.memory_info().rss
+        for _ in range(sessions):
+            one()
+        # Closing is done by the working thread, and one more request comes after it.
+        one()
+        gc.collect()
+        state = server.app.state
+        assert len(state.leases) == 0
+        assert len(state.volumes) == 1
+        assert len(state.features) <= 1
+        assert process.num_fds() <= before[0] + 4
+        assert process.memory_info().rss < before[1] + (64 << 20)
+
+
+def test_a_full_server_says_so(model, volume) -> None:
+    with (
+        Served({"small": model}, Settings(most_sessions=1)) as server,
+        RemoteSession(server.url, volume),
+        pytest.raises(RefusedError, match="all 1 sessions"),
+    ):
+        RemoteSession(server.url, volume, patience=0.1)
+
+
+def test_answers_are_as_the_openapi_document_says(served, shown) -> None:
+    """Schemathesis makes requests of every kind, valid and not; none may fail the server."""
+    import schemathesis
+
+    @schemathesis.serializer(MEDIA_TYPE)
+    def as_bytes(context, value) -> bytes:
+        return value if isinstance(value, bytes) else bytes(str(value), "utf-8", "replace")
+
+    schema = schemathesis.openapi.from_url(f"{served.url}/openapi.json")
+    few = settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    for operation in schema.get_all_operations():
+
+        @few
+        @given(operation.ok().as_strategy())
+        def ask(case) -> None:
+            case.headers = {**(case.headers or {}), **shown}
+            response = case.call(timeout=30)
+            assert response.status_code < 500 or response.status_code in (503, 507), response.text
+
+        ask()
+    assert requests.get(f"{served.url}/healthz", timeout=30).status_code == 200

@@ -1,0 +1,218 @@
+"""Whose turn it is, and when a session ends by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import biosam2
+import pytest
+from biosam2 import Point
+from biosam2.features import FeatureCache
+from biosam2.service import messages as m
+from biosam2.service.errors import RefusedError
+from biosam2.service.host import Host
+from biosam2.service.leases import Leases, TimeOuts
+from biosam2.service.scheduler import Scheduler
+from biosam2.service.volumes import VolumeStore, volume_id
+from service_helpers import ModelEngine
+
+CREATE = m.Create(id=1, axis="k", window=(50.0, 100.0))
+
+
+def prompt(request: int) -> m.AddPrompt:
+    return m.AddPrompt(id=request, segment="a", prompt=m.send_prompt(Point((11, 10, 2))))
+
+
+@pytest.fixture
+def scheduler():
+    scheduler = Scheduler()
+    thread = threading.Thread(target=scheduler.run)
+    thread.start()
+    yield scheduler
+    scheduler.stop()
+    thread.join()
+
+
+def test_a_click_goes_ahead_of_propagations_ones_own_and_others(scheduler, model, volume) -> None:
+    """The click is sent when the first slice has come; its answer comes before a second slice of anybody."""
+    one, other = Host(ModelEngine(model, volume)), Host(ModelEngine(model, volume))
+    told: list[tuple[str, str]] = []
+    over = threading.Event()
+
+    def from_one(reply: m.Reply) -> None:
+        told.append(("one", type(reply).__name__))
+        if isinstance(reply, m.Update) and reply.number == 1:
+            scheduler.submit(other, prompt(2))
+            scheduler.submit(other, m.Predict(id=3, segment="a", slice_index=2))
+            scheduler.submit(one, m.Predict(id=4, segment="a", slice_index=2))
+        if isinstance(reply, m.Propagated):
+            over.set()
+
+    scheduler.add(one, from_one)
+    scheduler.add(other, lambda reply: told.append(("other", type(reply).__name__)))
+    scheduler.submit(other, CREATE)
+    for request in (CREATE, prompt(2), m.Propagate(id=3)):
+        scheduler.submit(one, request)
+    assert over.wait(60)
+    first = told.index(("one", "Update"))
+    second = told.index(("one", "Update"), first + 1)
+    assert ("other", "MaskAnswer") in told[first:second]
+    assert ("one", "MaskAnswer") in told[first:second]
+
+
+def test_busy_clients_do_not_starve_a_propagation(scheduler, model, volume) -> None:
+    one, other = Host(ModelEngine(model, volume)), Host(ModelEngine(model, volume))
+    answers = 0
+    over = threading.Event()
+
+    def from_other(reply: m.Reply) -> None:
+        """Ask again and again, without a pause."""
+        nonlocal answers
+        answers += 1
+        if not over.is_set():
+            for _ in range(2):
+                scheduler.submit(other, m.CountSteps(id=answers * 2 + 100 + _, segments=["a"]))
+
+    scheduler.add(other, from_other)
+    scheduler.add(one, lambda reply: over.set() if isinstance(reply, m.Propagated) else None)
+    scheduler.submit(other, CREATE)
+    for request in (CREATE, prompt(2), m.Propagate(id=3)):
+        scheduler.submit(one, request)
+    assert over.wait(60)
+    assert answers > 5
+
+
+def test_a_cancelled_propagation_stops_after_its_slice(model, volume) -> None:
+    host = Host(ModelEngine(model, volume))
+    for request in (CREATE, prompt(2), m.Propagate(id=3)):
+        host.receive(request)
+    told = [reply for _ in range(3) for reply in host.work()]
+    assert isinstance(told[-1], m.Update)
+    host.receive(m.Cancel(id=4))
+    (over,) = host.work()
+    assert (type(over), over.count, over.complete) == (m.Propagated, 1, False)
+    assert not host.moving
+
+
+def test_a_repeated_request_is_answered_and_not_done_again(model, volume) -> None:
+    host = Host(ModelEngine(model, volume))
+    for request in (CREATE, prompt(2), prompt(2), prompt(3)):
+        host.receive(request)
+    answers = [next(iter(host.work())) for _ in range(4)]
+    assert [type(answer) for answer in answers] == [m.Done] * 4
+    assert len(host._session.prompts("a")) == 2
+
+
+def test_no_more_is_sent_than_was_granted(model, volume) -> None:
+    host = Host(ModelEngine(model, volume))
+    for request in (CREATE, prompt(2), m.Propagate(id=3, credit=2)):
+        host.receive(request)
+    while host.waiting:
+        list(host.work())
+    assert [u.number for u in host.work()] == [2]
+    assert not host.moving
+    host.receive(m.Grant(id=4, of=3, credit=9999, received=2))
+    list(host.work())
+    assert [u.number for _ in range(2) for u in host.work()] == [3, 4]
+    assert not host.moving
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def store(volume) -> VolumeStore:
+    store = VolumeStore(1 << 20)
+    store.keep(volume_id(volume), volume)
+    return store
+
+
+def test_silent_and_idle_sessions_end(scheduler, store, model, volume) -> None:
+    clock = Clock()
+    leases = Leases(scheduler, store, FeatureCache(), 2, TimeOuts(liveness=90, idle=1000), clock)
+
+    async def story() -> None:
+        name = volume_id(volume)
+        beating = await leases.open(model, name, m.Create(id=0, axis="k", window=(0.0, 1.0)))
+        await leases.open(model, name, m.Create(id=0, axis="k", window=(0.0, 1.0)))
+        with pytest.raises(RefusedError, match="all 2 sessions"):
+            await leases.open(model, name, CREATE)
+        for clock.now in range(0, 1000, 80):
+            assert leases.find(beating.id) is beating
+            leases.sweep()
+            assert len(leases) == (2 if clock.now < 90 else 1)
+        clock.now = 1000
+        leases.find(beating.id)
+        leases.sweep()
+        assert len(leases) == 0
+        with pytest.raises(KeyError):
+            await leases.open(model, "0" * 64, CREATE)
+        with pytest.raises(biosam2.errors.InputError, match="width"):
+            await leases.open(model, name, m.Create(id=0, axis="k", window=(0.0, -1.0)))
+        assert len(leases) == 0
+
+    asyncio.run(story())
+    # Nobody uses the volume any more: it gives way.
+    store.reserve(1 << 20)
+    assert len(store) == 0
+
+
+def test_a_session_that_works_is_not_ended(scheduler, store, model, volume) -> None:
+    clock = Clock()
+    leases = Leases(scheduler, store, FeatureCache(), 1, TimeOuts(liveness=90, idle=1000), clock)
+
+    async def story() -> None:
+        lease = await leases.open(model, volume_id(volume), m.Create(id=0, axis="k", window=(0.0, 1.0)))
+        stream = leases.ask(lease, prompt(2))
+        clock.now = 5000.0
+        assert leases.sweep() == 90
+        assert isinstance(await stream.get(), m.Done)
+        del lease.streams[2]
+        clock.now = 5091.0
+        leases.sweep()
+        assert len(leases) == 0
+
+    asyncio.run(story())
+
+
+def test_volumes_in_use_stay_and_others_give_way(volumes) -> None:
+    few = [volumes(n) for n in range(3)]
+    size = few[0].array.nbytes
+    store = VolumeStore(2 * size)
+    for n, volume in enumerate(few[:2]):
+        store.reserve(size)
+        store.give_back(size)
+        store.keep(str(n), volume)
+    assert store.use("0") is few[0]
+    store.reserve(size)
+    assert "0" in store
+    assert "1" not in store
+    with pytest.raises(RefusedError, match="no room"):
+        store.reserve(size)
+
+
+def test_features_of_all_sessions_share_one_budget(model, volume) -> None:
+    from biosam2.service.features import SharedFeatures
+
+    whole = FeatureCache()
+    sessions = [biosam2.Session(model, volume, features=SharedFeatures(whole)) for _ in range(2)]
+    masks = []
+    for session in sessions:
+        session.add_prompt("a", Point((11, 10, 2)))
+        list(session.propagate())
+        masks.append(session.mask("a"))
+    assert len(whole) == 12
+    sessions[0]._tracker.features.forget()
+    assert len(whole) == 6
+    one = whole.nbytes // 6
+    tight = FeatureCache(2 * one)
+    session = biosam2.Session(model, volume, features=SharedFeatures(tight))
+    session.add_prompt("a", Point((11, 10, 2)))
+    list(session.propagate())
+    assert tight.nbytes <= 2 * one
+    assert (session.mask("a") == masks[0]).all()
