@@ -62,6 +62,9 @@ class _Application(Checked):
     def processEvents(self) -> None:
         event_loop.process_events()
 
+    def topLevelWidgets(self) -> list[Any]:
+        return self._host.qt_application.topLevelWidgets()
+
     def testingEnabled(self) -> bool:
         return True
 

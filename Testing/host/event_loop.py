@@ -47,7 +47,10 @@ def wait_until(condition: Callable[[], object], timeout_s: float = 60.0, what: s
     guard = QtCore.QTimer()  # wakes the loop, so that the time limit is noticed
     guard.start(200)
     end = time.monotonic() + timeout_s
+    faults = sys.excepthook  # a test's fixture collects what callbacks raise there
     while not condition():
+        if getattr(faults, "faults", None):
+            raise AssertionError("a callback raised:\n" + "\n".join(faults.faults))
         if time.monotonic() > end:
             raise TimeoutError(f"waited {timeout_s} s for {what or condition}")
         _process(_WAIT_FOR_MORE_EVENTS)

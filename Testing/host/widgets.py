@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import shiboken6
 from PySide6 import QtCore, QtWidgets
 
 
@@ -125,6 +126,10 @@ class NodeComboBox(QtWidgets.QComboBox):
         return nodes
 
     def _fill(self, *_event: Any) -> None:
+        if not shiboken6.isValid(self):
+            # Qt has deleted it with its window; the real widget's observers go with it.
+            NodeComboBox._forget(self)
+            return
         if self._scene is not None and self._scene.IsBatchProcessing():
             return
         before = QtWidgets.QComboBox.currentData(self)
@@ -142,9 +147,9 @@ class NodeComboBox(QtWidgets.QComboBox):
             self.currentNodeChanged.emit(self.currentNode())
 
     def _forget(self, *_event: Any) -> None:
-        for tag in self._observers:
-            self._scene.RemoveObserver(tag)
-        self._observers = []
+        for tag in vars(self)["_observers"]:
+            vars(self)["_scene"].RemoveObserver(tag)
+        vars(self)["_observers"] = []
 
 
 class SegmentEditorWidget(QtWidgets.QWidget):
@@ -245,6 +250,9 @@ class SegmentEditorWidget(QtWidgets.QWidget):
         for observed, tag in self._observed:
             observed.RemoveObserver(tag)
         self._observed = []
+        if not shiboken6.isValid(self):
+            self._node.RemoveObserver(self._node_tag)
+            return
         node = self.segmentationNode()
         ids = []
         if node is not None and node.GetSegmentation() is not None:

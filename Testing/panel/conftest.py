@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,19 +26,36 @@ for _module in NEEDED:
 
 import host as slicer_host  # noqa: E402
 
+# Now, because the panel imports `slicer` and `qt` when it is imported.
+_HOST = slicer_host.start()
+
 
 @pytest.fixture(scope="session")
 def application() -> Any:
     """The one Slicer of this process."""
-    return slicer_host.start()
+    return _HOST
+
+
+class Faults:
+    """Qt and VTK swallow what their callbacks raise; here it fails the test, at once where one waits."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+
+    def __call__(self, *fault: Any) -> None:
+        self.faults.append("".join(traceback.format_exception(*fault)))
 
 
 @pytest.fixture
 def host(application: Any) -> Iterator[Any]:
     """Slicer with an empty scene, before and after."""
     application.close_scene()
+    before, sys.excepthook = sys.excepthook, Faults()
+    hook = sys.excepthook
     yield application
     application.close_scene()
+    sys.excepthook = before
+    assert not hook.faults, "\n".join(hook.faults)
 
 
 @pytest.fixture
@@ -54,11 +73,45 @@ def tumour(host: Any) -> Any:
     path = DATA / "mr-brain-tumour" / "image.nrrd"
     if not path.exists():
         pytest.skip("needs the shared volumes beside the checkout (../shared/data)")
-    node = host.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "tumour")
-    storage = host.scene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
-    storage.SetFileName(str(path))
-    storage.SetCenterImage(0)
-    assert storage.ReadData(node)
-    node.CreateDefaultDisplayNodes()
+    from panel_helpers import load_volume
+
+    node = load_volume(host, path)
     host.show(node)
     return node
+
+
+@pytest.fixture(scope="session")
+def model_fields(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the worker is to load: the shipped network; before it is trained, random weights that answer."""
+    if (ROOT / "Resources" / "Models" / "nano.safetensors").exists():
+        return {"name": "nano"}
+    from panel_helpers import write_random_checkpoint
+
+    path = tmp_path_factory.mktemp("model") / "random.pt"
+    write_random_checkpoint(path)
+    return {"checkpoint": str(path), "config": "nano"}
+
+
+@pytest.fixture(scope="session")
+def kept_worker() -> Iterator[Any]:
+    """One real worker for many tests: starting torch takes most of a test's time."""
+    from panel_helpers import make_kept_worker
+
+    os.environ["OMP_NUM_THREADS"] = "1"
+    client = make_kept_worker()
+    yield client
+    client.end()
+
+
+@pytest.fixture
+def make_client(kept_worker: Any) -> Any:
+    """Makes clients of the worker that is kept."""
+    return lambda: kept_worker
+
+
+@pytest.fixture
+def make_own_client() -> Any:
+    """Makes clients that each start a worker of their own."""
+    from BioSAM2SlicerLib.WorkerClient import WorkerClient, workerCommand
+
+    return lambda: WorkerClient(workerCommand(sys.executable))

@@ -70,3 +70,60 @@ def add_transform(host: Any, degrees: float = 30.0, bent: bool = False) -> Any:
     transform.RotateWXYZ(degrees, 1, 2, 3)
     node.SetMatrixTransformToParent(transform.GetMatrix())
     return node
+
+
+def load_volume(host: Any, path: Any) -> Any:
+    """A volume file in the scene, by Slicer's own reader."""
+    node = host.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", path.parent.name)
+    storage = host.scene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
+    storage.SetFileName(str(path))
+    storage.SetCenterImage(0)
+    assert storage.ReadData(node)
+    node.CreateDefaultDisplayNodes()
+    return node
+
+
+def write_random_checkpoint(path: Any) -> None:
+    """A nano network with random weights whose masks are neither empty nor full, and that heeds its memory."""
+    import torch
+    from biosam2.models.network import build_network, load_config
+
+    torch.manual_seed(1)
+    network = build_network(load_config("nano"))
+    gains = {"output_hypernetworks_mlps": 8, "obj_ptr_proj.layers.2": 30, "cross_attn_image.out_proj": 4}
+    with torch.no_grad():
+        network.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(2.0)
+        for name, parameter in network.named_parameters():
+            for part, gain in gains.items():
+                if part in name:
+                    parameter.mul_(gain)
+    torch.save({"model": network.state_dict()}, path)
+
+
+def make_kept_worker() -> Any:
+    """A client whose worker goes on running when a session lets go of it, and takes up the next one's."""
+    import sys
+
+    from biosam2.service import messages
+    from BioSAM2SlicerLib.Signal import Signal
+    from BioSAM2SlicerLib.WorkerClient import READY, STARTING, STOPPED, WorkerClient, workerCommand
+
+    class KeptWorker(WorkerClient):
+        def start(self) -> None:
+            if self._process is None:
+                super().start()
+            elif self._state == STOPPED:
+                self._state = STARTING
+                self._become(READY)
+
+        def stop(self) -> None:
+            self.ask(messages.Cancel)
+            self._handlers.clear()
+            self._arrived.clear()
+            self.stateChanged, self.noticed, self.died = Signal(), Signal(), Signal()
+            self._state = STOPPED
+
+        def end(self) -> None:
+            super().stop()
+
+    return KeptWorker(workerCommand(sys.executable))

@@ -1,0 +1,79 @@
+"""BioSAM2Slicer: mark a structure on one slice, and carry its outline through the volume."""
+
+import slicer
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+
+
+class BioSAM2Slicer(ScriptedLoadableModule):
+    """What Slicer shows about the module."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = _("BioSAM2Slicer")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        parent.dependencies = ["Segmentations", "SegmentEditor", "Markups"]
+        parent.contributors = ["The BioSAM2Slicer authors"]
+        parent.helpText = _(
+            "Click into a structure or draw a box around it on one slice; BioSAM-2 outlines it there and carries the "
+            "outline through the volume. The result is an ordinary segmentation."
+        )
+        parent.acknowledgementText = _("BioSAM-2: arXiv 2408.03286. Built on SAM 2 (Meta) and 3D Slicer.")
+
+
+class BioSAM2SlicerLogic(ScriptedLoadableModuleLogic):
+    """Gives the node in which the panel keeps its settings."""
+
+
+class BioSAM2SlicerWidget(ScriptedLoadableModuleWidget):
+    """Hands Slicer's calls on to the panel."""
+
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        self.panel = None
+
+    def setup(self):
+        ScriptedLoadableModuleWidget.setup(self)
+        from BioSAM2SlicerLib.Widget import Widget
+
+        self.logic = BioSAM2SlicerLogic()
+        self.panel = Widget(self.layout, self.logic.getParameterNode)
+
+    def enter(self):
+        if self.panel is not None:
+            self.panel.enter()
+
+    def exit(self):
+        if self.panel is not None:
+            self.panel.exit()
+
+    def cleanup(self):
+        if self.panel is not None:
+            self.panel.cleanup()
+            self.panel = None
+
+
+class BioSAM2SlicerTest(ScriptedLoadableModuleTest):
+    """Runs inside Slicer (Reload and Test): no network, and a scene that is empty afterwards."""
+
+    def setUp(self):
+        slicer.mrmlScene.Clear()
+
+    def tearDown(self):
+        slicer.mrmlScene.Clear()
+
+    def runTest(self):
+        self.setUp()
+        try:
+            from BioSAM2SlicerLib.SelfTest import SelfTest
+
+            for line in SelfTest().run():
+                self.delayDisplay(line)
+        finally:
+            self.tearDown()

@@ -1,0 +1,100 @@
+"""What was said and done in a session, in order: the part of the panel's state from which masks can be made again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from biosam2 import Mask
+from biosam2.errors import BioSAM2Error
+from biosam2.journal import Cleared, Entry, Prompted, Propagated, Removed, from_json, to_json
+from biosam2.prompts import Prompt
+
+
+@dataclass(eq=False)
+class Remark:
+    """One entry, and the markup that a prompt belongs to.
+
+    Attributes:
+        entry: of the engine's journal; a propagation's is replaced as its slices are finished.
+        promptId: of the prompt that was added or removed.
+    """
+
+    entry: Entry
+    promptId: str = ""
+
+
+class SessionJournal:
+    """Entries in force. Segments go by their identifiers, which stay when a segment is renamed."""
+
+    def __init__(self) -> None:
+        self.remarks: list[Remark] = []
+
+    def add(self, entry: Entry, promptId: str = "") -> Remark:
+        """Note that something was said or done."""
+        remark = Remark(entry, promptId)
+        self.remarks.append(remark)
+        return remark
+
+    def drop(self, remark: Remark) -> None:
+        """It was refused after all."""
+        self.remarks = [other for other in self.remarks if other is not remark]
+
+    def prompts(self, segmentId: str) -> list[tuple[str, Prompt]]:
+        """The segment's prompts in the session's own order, with their identifiers."""
+        live: list[tuple[str, Prompt]] = []
+        for remark in self.remarks:
+            entry = remark.entry
+            if getattr(entry, "segment", None) != segmentId:
+                continue
+            if isinstance(entry, Prompted):
+                live.append((remark.promptId, entry.prompt))
+            elif isinstance(entry, Removed):
+                del live[entry.position]
+            elif isinstance(entry, Cleared):
+                live.clear()
+        return live
+
+    def segments(self) -> list[str]:
+        """Segments that carry prompts, in the order of their first."""
+        seen = dict.fromkeys(r.entry.segment for r in self.remarks if isinstance(r.entry, Prompted))
+        return [segmentId for segmentId in seen if self.prompts(segmentId)]
+
+    def finished(self, segmentId: str) -> set[int]:
+        """Slices that a propagation has reached since the segment was last cleared."""
+        found: set[int] = set()
+        for remark in self.remarks:
+            if isinstance(remark.entry, Propagated):
+                found |= {s for name, s in remark.entry.finished if name == segmentId}
+            elif isinstance(remark.entry, Cleared) and remark.entry.segment == segmentId:
+                found.clear()
+        return found
+
+    def masks(self, segmentId: str) -> dict[int, str]:
+        """Slices with a mask prompt, and its identifier."""
+        return {p.slice_index: name for name, p in self.prompts(segmentId) if isinstance(p, Mask)}
+
+    def toText(self) -> str:
+        """As JSON, for the parameter node; empty where there is nothing."""
+        if not self.remarks:
+            return ""
+        return json.dumps([{"id": remark.promptId, "entry": to_json(remark.entry)} for remark in self.remarks])
+
+    @classmethod
+    def fromText(cls, text: str) -> SessionJournal:
+        """What `toText` wrote.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        journal = cls()
+        if not text:
+            return journal
+        try:
+            for data in json.loads(text):
+                journal.add(from_json(data["entry"]), str(data["id"]))
+            for segmentId in {getattr(remark.entry, "segment", "") for remark in journal.remarks}:
+                journal.prompts(segmentId)
+        except (BioSAM2Error, TypeError, KeyError, IndexError, AttributeError) as error:
+            raise ValueError(f"the journal in the scene is damaged: {error}") from error
+        return journal

@@ -1,0 +1,471 @@
+"""The panel: what is seen and clicked. What it means is the session's and the tools' business."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ctk
+import qt
+import slicer
+from biosam2.frames import CT_PRESETS
+from biosam2.models.registry import list_models
+from slicer.i18n import tr as _
+
+from .Parameters import SEGMENTATION_ROLE, VOLUME_ROLE
+from .PromptTools import BOX, NONE, POINT, PromptTools
+from .SessionLogic import SessionLogic
+from .Shortcuts import Shortcuts
+from .VolumeGeometry import VolumeGeometry
+from .WorkerClient import WorkerClient, workerCommand
+
+NAME = "BioSAM2Slicer"
+_ENTIRE = -1
+
+
+class Widget:
+    """The module's panel.
+
+    Args:
+        layout: where the panel is put.
+        getParameterNode: gives the node that carries the settings in the scene.
+        makeClient: makes a client for a worker.
+        modelFields: see `SessionLogic`.
+
+    Example:
+        >>> widget = Widget(self.layout, logic.getParameterNode)
+        >>> widget.enter()
+    """
+
+    def __init__(
+        self,
+        layout: Any,
+        getParameterNode: Callable[[], Any],
+        makeClient: Callable[[], WorkerClient] | None = None,
+        modelFields: dict[str, Any] | None = None,
+    ) -> None:
+        self._getParameterNode = getParameterNode
+        self.tools = PromptTools()
+        self.session = SessionLogic(
+            getParameterNode(), self._editorNode(), makeClient or (lambda: WorkerClient(workerCommand())), modelFields
+        )
+        self._entered = False
+        self._filling = False
+        self._build(layout)
+        self._connect()
+        self._shortcuts = Shortcuts(
+            {
+                "P": lambda: self._toggle(POINT),
+                "B": lambda: self._toggle(BOX),
+                "M": self._onMask,
+                "T": self._onSign,
+                "E": self._editor.selectNextSegment,
+                "R": self._onReset,
+                "V": self._showButton.toggle,
+                "Ctrl+Z": self._onUndo,
+                "Ctrl+Shift+Z": self._onRedo,
+                "Shift+Space": self._onPropagate,
+                "Esc": self._onCancel,
+            }
+        )
+        scene = slicer.mrmlScene
+        kinds = slicer.vtkMRMLScene
+        self._sceneTags = [
+            scene.AddObserver(kinds.StartCloseEvent, self._onSceneClosing),
+            scene.AddObserver(kinds.EndCloseEvent, self._onSceneReplaced),
+            scene.AddObserver(kinds.EndImportEvent, self._onSceneReplaced),
+        ]
+        self._fromScene()
+
+    # -- Slicer's calls --------------------------------------------------------------------------
+
+    def enter(self) -> None:
+        """The module was chosen."""
+        self._entered = True
+        self._shortcuts.enable(slicer.util.mainWindow() or self._root.window())
+        self._editor.setupViewObservations()
+        self._onInput()
+
+    def exit(self) -> None:
+        """Another module was chosen: mouse and keys are Slicer's again. A propagation goes on."""
+        self._entered = False
+        self._shortcuts.disable()
+        self.tools.use(NONE)
+        self._editor.setActiveEffectByName("")
+        self._editor.removeViewObservations()
+
+    def cleanup(self) -> None:
+        """The module is unloaded, or Slicer quits."""
+        if self._entered:
+            self.exit()
+        for tag in self._sceneTags:
+            slicer.mrmlScene.RemoveObserver(tag)
+        self._sceneTags = []
+        self.tools.cleanup()
+        self.session.cleanup()
+        for selector in (self._volumeSelector, self._segmentationSelector, self._editor):
+            selector.setMRMLScene(None)
+
+    # -- what is seen ----------------------------------------------------------------------------
+
+    def _build(self, layout: Any) -> None:
+        self._root = qt.QWidget()
+        self._root.objectName = "BioSAM2SlicerPanel"
+        column = qt.QVBoxLayout(self._root)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self._buildInput())
+        column.addWidget(self._buildPrompts())
+        column.addWidget(self._buildSegments())
+        column.addWidget(self._buildPropagation())
+        self._status = qt.QLabel("")
+        self._status.objectName = "status"
+        self._status.wordWrap = True
+        column.addWidget(self._status)
+        column.addStretch(1)
+        layout.addWidget(self._root)
+
+    def _section(self, title: str) -> tuple[Any, Any]:
+        section = ctk.ctkCollapsibleButton()
+        section.text = title
+        return section, qt.QFormLayout(section)
+
+    def _buildInput(self) -> Any:
+        section, form = self._section(_("Input"))
+        self._volumeSelector = self._nodeSelector("volume", ["vtkMRMLScalarVolumeNode", "vtkMRMLVectorVolumeNode"])
+        form.addRow(_("Volume:"), self._volumeSelector)
+        self._segmentationSelector = self._nodeSelector("segmentation", ["vtkMRMLSegmentationNode"])
+        self._segmentationSelector.noneDisplay = _("New segmentation")
+        form.addRow(_("Segmentation:"), self._segmentationSelector)
+        self._windowBox = self._choice("window", [(_("What the slice view shows"), "view"), (_("Automatic"), "auto")])
+        for name in CT_PRESETS:
+            self._windowBox.addItem(_("CT {name}").format(name=name), name)
+        self._windowBox.toolTip = _("The brightness and contrast in which the model sees the volume.")
+        form.addRow(_("Window:"), self._windowBox)
+        self._modelBox = self._choice("model", [(model.name, model.name) for model in list_models()])
+        form.addRow(_("Model:"), self._modelBox)
+        self._deviceBox = self._choice(
+            "device", [(_("Automatic"), "auto"), ("CPU", "cpu"), ("CUDA", "cuda"), ("Apple GPU", "mps")]
+        )
+        form.addRow(_("Device:"), self._deviceBox)
+        return section
+
+    def _buildPrompts(self) -> Any:
+        section, form = self._section(_("Prompts"))
+        self._pointButton = self._button("point", _("Point (P)"), _("Click into slices to mark the structure."), True)
+        self._boxButton = self._button("box", _("Box (B)"), _("Drag a box around the structure on a slice."), True)
+        self._signButton = self._button("sign", "", _("Whether the next point belongs to the structure or not."))
+        self._maskButton = self._button("mask", _("Mask (M)"), _("What is painted on this slice becomes a prompt."))
+        self._showButton = self._button("show", _("Show (V)"), _("Show or hide the prompts."), True)
+        self._showButton.checked = True
+        self._resetButton = self._button("reset", _("Reset (R)"), _("Remove the segment's prompts and their masks."))
+        self._undoButton = self._button("undo", _("Undo"), _("Take back the last step (Ctrl+Z)."))
+        self._redoButton = self._button("redo", _("Redo"), _("Do it again (Ctrl+Shift+Z)."))
+        form.addRow(self._row(self._pointButton, self._boxButton, self._signButton))
+        form.addRow(self._row(self._maskButton, self._showButton, self._resetButton))
+        form.addRow(self._row(self._undoButton, self._redoButton))
+        return section
+
+    def _buildSegments(self) -> Any:
+        section, form = self._section(_("Segments (E: next)"))
+        editor = self._editor = slicer.qMRMLSegmentEditorWidget()
+        editor.objectName = "segments"
+        editor.segmentationNodeSelectorVisible = False
+        editor.sourceVolumeNodeSelectorVisible = False
+        editor.switchToSegmentationsButtonVisible = False
+        editor.setMRMLScene(slicer.mrmlScene)
+        editor.setMRMLSegmentEditorNode(self._editorNode())
+        form.addRow(editor)
+        return section
+
+    def _buildPropagation(self) -> Any:
+        section, form = self._section(_("Propagation"))
+        self._directionBox = self._choice(
+            "direction", [(_("Both ways"), "both"), (_("Up"), "forward"), (_("Down"), "backward")]
+        )
+        form.addRow(_("Direction:"), self._directionBox)
+        self._firstBox, self._lastBox = self._sliceBox("first"), self._sliceBox("last")
+        form.addRow(_("From and to slice:"), self._row(self._firstBox, self._lastBox))
+        self._allBox = qt.QCheckBox(_("All segments that have prompts"))
+        self._allBox.objectName = "all"
+        form.addRow(self._allBox)
+        self._propagateButton = self._button("propagate", _("Propagate (Shift+Space)"), _("Carry the mask through."))
+        self._stopButton = self._button("stop", _("Stop (Esc)"), _("Stop; finished slices stay."))
+        form.addRow(self._row(self._propagateButton, self._stopButton))
+        self._progress = qt.QProgressBar()
+        self._progress.objectName = "progress"
+        self._progress.visible = False
+        form.addRow(self._progress)
+        return section
+
+    def _nodeSelector(self, name: str, kinds: list[str]) -> Any:
+        selector = slicer.qMRMLNodeComboBox()
+        selector.objectName = name
+        selector.nodeTypes = kinds
+        selector.noneEnabled = True
+        selector.addEnabled = False
+        selector.removeEnabled = False
+        selector.showChildNodeTypes = False
+        selector.setMRMLScene(slicer.mrmlScene)
+        return selector
+
+    def _choice(self, name: str, entries: list[tuple[str, str]]) -> Any:
+        box = qt.QComboBox()
+        box.objectName = name
+        for text, value in entries:
+            box.addItem(text, value)
+        return box
+
+    def _button(self, name: str, text: str, tip: str, checkable: bool = False) -> Any:
+        button = qt.QPushButton(text)
+        button.objectName = name
+        button.toolTip = tip
+        button.checkable = checkable
+        return button
+
+    def _sliceBox(self, name: str) -> Any:
+        box = qt.QSpinBox()
+        box.objectName = name
+        box.setRange(_ENTIRE, _ENTIRE)
+        box.specialValueText = _("end")
+        box.value = _ENTIRE
+        return box
+
+    def _row(self, *widgets: Any) -> Any:
+        row = qt.QHBoxLayout()
+        for widget in widgets:
+            row.addWidget(widget)
+        return row
+
+    def _connect(self) -> None:
+        self._volumeSelector.currentNodeChanged.connect(lambda *_node: self._onInput())
+        self._segmentationSelector.currentNodeChanged.connect(lambda *_node: self._onInput())
+        for box in (self._windowBox, self._modelBox, self._deviceBox):
+            box.currentIndexChanged.connect(lambda *_index: self._onSettings())
+        self._pointButton.clicked.connect(lambda *_: self._toggle(POINT))
+        self._boxButton.clicked.connect(lambda *_: self._toggle(BOX))
+        self._signButton.clicked.connect(lambda *_: self._onSign())
+        self._maskButton.clicked.connect(lambda *_: self._onMask())
+        self._showButton.toggled.connect(self._onShow)
+        self._resetButton.clicked.connect(lambda *_: self._onReset())
+        self._undoButton.clicked.connect(lambda *_: self._onUndo())
+        self._redoButton.clicked.connect(lambda *_: self._onRedo())
+        self._propagateButton.clicked.connect(lambda *_: self._onPropagate())
+        self._stopButton.clicked.connect(lambda *_: self.session.stop())
+        self._editor.currentSegmentIDChanged.connect(lambda *_: self._onSegment())
+        self.tools.changed.connect(self._refresh)
+        self.tools.boxDrawn.connect(self._onBox)
+        self.tools.refused.connect(self._say)
+        self.session.statusChanged.connect(self._say)
+        self.session.problem.connect(self._say)
+        self.session.stateChanged.connect(self._refresh)
+        self.session.progressChanged.connect(self._onProgress)
+        self.session.axisOfPointer = lambda: self.tools.axisOfPointer(self.session.volumeNode)
+
+    def _refresh(self) -> None:
+        """Make buttons show what can be done."""
+        ready = self.session.prompts is not None or self._volumeSelector.currentNode() is not None
+        working = self.session.prompts is not None
+        self._pointButton.checked = self.tools.tool == POINT
+        self._boxButton.checked = self.tools.tool == BOX
+        self._signButton.text = _("Belongs: + (T)") if self.tools.positive else _("Not: − (T)")
+        for button in (self._pointButton, self._boxButton):
+            button.enabled = ready
+        for button in (self._maskButton, self._resetButton):
+            button.enabled = working
+        self._undoButton.enabled = self.session.canUndo
+        self._redoButton.enabled = self.session.canRedo
+        self._propagateButton.enabled = working and not self.session.running
+        self._stopButton.enabled = self.session.running
+        if not self.session.running:
+            self._progress.visible = False
+        axis = self.session.axis or "k"
+        volume = self.session.volumeNode
+        for box in (self._firstBox, self._lastBox):
+            box.setRange(_ENTIRE, VolumeGeometry(volume).count(axis) - 1 if volume is not None else _ENTIRE)
+
+    def _say(self, text: str) -> None:
+        self._status.text = text
+
+    def _onProgress(self, done: int, total: int, rate: float, left: float) -> None:
+        self._progress.visible = True
+        self._progress.maximum = total
+        self._progress.value = done
+        self._say(
+            _("Slice {done} of {total}, {rate:.1f} slices per second, {left:.0f} s left").format(
+                done=done, total=total, rate=rate, left=left
+            )
+        )
+
+    # -- what the user does ----------------------------------------------------------------------
+
+    def _onInput(self) -> None:
+        if self._filling or not self._entered:
+            return
+        node = self._getParameterNode()
+        volume, segmentation = self._volumeSelector.currentNode(), self._segmentationSelector.currentNode()
+        node.SetNodeReferenceID(VOLUME_ROLE, volume.GetID() if volume is not None else None)
+        node.SetNodeReferenceID(SEGMENTATION_ROLE, segmentation.GetID() if segmentation is not None else None)
+        self.tools.use(NONE)
+        if volume is None or segmentation is None:
+            self.session.setInput(None, None)
+        else:
+            self.session.setInput(volume, segmentation)
+            self._editor.setSegmentationNode(segmentation)
+            self._editor.setSourceVolumeNode(volume)
+        self._refresh()
+
+    def _onSettings(self) -> None:
+        if not self._filling:
+            self.session.setParameters(
+                window=self._windowBox.currentData,
+                model=self._modelBox.currentData,
+                device=self._deviceBox.currentData,
+            )
+
+    def _segment(self) -> str:
+        """The chosen segment; a segmentation and a segment are made where there is none."""
+        volume = self._volumeSelector.currentNode()
+        if volume is None:
+            self._say(_("Choose a volume first."))
+            return ""
+        if self._segmentationSelector.currentNode() is None:
+            node = slicer.mrmlScene.AddNewNodeByClass(
+                "vtkMRMLSegmentationNode", _("{volume} segmentation").format(volume=volume.GetName())
+            )
+            node.CreateDefaultDisplayNodes()
+            self._segmentationSelector.setCurrentNode(node)
+        if self.session.prompts is None:
+            return ""
+        if not self._editor.currentSegmentID():
+            added = self.session.segmentationNode.GetSegmentation().AddEmptySegment()
+            self._editor.setCurrentSegmentID(added)
+        return self._editor.currentSegmentID()
+
+    def _toggle(self, tool: str) -> None:
+        self._take(NONE if self.tools.tool == tool else tool)
+
+    def _take(self, tool: str) -> None:
+        segment = self._segment() if tool != NONE else ""
+        if tool != NONE and not segment:
+            self._refresh()
+            return
+        if tool == POINT:
+            assert self.session.prompts is not None
+            self._editor.setActiveEffectByName("")
+            self.tools.use(POINT, pointsNode=self.session.prompts.pointsNode(segment, self.tools.positive))
+            self._say(_("Click into a slice: on the structure, or beside it with −."))
+        elif tool == BOX:
+            self._editor.setActiveEffectByName("")
+            self.tools.use(BOX, volumeNode=self.session.volumeNode)
+            self._say(_("Drag a box around the structure."))
+        else:
+            self.tools.use(NONE)
+
+    def _onSign(self) -> None:
+        self.tools.setPositive(not self.tools.positive)
+        if self.tools.tool == POINT:
+            self._take(POINT)
+
+    def _onSegment(self) -> None:
+        if self.tools.tool == POINT:
+            self._take(POINT)
+        self._refresh()
+
+    def _onBox(self, minIjk: tuple[float, ...], maxIjk: tuple[float, ...], axis: str) -> None:
+        segment = self._segment()
+        if segment:
+            self.session.addBox(segment, minIjk, maxIjk, axis)
+
+    def _onMask(self) -> None:
+        segment = self._segment()
+        if not segment:
+            return
+        axis = self.session.axis or self.tools.axisOfPointer(self.session.volumeNode)
+        geometry = VolumeGeometry(self.session.volumeNode)
+        layout = slicer.app.layoutManager()
+        for name in layout.sliceViewNames():
+            index = geometry.sliceOfView(layout.sliceWidget(name).mrmlSliceNode(), axis)
+            if index is not None:
+                self.session.addMask(segment, index, axis)
+                return
+        self._say(_("No slice view shows a slice of this session; turn one to the volume's plane."))
+
+    def _onShow(self, visible: bool) -> None:
+        if self.session.prompts is not None:
+            self.session.prompts.setVisible(visible)
+
+    def _onReset(self) -> None:
+        segment = self._editor.currentSegmentID()
+        if segment:
+            self.session.clear(segment)
+
+    def _onUndo(self) -> None:
+        self.session.undo()
+
+    def _onRedo(self) -> None:
+        self.session.redo()
+
+    def _onPropagate(self) -> None:
+        if self.session.prompts is None:
+            self._say(_("Choose a volume first."))
+            return
+        first, last = self._firstBox.value, self._lastBox.value
+        self.session.propagate(
+            None if self._allBox.checked else [self._editor.currentSegmentID()],
+            self._directionBox.currentData,
+            None if first == _ENTIRE else first,
+            None if last == _ENTIRE else last,
+        )
+
+    def _onCancel(self) -> None:
+        if self.session.running:
+            self.session.stop()
+        else:
+            self.tools.cancel()
+
+    # -- the scene -------------------------------------------------------------------------------
+
+    def _editorNode(self) -> Any:
+        """The Segment Editor settings of this panel; other segments keep their voxels unless the user says so."""
+        scene = slicer.mrmlScene
+        node = scene.GetSingletonNode(NAME, "vtkMRMLSegmentEditorNode")
+        if node is None:
+            node = scene.CreateNodeByClass("vtkMRMLSegmentEditorNode")
+            node.UnRegister(None)
+            node.SetSingletonTag(NAME)
+            node = scene.AddNode(node)
+        if not node.GetAttribute(NAME):
+            node.SetAttribute(NAME, "1")
+            node.SetOverwriteMode(node.OverwriteNone)
+        return node
+
+    def _onSceneClosing(self, *_event: Any) -> None:
+        self.tools.use(NONE)
+        self.session.setInput(None, None)
+
+    def _onSceneReplaced(self, *_event: Any) -> None:
+        self.session.setNodes(self._getParameterNode(), self._editorNode())
+        self._editor.setMRMLSegmentEditorNode(self._editorNode())
+        self._fromScene()
+
+    def _fromScene(self) -> None:
+        """Show the settings that the scene holds, and go on with its volume and segmentation."""
+        parameters = self.session.parameters
+        node = self._getParameterNode()
+        self._filling = True
+        for box, value in (
+            (self._windowBox, parameters.window),
+            (self._modelBox, parameters.model),
+            (self._deviceBox, parameters.device),
+        ):
+            index = box.findData(value)
+            if index >= 0:
+                box.currentIndex = index
+        volume = node.GetNodeReference(VOLUME_ROLE)
+        if volume is None and slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode"):
+            volume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+        self._volumeSelector.setCurrentNode(volume)
+        self._segmentationSelector.setCurrentNode(node.GetNodeReference(SEGMENTATION_ROLE))
+        self._filling = False
+        self._onInput()
+        self._refresh()

@@ -1,0 +1,47 @@
+"""The panel asks Slicer's scene classes for nothing that Slicer lacks."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from host import listings
+
+PANEL = Path(__file__).resolve().parents[2] / "BioSAM2Slicer"
+FILES = [PANEL / "BioSAM2Slicer.py", *sorted((PANEL / "BioSAM2SlicerLib").glob("*.py"))]
+
+# From 5.10 on, which is the oldest Slicer that is aimed at; the listings were read off 5.8.
+NEWER = {"ModifySegmentByLabelmap", "ModificationModeAdd", "ModificationModeRemove", "SetSegmentEditorNode"}
+# VTK's own, and of nodes that the listings leave out.
+VTK = {"SetElement", "GetElement", "TransformPoint", "MultiplyPoint", "RotateWXYZ", "Scale", "GetMatrix"} | {
+    *("GetTransformToWorld", "GetTransformFromWorld", "GetEventPosition", "SetAbortFlag", "GetCommand"),
+    *("AddObserver", "RemoveObserver", "GetPointData", "GetScalars", "GetDimensions", "HasObserver"),
+    *("TransformModifiedEvent", "ImageDataModifiedEvent", "NotRunning"),
+}
+
+
+@pytest.mark.skipif(not listings.FOLDER.is_dir(), reason="needs ../shared/slicer-api")
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_name_of_a_scene_class_is_in_slicer(path):
+    known = set(NEWER | VTK)
+    for name in ("mrml", "application"):
+        for entry in listings.listing(name).values():
+            known |= set(entry.get("members", []) if isinstance(entry, dict) else entry)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    asked = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr[0].isupper()
+        and not (isinstance(node.value, ast.Name) and node.value.id in ("qt", "ctk", "slicer", "m", "vtk", "tempfile"))
+    }
+    assert not sorted({name for name in asked if not name.isupper()} - known - own)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_nothing_that_pythonqt_cannot(path):
+    text = path.read_text(encoding="utf-8")
+    for forbidden in ("qt.Signal", "int(qt.", "import threading", "time.sleep", "exec_("):
+        assert forbidden not in text

@@ -1,0 +1,406 @@
+"""The session in the scene, with the real worker: what the user marks is outlined, carried on, undone and kept."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import biosam2
+import numpy as np
+import pytest
+from biosam2 import Box, Mask, Point
+from BioSAM2SlicerLib.SessionJournal import SessionJournal
+from BioSAM2SlicerLib.SessionLogic import SessionLogic
+from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
+from host import event_loop
+from panel_helpers import GRIDS, add_volume
+from test_panel_prompts import load_scene, save_scene
+
+
+class Desk:
+    """A session on a volume, and the user's hands."""
+
+    def __init__(self, host, volume, make_client, model_fields, segmentation=None, node=None):
+        self.host = host
+        self.volume = volume
+        self.node = node or host.scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", "settings")
+        self.editor = host.scene.AddNewNodeByClass("vtkMRMLSegmentEditorNode")
+        self.editor.SetOverwriteMode(self.editor.OverwriteNone)
+        self.segmentation = segmentation
+        if segmentation is None:
+            self.segmentation = host.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "masks")
+            self.segmentation.CreateDefaultDisplayNodes()
+            for name in ("a", "b"):
+                self.segmentation.GetSegmentation().AddEmptySegment(name, name)
+        self.problems: list[str] = []
+        self.clients = []
+
+        def client():
+            self.clients.append(make_client())
+            return self.clients[-1]
+
+        self.logic = SessionLogic(self.node, self.editor, client, model_fields)
+        self.logic.problem.connect(self.problems.append)
+        assert self.logic.setInput(self.volume, self.segmentation)
+
+    def settle(self, timeout_s=120):
+        event_loop.wait_until(lambda: not self.logic.busy, timeout_s, "the worker to be done")
+
+    def point(self, segment, ijk, positive=True):
+        """As a click: another part of Slicer adds a control point."""
+        node = self.logic.prompts.pointsNode(segment, positive)
+        node.AddControlPoint(*VolumeGeometry(self.volume).localFromIjk(ijk))
+
+    def voxels(self, segment):
+        array = self.host.slicer.util.arrayFromSegmentBinaryLabelmap(self.segmentation, segment, self.volume)
+        return np.zeros(VolumeGeometry(self.volume).shape, bool) if array is None else array.astype(bool)
+
+    def engine(self, model_fields):
+        """The same session in this process."""
+        fields = dict(model_fields)
+        model = biosam2.load_model(fields.pop("name", None), device="cpu", **fields)
+        spacing, origin, direction = VolumeGeometry(self.volume).lps()
+        array = self.host.slicer.util.arrayFromVolume(self.volume)
+        volume = biosam2.Volume(array, spacing, origin, np.array(direction))
+        parameters = self.logic.parameters
+        return biosam2.Session(
+            model, volume, parameters.axis, parameters.sessionWindow, "auto" if parameters.crop else None
+        )
+
+
+@pytest.fixture
+def desks(host, make_client, model_fields):
+    made = []
+
+    def make(volume, **more):
+        made.append(Desk(host, volume, make_client, model_fields, **more))
+        return made[-1]
+
+    yield make
+    for desk in made:
+        desk.logic.cleanup()
+
+
+@pytest.fixture
+def desk(desks, host, sphere):
+    volume = add_volume(host, sphere)
+    host.show(volume)
+    return desks(volume)
+
+
+@pytest.fixture
+def own_desk(host, sphere, make_own_client, model_fields):
+    """A desk whose worker can be killed."""
+    desk = Desk(host, add_volume(host, sphere), make_own_client, model_fields)
+    yield desk
+    desk.logic.cleanup()
+
+
+@pytest.mark.parametrize("axis", "kji")
+@pytest.mark.parametrize("grid", ["axial", "oblique"])
+def test_masks_are_the_engines_voxel_for_voxel(desks, host, sphere, model_fields, grid, axis):
+    """Anisotropic, oblique and flipped: the panel's voxels are those of `biosam2 segment`'s session."""
+    desk = desks(add_volume(host, sphere, GRIDS[grid]))
+    desk.logic.axisOfPointer = lambda: axis
+    desk.point("a", (26, 20, 12))
+    desk.point("a", (5, 5, 12) if axis == "k" else (5, 20, 5), positive=False)
+    desk.settle()
+    engine = desk.engine(model_fields)
+    for _, prompt in desk.logic._journal.prompts("a"):
+        engine.add_prompt("a", prompt)
+    for index in desk.logic.promptedSlices("a"):
+        expected = engine.predict("a", index)
+        np.testing.assert_array_equal(np.moveaxis(desk.voxels("a"), "kji".index(axis), 0)[index], expected)
+    middle = {"k": 12, "j": 20, "i": 26}[axis]
+    assert desk.logic.propagate(["a"], first=middle - 2, last=middle + 3)
+    desk.settle()
+    updates = list(engine.propagate(["a"], first=middle - 2, last=middle + 3))
+    assert len(updates) == 6
+    assert engine.mask("a").any()
+    np.testing.assert_array_equal(desk.voxels("a"), engine.mask("a"))
+    assert not desk.problems
+
+
+def test_a_preview_does_not_wait_and_clicks_meanwhile_are_not_lost(desk):
+    written = []
+    desk.logic.maskWritten.connect(lambda *what: written.append(what[:3]))
+    for i in (22, 24, 26, 28):
+        desk.point("a", (i, 20, 12))  # all before the worker has even started
+    desk.point("b", (10, 10, 3))
+    assert not desk.voxels("a").any()
+    desk.settle()
+    assert desk.voxels("a")[12].any()
+    assert ("b", "k", 3) in written
+    # Superseded previews are not drawn.
+    assert written.count(("a", "k", 12)) == 1
+    assert [type(p) for _, p in desk.logic._journal.prompts("a")] == [Point] * 4
+
+
+def test_boxes_belong_on_the_sessions_axis(desk):
+    desk.logic.addBox("a", (18, 12, 12), (34, 28, 12), "k")
+    desk.settle()
+    assert desk.voxels("a")[12].any()
+    desk.logic.addBox("a", (20, 12, 8), (20, 28, 15), "i")
+    assert "use points" in desk.problems[0]
+    assert [type(p) for _, p in desk.logic._journal.prompts("a")] == [Box]
+
+
+def test_moving_and_deleting_a_prompt_updates_the_mask(desk, model_fields):
+    desk.point("a", (26, 20, 12))
+    desk.settle()
+    first = desk.voxels("a")
+    node = desk.logic.prompts.pointsNode("a", True)
+    node.SetNthControlPointPosition(0, *VolumeGeometry(desk.volume).localFromIjk((10, 10, 12)))
+    desk.settle()
+    engine = desk.engine(model_fields)
+    engine.add_prompt("a", Point((10, 10, 12)))
+    np.testing.assert_array_equal(desk.voxels("a")[12], engine.predict("a", 12))
+    assert not np.array_equal(first, desk.voxels("a"))
+    node.RemoveNthControlPoint(0)
+    desk.settle()
+    assert not desk.voxels("a").any()
+    for _ in range(3):
+        assert desk.logic.undo() or True
+    desk.settle()
+
+
+def test_undo_takes_back_prompts_journal_and_voxels_together(desk):
+    states = []
+
+    def state():
+        return (
+            {name: desk.voxels(name).tobytes() for name in "ab"},
+            desk.logic.prompts.prompts(),
+            desk.logic._journal.toText(),
+        )
+
+    states.append(state())
+    desk.point("a", (26, 20, 12))
+    desk.settle()
+    states.append(state())
+    desk.logic.addBox("b", (2, 2, 12), (12, 12, 12), "k")
+    desk.settle()
+    states.append(state())
+    desk.logic.propagate(first=10, last=14)
+    desk.settle()
+    states.append(state())
+    desk.logic.clear("a")
+    desk.settle()
+    states.append(state())
+    assert not desk.voxels("a").any()
+    for expected in reversed(states[:-1]):
+        assert desk.logic.undo()
+        desk.settle()
+        assert state() == expected
+    assert not desk.logic.undo()
+    for expected in states[1:]:
+        assert desk.logic.redo()
+        desk.settle()
+        assert state() == expected
+    assert not desk.logic.redo()
+    assert not desk.problems
+
+
+def test_after_undo_the_worker_is_where_the_panel_is(desk, model_fields):
+    desk.point("a", (26, 20, 12))
+    desk.point("a", (40, 35, 12), positive=False)
+    desk.settle()
+    desk.logic.undo()
+    desk.logic.propagate(["a"], first=11, last=13)
+    desk.settle()
+    engine = desk.engine(model_fields)
+    engine.add_prompt("a", Point((26, 20, 12)))
+    list(engine.propagate(["a"], first=11, last=13))
+    np.testing.assert_array_equal(desk.voxels("a"), engine.mask("a"))
+
+
+def test_propagation_reports_and_stops(desk):
+    progress = []
+    desk.logic.progressChanged.connect(lambda *what: progress.append(what))
+    desk.point("a", (26, 20, 12))
+    desk.settle()
+    assert desk.logic.propagate()
+    assert not desk.logic.propagate()  # one at a time
+    event_loop.wait_until(lambda: len(progress) >= 2)
+    desk.logic.stop()
+    desk.settle()
+    assert not desk.logic.running
+    assert progress[-1][0] < 24
+    assert progress[-1][1] == 24
+    assert "Stopped" in desk.logic.status
+    assert 0 < len(desk.logic._journal.finished("a")) < 24
+    desk.logic.propagate()
+    desk.settle()
+    assert desk.logic._journal.finished("a") == set(range(24))
+
+
+def test_nothing_marked_is_nothing_to_propagate(desk):
+    assert not desk.logic.propagate()
+    assert "Mark the structure first" in desk.problems[0]
+
+
+def test_what_the_user_painted_is_never_overwritten(desk):
+    """Painted before: kept. Painted over a mask of ours: it becomes a prompt, and stays as it is."""
+    own = np.zeros((40, 48), bool)
+    own[3:9, 4:11] = True
+    desk.logic._slices.writeSlice("a", "k", 10, own)  # by the Segment Editor's way, without the session knowing
+    desk.point("a", (26, 20, 12))
+    desk.settle()
+    desk.logic.propagate(first=9, last=15)
+    desk.settle()
+    np.testing.assert_array_equal(desk.voxels("a")[10], own)
+    desk.logic._slices.writeSlice("a", "k", 14, own)
+    desk.logic.propagate(first=9, last=15)
+    desk.settle()
+    np.testing.assert_array_equal(desk.voxels("a")[14], own)
+    [mask] = [p for _, p in desk.logic._journal.prompts("a") if isinstance(p, Mask)]
+    assert mask == Mask(14, own)
+
+
+def test_a_mask_prompt_from_this_slice(desk, model_fields):
+    own = np.zeros((40, 48), bool)
+    own[12:28, 18:34] = True
+    assert not desk.logic.addMask("a", 12, "k")
+    desk.logic._slices.writeSlice("a", "k", 12, own)
+    assert desk.logic.addMask("a", 12, "k")
+    desk.logic.propagate(first=11, last=13)
+    desk.settle()
+    engine = desk.engine(model_fields)
+    engine.add_prompt("a", Mask(12, own))
+    list(engine.propagate(["a"], first=11, last=13))
+    np.testing.assert_array_equal(desk.voxels("a"), engine.mask("a"))
+
+
+def test_a_killed_worker_is_one_notice_and_work_goes_on(own_desk, model_fields):
+    desk = own_desk
+    desk.point("a", (26, 20, 12))
+    desk.settle()
+    desk.logic.propagate(first=12, last=14)
+    desk.settle()
+    before = desk.voxels("a")
+    os.kill(desk.clients[0]._process.processId(), signal.SIGKILL)
+    event_loop.wait_until(lambda: desk.problems)
+    desk.settle()
+    assert len(desk.problems) == 1
+    assert "started again" in desk.problems[0]
+    np.testing.assert_array_equal(desk.voxels("a"), before)
+    desk.point("a", (40, 35, 13), positive=False)
+    desk.settle()
+    desk.logic.propagate(first=12, last=14)
+    desk.settle()
+    engine = desk.engine(model_fields)
+    engine.add_prompt("a", Point((26, 20, 12)))
+    list(engine.propagate(["a"], first=12, last=14))
+    engine.add_prompt("a", Point((40, 35, 13), positive=False))
+    list(engine.propagate(["a"], first=12, last=14))
+    np.testing.assert_array_equal(desk.voxels("a"), engine.mask("a"))
+    assert len(desk.problems) == 1
+
+
+def test_killed_in_the_middle_of_a_propagation(own_desk):
+    desk = own_desk
+    desk.point("a", (26, 20, 12))
+    desk.settle()
+    done = []
+    desk.logic.progressChanged.connect(lambda *what: done.append(what))
+    desk.logic.propagate()
+    event_loop.wait_until(lambda: len(done) >= 3)
+    os.kill(desk.clients[0]._process.processId(), signal.SIGKILL)
+    event_loop.wait_until(lambda: desk.problems)
+    desk.settle()
+    assert len(desk.problems) == 1
+    assert not desk.logic.running
+    assert desk.logic.propagate()
+    desk.settle()
+    assert desk.logic._journal.finished("a") == set(range(24))
+
+
+def test_a_worker_that_cannot_start_says_why(host, sphere, model_fields):
+    from BioSAM2SlicerLib.WorkerClient import WorkerClient
+
+    desk = Desk(host, add_volume(host, sphere), lambda: WorkerClient(["/no/such/python", "-m", "x"]), model_fields)
+    event_loop.wait_until(lambda: len(desk.problems) > 3)
+    assert "could not be started" in desk.problems[0]
+    assert len(desk.problems) == 4  # it does not try for ever
+    desk.logic.cleanup()
+
+
+def test_a_model_that_is_not_there_is_said_in_one_line(host, sphere, make_client):
+    desk = Desk(host, add_volume(host, sphere), make_client, {"name": "unheard-of"})
+    event_loop.wait_until(lambda: desk.problems)
+    assert "unheard-of" in desk.problems[0]
+    assert "\n" not in desk.problems[0]
+    desk.logic.cleanup()
+
+
+def test_a_reopened_scene_goes_on(desk, desks, host, tmp_path, model_fields):
+    desk.point("a", (26, 20, 12))
+    desk.logic.addBox("b", (2, 2, 12), (12, 12, 12), "k")
+    desk.settle()
+    desk.logic.propagate(["a"], first=11, last=13)
+    desk.settle()
+    before = {name: desk.voxels(name) for name in "ab"}
+    journal = desk.logic._journal.toText()
+    save_scene(host, tmp_path)
+    desk.logic.cleanup()
+    host.close_scene()
+    load_scene(host, tmp_path)
+    find = host.scene.GetFirstNodeByName
+    reopened = desks(find("image"), segmentation=find("masks"), node=find("settings"))
+    assert reopened.logic._journal.toText() == journal
+    assert set(reopened.logic.prompts.prompts()) == {
+        name for name, _ in SessionJournal.fromText(journal).prompts("a")
+    } | {name for name, _ in SessionJournal.fromText(journal).prompts("b")}
+    for name in "ab":
+        np.testing.assert_array_equal(reopened.voxels(name), before[name])
+    reopened.point("a", (40, 35, 13), positive=False)
+    reopened.logic.propagate(["a"], first=11, last=13)
+    reopened.settle()
+    engine = reopened.engine(model_fields)
+    engine.add_prompt("a", Point((26, 20, 12)))
+    list(engine.propagate(["a"], first=11, last=13))
+    engine.add_prompt("a", Point((40, 35, 13), positive=False))
+    list(engine.propagate(["a"], first=11, last=13))
+    np.testing.assert_array_equal(reopened.voxels("a"), engine.mask("a"))
+
+
+def test_a_segment_that_is_deleted_takes_its_prompts_along(desk):
+    desk.point("a", (26, 20, 12))
+    desk.point("b", (10, 10, 12))
+    desk.logic.propagate()
+    desk.segmentation.GetSegmentation().RemoveSegment("a")
+    desk.settle()
+    assert {placed.segmentId for placed in desk.logic.prompts.prompts().values()} == {"b"}
+    assert desk.logic._journal.segments() == ["b"]
+    assert not desk.problems
+
+
+def test_the_volume_is_deleted_in_the_middle(desk, host):
+    desk.point("a", (26, 20, 12))
+    desk.logic.propagate()
+    event_loop.wait_until(lambda: desk.logic._journal.finished("a"))
+    desk.logic.setInput(None, None)
+    host.scene.RemoveNode(desk.volume)
+    event_loop.process_events()
+    assert not desk.logic.running
+    assert not desk.problems
+
+
+def test_no_worker_is_left_behind(own_desk):
+    desk = own_desk
+    desk.point("a", (26, 20, 12))
+    event_loop.wait_until(lambda: desk.clients[0].state == "ready")
+    pid = desk.clients[0]._process.processId()
+    desk.logic.cleanup()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_neighbour_keeps_its_voxels(desk):
+    neighbour = np.zeros((40, 48), bool)
+    neighbour[:, 20:] = True
+    desk.logic._slices.writeSlice("b", "k", 12, neighbour)
+    desk.logic.addBox("a", (18, 12, 12), (34, 28, 12), "k")
+    desk.settle()
+    assert (desk.voxels("a")[12] & neighbour).any()
+    np.testing.assert_array_equal(desk.voxels("b")[12], neighbour)

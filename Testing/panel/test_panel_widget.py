@@ -1,0 +1,310 @@
+"""The panel, used with mouse and keys in the real scene, with the real worker."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from biosam2 import Box, Mask
+from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
+from BioSAM2SlicerLib.Widget import Widget
+from host import event_loop
+from panel_helpers import add_volume
+from PySide6 import QtCore, QtTest, QtWidgets
+
+
+class Panel:
+    """The module's panel in a window of its own."""
+
+    def __init__(self, host, make_client, model_fields):
+        import qt
+        from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+        class BioSAM2SlicerLogic(ScriptedLoadableModuleLogic):
+            pass
+
+        self.host = host
+        self.window = qt.QWidget()
+        self.layout = qt.QVBoxLayout(self.window)
+        self.logic = BioSAM2SlicerLogic()
+        self.widget = Widget(self.layout, self.logic.getParameterNode, make_client, model_fields)
+        self.session = self.widget.session
+        self.window.resize(420, 760)
+        self.window.show()
+        self.window.activateWindow()
+        self.widget.enter()
+        event_loop.process_events()
+
+    def find(self, name, kind=QtWidgets.QWidget):
+        found = self.window.findChild(kind, name)
+        assert found is not None, name
+        return found
+
+    def click(self, name):
+        button = self.find(name)
+        assert QtWidgets.QWidget.isEnabled(button), name
+        QtTest.QTest.mouseClick(button, QtCore.Qt.MouseButton.LeftButton)
+        event_loop.process_events()
+
+    def press(self, key, modifier=QtCore.Qt.KeyboardModifier.NoModifier):
+        QtTest.QTest.keyClick(self.window, key, modifier)
+        event_loop.process_events()
+
+    @property
+    def status(self):
+        return self.find("status").text
+
+    @property
+    def volume(self):
+        return self.session.volumeNode
+
+    def world(self, *ijk):
+        return VolumeGeometry(self.volume).worldFromIjk(ijk)
+
+    def settle(self):
+        event_loop.wait_until(lambda: not self.session.busy, 120, "the worker to be done")
+
+    def segment(self):
+        return self.widget._editor.currentSegmentID()
+
+    def voxels(self, segment=None):
+        array = self.host.slicer.util.arrayFromSegmentBinaryLabelmap(
+            self.session.segmentationNode, segment or self.segment(), self.volume
+        )
+        return np.zeros(VolumeGeometry(self.volume).shape, bool) if array is None else array.astype(bool)
+
+    def prompts(self):
+        return list(self.session.prompts.prompts().values())
+
+
+@pytest.fixture
+def open_panel(host, make_client, model_fields):
+    panels = []
+
+    def make():
+        panels.append(Panel(host, make_client, model_fields))
+        return panels[-1]
+
+    yield make
+    for panel in panels:
+        panel.widget.cleanup()
+        panel.window.close()
+        panel.window.deleteLater()
+    event_loop.process_events()
+
+
+@pytest.fixture
+def panel(open_panel, host, sphere):
+    host.show(add_volume(host, sphere))
+    return open_panel()
+
+
+def test_a_radiologists_first_minute(panel, host):
+    """Volume, point tool, a click, a mask; a box for a second segment; propagate; undo."""
+    assert panel.volume is None  # no segmentation yet
+    panel.find("volume").setCurrentNode(host.scene.GetFirstNodeByName("image"))
+    panel.click("point")
+    assert panel.find("point").checked
+    assert panel.session.segmentationNode.GetName() == "image segmentation"
+    first = panel.segment()
+    host.views["Red"].click(panel.world(26, 20, 12))
+    [placed] = panel.prompts()
+    assert placed.segmentId == first
+    panel.settle()
+    assert panel.session.axis == "k"
+    assert panel.voxels()[12].any()
+    assert "Ready" in panel.status
+
+    second = panel.session.segmentationNode.GetSegmentation().AddEmptySegment()
+    panel.press(QtCore.Qt.Key.Key_E)
+    assert panel.segment() == second
+    panel.press(QtCore.Qt.Key.Key_B)
+    host.views["Red"].drag(panel.world(18, 12, 12), panel.world(34, 28, 12))
+    panel.settle()
+    boxes = [p for p in panel.prompts() if isinstance(p.prompt, Box)]
+    assert [box.segmentId for box in boxes] == [second]
+    assert panel.voxels(second)[12].any()
+
+    panel.find("first").value = 10
+    panel.find("last").value = 14
+    panel.find("all").checked = True
+    panel.click("propagate")
+    assert panel.session.running
+    panel.settle()
+    assert panel.session._journal.finished(first) == set(range(10, 15))
+    assert panel.session._journal.finished(second) == set(range(10, 15))
+    both = panel.voxels(first), panel.voxels(second)
+    panel.press(QtCore.Qt.Key.Key_Z, QtCore.Qt.KeyboardModifier.ControlModifier)
+    assert not panel.voxels(second)[13].any()
+    panel.press(
+        QtCore.Qt.Key.Key_Z, QtCore.Qt.KeyboardModifier.ControlModifier | QtCore.Qt.KeyboardModifier.ShiftModifier
+    )
+    panel.settle()
+    np.testing.assert_array_equal(panel.voxels(first), both[0])
+    np.testing.assert_array_equal(panel.voxels(second), both[1])
+
+
+def test_the_view_that_is_clicked_decides_the_axis(panel, host):
+    panel.click("point")
+    host.views["Yellow"].click(panel.world(26, 20, 12))
+    panel.settle()
+    assert panel.session.axis == "i"
+    assert panel.session.promptedSlices(panel.segment()) == [26]
+
+
+def test_keys_take_up_tools_and_put_them_down(panel, host):
+    panel.press(QtCore.Qt.Key.Key_P)
+    assert panel.find("point").checked
+    assert "+" in panel.find("sign").text
+    panel.press(QtCore.Qt.Key.Key_T)
+    assert "−" in panel.find("sign").text
+    host.views["Red"].click(panel.world(5, 5, 12))
+    assert [placed.prompt.positive for placed in panel.prompts()] == [False]
+    panel.press(QtCore.Qt.Key.Key_Escape)
+    assert not panel.find("point").checked
+    host.views["Red"].click(panel.world(8, 8, 12))
+    assert len(panel.prompts()) == 1
+    panel.press(QtCore.Qt.Key.Key_V)
+    assert not panel.session.prompts.pointsNode(panel.segment(), False).GetDisplayVisibility()
+    panel.press(QtCore.Qt.Key.Key_R)
+    assert not panel.prompts()
+    panel.settle()
+
+
+def test_keys_are_slicers_when_the_panel_is_left(panel):
+    panel.press(QtCore.Qt.Key.Key_P)
+    panel.widget.exit()
+    assert not panel.find("point").checked
+    panel.press(QtCore.Qt.Key.Key_P)
+    assert not panel.find("point").checked
+    import qt
+
+    event_loop.process_events()
+    assert not panel.window.findChildren(qt.QShortcut)
+    panel.widget.enter()
+    panel.press(QtCore.Qt.Key.Key_P)
+    assert panel.find("point").checked
+
+
+def test_another_mouse_mode_puts_the_point_tool_down(panel, host):
+    panel.click("point")
+    interaction = host.core.app_logic.GetInteractionNode()
+    interaction.SetCurrentInteractionMode(interaction.ViewTransform)
+    assert not panel.find("point").checked
+
+
+def test_what_is_painted_becomes_a_prompt(panel, host):
+    panel.click("point")
+    panel.click("point")
+    own = np.zeros((40, 48), bool)
+    own[12:28, 18:34] = True
+    panel.session._slices.writeSlice(panel.segment(), "k", 12, own)
+    host.views["Red"].go_to(panel.world(20, 20, 12))
+    panel.find("show").setFocus()
+    panel.press(QtCore.Qt.Key.Key_M)
+    assert [p for _, p in panel.session._journal.prompts(panel.segment())] == [Mask(12, own)]
+
+
+def test_without_a_volume_nothing_can_be_done(open_panel):
+    panel = open_panel()
+    assert not panel.find("point").enabled
+    assert not panel.find("propagate").enabled
+    panel.press(QtCore.Qt.Key.Key_P)
+    assert "Choose a volume" in panel.status
+
+
+def test_closing_the_scene_in_the_middle(panel, host):
+    panel.click("point")
+    host.views["Red"].click(panel.world(26, 20, 12))
+    panel.settle()
+    panel.press(QtCore.Qt.Key.Key_Space, QtCore.Qt.KeyboardModifier.ShiftModifier)
+    assert panel.session.running
+    host.close_scene()
+    assert panel.volume is None
+    assert not panel.session.running
+    assert not panel.find("point").enabled
+    host.show(add_volume(host, np.zeros((5, 6, 7), np.int16), name="next"))
+    panel.find("volume").setCurrentNode(host.scene.GetFirstNodeByName("next"))
+    panel.click("point")
+    assert panel.session.volumeNode.GetName() == "next"
+    assert not panel.prompts()
+
+
+def test_the_volume_is_deleted_in_the_middle(panel, host):
+    panel.click("point")
+    host.views["Red"].click(panel.world(26, 20, 12))
+    panel.settle()
+    panel.press(QtCore.Qt.Key.Key_Space, QtCore.Qt.KeyboardModifier.ShiftModifier)
+    host.scene.RemoveNode(panel.volume)
+    event_loop.process_events()
+    assert panel.volume is None
+    assert not panel.session.running
+
+
+def test_settings_are_kept_in_the_scene(panel, open_panel):
+    panel.find("window").currentIndex = 1
+    panel.find("device").currentIndex = 1
+    assert (panel.session.parameters.window, panel.session.parameters.device) == ("auto", "cpu")
+    again = open_panel()
+    assert again.find("window").currentData == "auto"
+    assert again.find("device").currentText == "CPU"
+
+
+def test_a_tilted_view_says_why_it_takes_no_box(panel, host):
+    panel.click("box")
+    node = host.views["Red"].mrmlSliceNode()
+    matrix = node.GetSliceToRAS()
+    matrix.SetElement(2, 0, 0.3)
+    node.UpdateMatrices()
+    host.views["Red"].drag(panel.world(18, 12, 12), panel.world(34, 28, 12))
+    assert "tilted" in panel.status
+    assert not panel.prompts()
+
+
+def test_the_panel_leaves_no_observer_behind(host, sphere, make_client, model_fields):
+    host.show(add_volume(host, sphere))
+
+    def observers():
+        interactor = host.views["Red"].sliceView().interactor()
+        return sum(interactor.HasObserver(event) for event in ("LeftButtonPressEvent", "MouseMoveEvent"))
+
+    before = observers()
+    panel = Panel(host, make_client, model_fields)
+    panel.click("box")
+    panel.widget.cleanup()
+    event_loop.process_events()
+    assert observers() == before
+    panel.window.deleteLater()
+    host.scene.RemoveNode(host.scene.GetFirstNodeByName("image"))
+
+
+def test_the_module_file_opens_and_closes_the_panel(host, sphere, monkeypatch):
+    import qt
+
+    import BioSAM2Slicer
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    host.show(add_volume(host, sphere))
+    parent = qt.QWidget()
+    qt.QVBoxLayout(parent)
+    widget = BioSAM2Slicer.BioSAM2SlicerWidget(parent)
+    widget.setup()
+    widget.enter()
+    widget.panel._toggle("point")
+    client = widget.panel.session._client
+    event_loop.wait_until(lambda: client.state == "ready")
+    pid = client._process.processId()
+    widget.exit()
+    widget.cleanup()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    parent.deleteLater()
+
+
+def test_the_self_test_passes_and_leaves_the_scene_clean(host):
+    import BioSAM2Slicer
+
+    BioSAM2Slicer.BioSAM2SlicerTest().runTest()
+    assert host.scene.GetNumberOfNodesByClass("vtkMRMLVolumeNode") == 0
+    assert host.scene.GetNumberOfNodesByClass("vtkMRMLMarkupsNode") == 0
