@@ -17,6 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+# How long an example takes says more about what else the machine does.
+unhurried = settings(deadline=None, derandomize=True, max_examples=40)
+
 
 @pytest.fixture(scope="module")
 def case():
@@ -61,7 +64,7 @@ def test_two_empty_masks_agree_and_one_empty_mask_does_not():
     assert metrics.dice(empty, full) == metrics.iou(empty, full) == 0
 
 
-@settings(max_examples=20, deadline=None)
+@unhurried
 @given(arrays(bool, (2, 5, 6)), arrays(bool, (2, 5, 6)))
 def test_dice_is_monai_s(a, b):
     from monai.metrics import compute_dice
@@ -82,6 +85,7 @@ def test_the_middle_slice_is_the_middle_one_of_those_with_the_target():
     assert user.middle_slice(target) == 3
 
 
+@unhurried
 @given(arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))).filter(np.any))
 def test_a_click_lies_in_the_largest_piece(mask):
     row, column = user.middle(mask)
@@ -97,6 +101,7 @@ def test_a_click_lies_deepest_inside():
     assert user.middle(mask) == (7, 8)
 
 
+@unhurried
 @given(st.data())
 def test_a_correction_lies_where_it_is_wrong(data):
     shape = data.draw(st.tuples(st.integers(1, 10), st.integers(1, 10)))
