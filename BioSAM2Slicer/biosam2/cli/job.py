@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +21,6 @@ from .grammar import BoxText, PointText, PromptText, StartText
 from .progress import Progress
 
 if TYPE_CHECKING:
-    from ..models import Model
     from ..session import Session
 
 Pipeline = Literal["segment", "image", "video"]
@@ -153,8 +153,35 @@ def check_range(first: int | None, last: int | None, volume: Volume, axis: str) 
         raise InputError(f"--first {first} lies after --last {last}")
 
 
+@dataclass(frozen=True)
+class Where:
+    """Which network, and where it runs.
+
+    Attributes:
+        model: a name, a checkpoint's path, or None for the default.
+        config: the configuration of a checkpoint.
+        device: of this computer.
+        worker: whether in a process of its own.
+        server: the address of a server, or None.
+
+    Raises:
+        click.UsageError: options that exclude each other.
+    """
+
+    model: str | None = None
+    config: str | None = None
+    device: str = "auto"
+    worker: bool = False
+    server: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.server is not None and (self.config is not None or self.device != "auto"):
+            raise click.UsageError("a server has its own models and device; leave out --config and --device")
+
+
+@contextmanager
 def open_session(
-    model: Model,
+    where: Where,
     volume: Volume,
     located: Sequence[tuple[str, Prompt | Start]],
     *,
@@ -163,30 +190,55 @@ def open_session(
     crop: str | None = None,
     exact: bool = False,
     policy: str | None = None,
-) -> Session:
-    """A session that has the prompts.
+) -> Iterator[Session]:
+    """A session that has the prompts, here or elsewhere, for as long as the context lasts.
 
     Args:
         crop: ``auto``, ``none``, or None for what serves the user: a crop unless `exact`.
         exact: nothing approximate.
     """
-    from ..session import Session
+    settings: dict[str, Any] = {
+        "axis": axis,
+        "window": window,
+        "crop": None if exact or crop == "none" else "auto",
+        "policy": policy,
+        "precision": "float32" if exact else "auto",
+    }
+    with _session(where, volume, settings) as session:
+        for segment, prompt in located:
+            if isinstance(prompt, Start):
+                session.start_from(segment, prompt.mask)
+            else:
+                session.add_prompt(segment, prompt)
+        yield session
 
-    session = Session(
-        model,
-        volume,
-        axis=axis,
-        window=window,
-        crop=None if exact or crop == "none" else "auto",
-        policy=policy,
-        precision="float32" if exact else "auto",
-    )
-    for segment, prompt in located:
-        if isinstance(prompt, Start):
-            session.start_from(segment, prompt.mask)
-        else:
-            session.add_prompt(segment, prompt)
-    return session
+
+@contextmanager
+def _session(where: Where, volume: Volume, settings: dict[str, Any]) -> Iterator[Any]:
+    if not where.worker and where.server is None:
+        from ..models import load_model
+        from ..session import Session
+
+        yield Session(load_model(where.model, where.device, config=where.config), volume, **settings)
+        return
+    from ..service import RemoteSession, WorkerSession
+
+    settings["on_notice"] = lambda text: click.echo(f"biosam2: {text}", err=True)
+    elsewhere: Any
+    if where.worker:
+        elsewhere = WorkerSession(
+            volume,
+            model=where.model,
+            config=where.config,
+            device=where.device,
+            server=where.server,
+            **settings,
+        )
+    else:
+        key = os.environ.get("BIOSAM2_API_KEY")
+        elsewhere = RemoteSession(where.server, volume, model=where.model, api_key=key, **settings)  # type: ignore[arg-type]
+    with elsewhere:
+        yield elsewhere
 
 
 def check_exact(exact: bool, crop: str | None, policy: str) -> None:

@@ -166,6 +166,20 @@ def network() -> Callable:
     )
 
 
+def elsewhere() -> Callable:
+    """--worker, --server."""
+    return _all(
+        [
+            click.option("--worker", is_flag=True, help="Run the network in a process of its own."),
+            click.option(
+                "--server",
+                metavar="URL",
+                help="Run the network on a server ('biosam2 serve'); its key is read from BIOSAM2_API_KEY.",
+            ),
+        ]
+    )
+
+
 def reports() -> Callable:
     """--montage, --record, --quiet."""
     file = click.Path(dir_okay=False, path_type=Path)

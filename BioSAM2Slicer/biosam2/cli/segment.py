@@ -23,6 +23,7 @@ _EXISTING = click.Path(path_type=Path)
 @options.propagation()
 @click.option("--series", metavar="UID", help="Which series of a DICOM folder.")
 @options.network()
+@options.elsewhere()
 @options.reports()
 def segment(image: Path, **given: Any) -> None:
     """Segment a volume: prompts on some slices, masks on all.
@@ -46,6 +47,7 @@ def segment(image: Path, **given: Any) -> None:
 @options.crop()
 @options.exact()
 @options.network()
+@options.elsewhere()
 @options.reports()
 def image(image: Path, **given: Any) -> None:
     """Segment one image: PNG, JPEG, TIFF, DICOM, or a volume of one slice.
@@ -65,6 +67,7 @@ def image(image: Path, **given: Any) -> None:
 @click.option("--window", type=options.Window(), help="What the network sees; default: robust percentiles.")
 @options.propagation()
 @options.network()
+@options.elsewhere()
 @options.reports()
 def video(video: Path, **given: Any) -> None:
     """Segment a video: mp4, avi, a folder of frames, or a DICOM cine. K is the frame, counted from 0.
@@ -92,6 +95,8 @@ def _run(
     montage: Path | None,
     record: Path | None,
     quiet: bool,
+    worker: bool,
+    server: str | None,
     window: tuple[float, float] | str | None = None,
     axis: str = "k",
     policy: str = "sam2",
@@ -100,11 +105,11 @@ def _run(
     last: int | None = None,
     series: str | None = None,
 ) -> None:
-    from .. import load_model
     from . import job
     from . import record as records
 
     job.check_exact(exact, crop, policy)
+    where = job.Where(model, config, device, worker, server)
     files = [text.path for _, text in prompts if isinstance(text, MaskText | StartText)]
     job.check_outputs(pipeline, output, (montage, record), [source, *files])
     volume = job.read(pipeline, source, series)
@@ -114,17 +119,18 @@ def _run(
 
     job.check_range(first, last, volume, axis)
 
-    network = load_model(model, device, config=config)
-    session = job.open_session(
-        network, volume, located, axis=axis, window=window, crop=crop, exact=exact, policy=policy
-    )
-    job.propagate(pipeline, session, quiet=quiet, direction=direction, first=first, last=last)
+    with job.open_session(
+        where, volume, located, axis=axis, window=window, crop=crop, exact=exact, policy=policy
+    ) as session:
+        job.propagate(pipeline, session, quiet=quiet, direction=direction, first=first, last=last)
 
-    job.write(pipeline, output, session)
-    if montage is not None:
-        job.write_montage(montage, session, anatomical=pipeline == "segment")
-    if record is not None:
-        written = [path for path in (output, montage) if path is not None]
-        content = records.build(pipeline, source, input_sha256, series, network, model, config, session, written)
-        records.write(record, content)
-    job.report(pipeline, session, [output, montage, record])
+        job.write(pipeline, output, session)
+        if montage is not None:
+            job.write_montage(montage, session, anatomical=pipeline == "segment")
+        if record is not None:
+            written = [path for path in (output, montage) if path is not None]
+            content = records.build(
+                pipeline, source, input_sha256, series, session.model, model, config, session, written
+            )
+            records.write(record, content)
+        job.report(pipeline, session, [output, montage, record])

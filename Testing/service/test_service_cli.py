@@ -1,0 +1,155 @@
+"""The command line with a worker, with a server, and as the server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import biosam2
+import numpy as np
+import pytest
+import requests
+import trustme
+from biosam2.service import running
+from biosam2.service.client import RemoteSession
+from biosam2.service.errors import ServiceError
+
+KEY = "a key of some length"
+
+
+def biosam2_command(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "biosam2.cli", *map(str, arguments)]
+    return subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=180, check=False
+    )
+
+
+@pytest.fixture
+def serve(checkpoint):
+    """Starts servers; gives each one's port."""
+    started = []
+
+    def start(*arguments: object, **environment: str) -> int:
+        command = [
+            sys.executable,
+            "-m",
+            "biosam2.cli",
+            "serve",
+            "--port",
+            "0",
+            "--model",
+            checkpoint,
+            "--device",
+            "cpu",
+        ]
+        process = subprocess.Popen(
+            [*map(str, command), *map(str, arguments)], env={**os.environ, **environment}, stderr=-1
+        )
+        started.append(process)
+        for line in process.stderr:
+            told = json.loads(line)
+            if told["event"] == "listening":
+                return told["port"]
+        raise AssertionError("the server ended")
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.communicate(timeout=60)
+        assert process.returncode in (0, -15, 143)
+
+
+def test_worker_server_and_relay_give_the_same_mask(serve, checkpoint, volume, tmp_path) -> None:
+    image = tmp_path / "image.nrrd"
+    biosam2.write_labelmap(image, volume, (volume.array > 40).astype(np.uint8))
+    port = serve(BIOSAM2_API_KEY=KEY)
+    masks = {}
+    for name, where in {
+        "here": ["--model", checkpoint, "--device", "cpu"],
+        "worker": ["--model", checkpoint, "--device", "cpu", "--worker"],
+        "server": ["--server", f"http://127.0.0.1:{port}"],
+        "relay": ["--server", f"http://127.0.0.1:{port}", "--worker"],
+    }.items():
+        out = tmp_path / f"{name}.nrrd"
+        done = biosam2_command(
+            "segment", image, "-o", out, "--point", "11,10,2", "--segment", "b", "--box", "4,4,1:9,9,4",
+            "--record", tmp_path / f"{name}.json", *where, BIOSAM2_API_KEY=KEY,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        masks[name] = biosam2.read_volume(out).array
+        record = json.loads((tmp_path / f"{name}.json").read_text())
+        assert record["model"]["sha256"]
+    assert masks["here"].any()
+    for name in ("worker", "server", "relay"):
+        assert np.array_equal(masks[name], masks["here"]), name
+
+
+def test_a_served_certificate_is_checked(serve, volume, tmp_path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "server.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "server.key")
+    port = serve("--tls-certificate", tmp_path / "server.pem", "--tls-key", tmp_path / "server.key")
+    url = f"https://127.0.0.1:{port}"
+    with RemoteSession(url, volume, verify=str(tmp_path / "ca.pem")) as session:
+        session.add_prompt("a", biosam2.Point((11, 10, 2)))
+        assert session.predict("a", 2).any()
+    with pytest.raises(ServiceError, match="certificate"):
+        RemoteSession(url, volume)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--host", "0.0.0.0"], "no API key"),
+        (["--host", "192.168.1.1"], "no API key"),
+        (["--api-key", "short"], "too short"),
+        (["--tls-key", "x.key"], "go together"),
+        (["--model", "none such"], "there is no model"),
+    ],
+)
+def test_what_is_not_safe_is_not_served(arguments: list[str], says: str) -> None:
+    done = biosam2_command("serve", *arguments)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_what_is_safe_or_wanted_is_served() -> None:
+    for host in ("127.0.0.1", "127.8.9.10", "::1", "localhost"):
+        running.check_exposure(host, None, allow_no_key=False)
+    running.check_exposure("0.0.0.0", None, allow_no_key=True)
+    running.check_exposure("0.0.0.0", KEY, allow_no_key=False)
+
+
+def test_a_taken_port_is_one_line(serve, checkpoint) -> None:
+    port = serve()
+    assert requests.get(f"http://127.0.0.1:{port}/healthz", timeout=30).status_code == 200
+    done = biosam2_command("serve", "--port", port, "--model", checkpoint, "--device", "cpu")
+    assert done.returncode == 2
+    assert "choose another --port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_server_out_of_reach_is_one_line(volume, tmp_path) -> None:
+    image = tmp_path / "image.nrrd"
+    biosam2.write_labelmap(image, volume, (volume.array > 40).astype(np.uint8))
+    done = biosam2_command("segment", image, "-o", tmp_path / "o.nrrd", "--point", "1,1,1", "--server", "127.0.0.1")
+    assert done.returncode == 2
+    assert "no server's address" in done.stderr
+    done = biosam2_command("segment", image, "-o", tmp_path / "o.nrrd", "--point", "1,1,1", "--server", "http://x", "--device", "cpu")  # fmt: skip  # noqa: E501
+    assert "leave out" in done.stderr
+    assert not (tmp_path / "o.nrrd").exists()
+
+
+def test_logs_are_lines_of_json() -> None:
+    import logging
+
+    line = running.JsonLines().format(
+        logging.makeLogRecord({"msg": "a %s", "args": ("b",), "level": 20, "sessions": 3})
+    )
+    assert json.loads(line)["event"] == "a b"
+    assert json.loads(line)["sessions"] == 3
