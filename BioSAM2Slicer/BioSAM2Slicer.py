@@ -37,13 +37,31 @@ class BioSAM2SlicerWidget(ScriptedLoadableModuleWidget):
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         self.panel = None
+        self.installPanel = None
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
+        from BioSAM2SlicerLib.InstallLogic import InstallLogic
+        from BioSAM2SlicerLib.InstallPanel import InstallPanel
+
+        install = InstallLogic()
+        if install.complete:
+            self.showPanel()
+        else:
+            self.installPanel = InstallPanel(self.layout, install, self.onInstalled)
+
+    def showPanel(self):
+        # Only now: it needs packages that Slicer does not bring.
         from BioSAM2SlicerLib.Widget import Widget
 
         self.logic = BioSAM2SlicerLogic()
         self.panel = Widget(self.layout, self.logic.getParameterNode)
+
+    def onInstalled(self):
+        self.installPanel.cleanup()
+        self.installPanel = None
+        self.showPanel()
+        self.panel.enter()
 
     def enter(self):
         if self.panel is not None:
@@ -54,6 +72,9 @@ class BioSAM2SlicerWidget(ScriptedLoadableModuleWidget):
             self.panel.exit()
 
     def cleanup(self):
+        if self.installPanel is not None:
+            self.installPanel.cleanup()
+            self.installPanel = None
         if self.panel is not None:
             self.panel.cleanup()
             self.panel = None

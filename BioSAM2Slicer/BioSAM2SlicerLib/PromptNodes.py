@@ -199,6 +199,10 @@ class PromptNodes:
         display = node.GetDisplayNode()
         display.SetSelectedColor(*_COLOURS[kind])
         display.SetColor(*_COLOURS[kind])
+        # Slicer's own, green, would make a negative point under the pointer look positive.
+        display.SetActiveColor(1.0, 1.0, 1.0)
+        # Smaller than Slicer's 3 %, so that the mask under a box is seen.
+        display.SetInteractionHandleScale(1.5)
         display.SetPointLabelsVisibility(False)
         display.SetPropertiesLabelVisibility(False)
         display.SetFillVisibility(False)
