@@ -299,7 +299,7 @@ def test_clients_at_once_do_not_mix(served, model, volumes, clients: int, rounds
         assert np.array_equal(b, here.mask("b"))
 
 
-@pytest.mark.parametrize("sessions", [25, pytest.param(500, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("sessions", [10, pytest.param(500, marks=pytest.mark.soak)])
 def test_sessions_that_were_closed_leave_nothing(model, volume, sessions: int) -> None:
     process = psutil.Process()
 
@@ -309,7 +309,7 @@ def test_sessions_that_were_closed_leave_nothing(model, volume, sessions: int) -
             session.predict("a", 2)
 
     with Served({"small": model}) as server:
-        for _ in range(5):
+        for _ in range(3):
             one()
         before = process.num_fds(), process.memory_info().rss
         for _ in range(sessions):
