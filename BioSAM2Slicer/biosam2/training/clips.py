@@ -124,7 +124,7 @@ def _random_view(
     across = max(float(np.sqrt(lengths[1] * lengths[2])), 0.01)
     share = np.exp(rng.uniform(np.log(0.08), np.log(0.85)))
     field = float(np.clip(2 * across / share, 0.08, 2.8))
-    slices = np.exp(rng.uniform(np.log(3), np.log(30)))
+    slices = np.exp(rng.uniform(np.log(2), np.log(20)))
     distance = 2 * lengths[0] / slices
     aspect = np.exp(rng.normal(0, 0.15))
     column = axes[2] * field / size * aspect

@@ -1,9 +1,9 @@
-"""Teach a mask decoder where prompts are, before it sees a single image.
+"""Teach a network where things are, before it sees a single image.
 
 From random weights, a decoder needs thousands of images to find out that a prompt's coordinates and an image's
-positions are written in the same code, and says "nothing" until then. Two things shorten that to a minute: attention
-that starts by matching like with like, and a first stage on featureless images, where a click means a disc and a box
-an ellipse.
+positions are written in the same code, and says "nothing" until then; and the memory needs as long to look where it
+looked before. Two things shorten that to a minute: attention that starts by matching like with like and near with near,
+and a first stage on featureless images, where a click means a disc and a box an ellipse.
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
 
 _SHARPNESS = 4.0  # of the first attention maps
+_NEARNESS = 2.0  # of the memory's: its rotary code then favours the same place, about one token around
+_LOUDNESS = 8.0  # of what memory adds to an image's features, which are several times as strong
 _QUIET = 0.1  # first masks are near zero everywhere
 _DISC = 0.11  # radius of what a click means, of the frame
 _SEEN = 0.3  # strength of the noise that stands for image features
 
 
 @torch.no_grad()
-def prepare_decoder(network: SAM2Base) -> None:
-    """Let attention between prompts and image start as similarity of position, and masks near zero."""
+def prepare_attention(network: SAM2Base) -> None:
+    """Let attention start as similarity of position, and masks near zero."""
     from sam2.modeling.sam.transformer import Attention
 
+    prepare_memory(network)
     decoder = network.sam_mask_decoder
     for name, module in decoder.transformer.named_modules():
         if isinstance(module, Attention) and "self_attn" not in name:
@@ -38,6 +41,18 @@ def prepare_decoder(network: SAM2Base) -> None:
     for head in decoder.output_hypernetworks_mlps:
         head.layers[-1].weight.mul_(_QUIET)
         head.layers[-1].bias.mul_(_QUIET)
+
+
+@torch.no_grad()
+def prepare_memory(network: SAM2Base) -> None:
+    """Let every place look at the same place in its memories, and hear what is there.
+
+    Equal biases of queries and keys give, once rotated by their positions, a score that falls with distance.
+    """
+    for layer in network.memory_attention.layers:
+        for projection in (layer.cross_attn_image.q_proj, layer.cross_attn_image.k_proj):
+            projection.bias.fill_(_NEARNESS)
+        layer.cross_attn_image.out_proj.weight.mul_(_LOUDNESS)
 
 
 def localization_loss(network: SAM2Base, rng: np.random.Generator, objects: int) -> Tensor:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 _DICE = DiceLoss(sigmoid=True, reduction="none", smooth_nr=0.5, smooth_dr=0.5)
 _MARGIN = 16.0  # cells that a target's cross entropy is spread over beyond its own
-_ALL_MASKS_WEIGHT = 0.05  # of the two candidates that were not the best, so that none is left behind
+_ALL_MASKS_WEIGHT = 0.2  # of the two candidates that were not the best, so that none is left behind
+_PRESENCE_WEIGHT = 4.0  # nothing else ends a sweep where the target ends
 _CERTAIN = 12 / 256**2  # a target smaller than this may be called present or absent
 _AMBIGUOUS_WEIGHT = 0.3  # of the single mask where one click may mean several things
 
@@ -90,8 +91,9 @@ def segmentation_loss(decoded: Decoded, target: Tensor, area: Tensor, ambiguous:
             shown, true = logits > 0, truth > 0.5
             union = (shown | true).sum(dim=(2, 3)).clamp(min=1)
             iou = (shown & true).sum(dim=(2, 3)) / union
-        terms["iou"] = functional.l1_loss(decoded.ious[present], iou)
+        # Cross entropy, not a distance: predictions saturate at nought while all masks are bad, and must come back.
+        terms["iou"] = functional.binary_cross_entropy(decoded.ious[present], iou)
     certain = (area == 0) | (area >= _CERTAIN)
     presence = functional.binary_cross_entropy_with_logits(decoded.presence[:, 0], present.float(), reduction="none")
-    terms["presence"] = (presence * certain).sum() / certain.sum().clamp(min=1)
+    terms["presence"] = _PRESENCE_WEIGHT * (presence * certain).sum() / certain.sum().clamp(min=1)
     return terms

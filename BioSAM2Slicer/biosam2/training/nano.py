@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Sampler
 from ..errors import InputError, OutputError
 from ..models.network import build_network, load_config
 from .clips import Clip, ClipBatches
-from .localization import localization_loss, prepare_decoder
+from .localization import localization_loss, prepare_attention
 from .rounds import Answers, Round
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ class Stage:
 
 STAGES = (
     Stage(500, 128, (), 1, 20, (1e-3, 8e-4)),
-    Stage(1000, 128, (1,), 8, 3, (8e-4, 6e-4)),
-    Stage(400, 128, (4, 6, 8), 3, 3, (6e-4, 4e-4)),
-    Stage(220, 256, (4, 5, 6, 8), 1, 4, (4e-4, 1e-5)),
+    Stage(800, 128, (1,), 8, 3, (8e-4, 7e-4)),
+    Stage(690, 128, (3, 4, 6), 3, 3, (6e-4, 4e-4)),
+    Stage(130, 256, (4, 5, 6), 1, 4, (4e-4, 1e-5)),
 )
 
 
@@ -93,8 +93,8 @@ class NanoSettings:
     weight_decay: float = 0.05
     threads: int = 1
     minutes: float | None = None
-    save_minutes: float = 3.0
-    validate_minutes: float = 12.0
+    save_minutes: float = 2.0
+    validate_minutes: float = 20.0
     validation_clips: int = 5
     workers: int = 1
 
@@ -139,7 +139,7 @@ class NanoTrainer:
         self.step = 0
         self.seconds = 0.0
         self.network = _network(settings.stages[0].size)
-        prepare_decoder(self.network)
+        prepare_attention(self.network)
         self.average = _network(settings.stages[-1].size)
         self.average.load_state_dict(self.network.state_dict())
         self.optimizer = torch.optim.AdamW(_groups(self.network, settings.weight_decay), betas=(0.9, 0.98), fused=True)
