@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .frames import Frames, Region
-from .tracker import SlicePrompt, Tracker
+from .placement import SlicePrompt
+from .tracker import Tracker
 
 # A target that fills this much of the frame needs no crop.
 _LARGE = 0.25

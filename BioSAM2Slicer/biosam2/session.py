@@ -16,8 +16,9 @@ from .features import FeatureCache
 from .frames import Frames, Region
 from .journal import Entry
 from .memory import MemoryBank, MemoryPolicy, SliceMemory, make_policy
-from .prompts import Box, Mask, Point, Prompt
-from .tracker import SlicePrompt, Tracker
+from .placement import SlicePrompt, bounds, check_prompt, reduce_prompts, slice_of
+from .prompts import Mask, Prompt
+from .tracker import Tracker
 from .update import Update
 from .volume import Volume
 
@@ -181,7 +182,8 @@ class Session:
         """
         _check_name(segment)
         known = self._segments.get(segment)
-        slice_index = self._checked(prompt, known)
+        self._check(prompt, known)
+        slice_index = slice_of(prompt, self.frames)
         before = {segment: known}
         state = known or _Segment()
         pending = state.pending if slice_index in state.pending else (*state.pending, slice_index)
@@ -206,10 +208,10 @@ class Session:
         except (ValueError, IndexError):
             raise InputError(f"segment {segment!r} has no prompt {prompt!r}") from None
         position %= len(state.prompts)
-        slice_index = self._slice_of(removed)
+        slice_index = slice_of(removed, self.frames)
         prompts = state.prompts[:position] + state.prompts[position + 1 :]
         before = {segment: state}
-        if any(self._slice_of(p) == slice_index for p in prompts):
+        if any(slice_of(p, self.frames) == slice_index for p in prompts):
             pending = state.pending if slice_index in state.pending else (*state.pending, slice_index)
             self._segments[segment] = replace(state, prompts=prompts, pending=pending)
         else:
@@ -289,7 +291,7 @@ class Session:
         own = self._own_mask(state, slice_index)
         if own is not None:
             return own
-        prompt = self._reduced(state, slice_index)
+        prompt = reduce_prompts(state.prompts, slice_index, self.frames)
         if prompt is None:
             raise PromptError(f"segment {segment!r} has no prompt on slice {slice_index}")
         previous = state.bank.result(slice_index)
@@ -540,7 +542,7 @@ class Session:
         bank = state.bank.copy()
         fresh = {}
         for s in state.pending:
-            prompt = self._reduced(state, s)
+            prompt = reduce_prompts(state.prompts, s, self.frames)
             assert prompt is not None
             previous = bank.result(s)
             # A slice that a sweep has passed is corrected in the light of the memories around it.
@@ -616,7 +618,7 @@ class Session:
         self, state: _Segment, direction: Direction, first: int | None, last: int | None
     ) -> tuple[range, range]:
         """Slices of the forward and of the backward sweep, in their order."""
-        low, high = self._bounds(state)
+        low, high = bounds(state.prompts, self.frames)
         low, high = max(low, first or 0), min(high, self.frames.count - 1 if last is None else last)
         start = min({*state.bank.conditioning, *state.pending})
         forward = range(max(start, low), high + 1)
@@ -628,20 +630,6 @@ class Session:
             backward = range(0)
         return forward, backward
 
-    def _bounds(self, state: _Segment) -> tuple[int, int]:
-        """First and last slice that the segment's boxes allow; boxes over several slices bound, others do not."""
-        thick = [
-            (low, high)
-            for p in state.prompts
-            if isinstance(p, Box)
-            for low, high in [self._box_slices(p)]
-            if low != high
-        ]
-        if not thick:
-            return 0, self.frames.count - 1
-        slices = [self._slice_of(p) for p in state.prompts]
-        return min([low for low, _ in thick] + slices), max([high for _, high in thick] + slices)
-
     def _finish_running(self) -> None:
         """End a propagation that was left in the middle; its finished slices stay."""
         running, self._running = self._running, None
@@ -650,99 +638,13 @@ class Session:
 
     # -- inside: prompts -------------------------------------------------------------------------
 
-    def _checked(self, prompt: Prompt, known: _Segment | None) -> int:
-        """The slice that a prompt is for.
-
-        Raises:
-            PromptError: it does not fit the volume or the axis.
-        """
-        frames = self.frames
+    def _check(self, prompt: Prompt, known: _Segment | None) -> None:
+        check_prompt(prompt, self.frames)
         if isinstance(prompt, Mask):
-            shape = prompt.array2d.shape
-            if shape != (frames.rows, frames.columns):
-                raise PromptError(
-                    f"a mask on a slice along {self.axis} has shape {(frames.rows, frames.columns)}, not {shape}"
-                    + self._other_axis(shape)
-                )
-            if not 0 <= prompt.slice_index < frames.count:
-                raise PromptError(
-                    f"there is no slice {prompt.slice_index} along {self.axis}; slices are 0 to {frames.count - 1}"
-                )
             if not prompt.array2d.any() and (known is None or not known.prompts):
                 raise PromptError("an empty mask cannot start a segment; mark the target with a point, box or mask")
             region = self._region(SlicePrompt(prompt.slice_index, mask=prompt.array2d), None)
             self._tracker.network_mask(prompt.array2d, region)
-            return prompt.slice_index
-        if isinstance(prompt, Point):
-            self._check_inside(prompt.ijk, "point")
-        elif isinstance(prompt, Box):
-            self._check_inside(prompt.min_ijk, "box")
-            self._check_inside(prompt.max_ijk, "box")
-            low, high = self._box_slices(prompt)
-            extent = [b - a for a, b in zip(prompt.min_ijk, prompt.max_ijk, strict=True)]
-            others = [extent["ijk".index(a)] for a in "ijk" if a != self.axis]
-            if low != high and min(others) == 0 and max(others) > 0:
-                flat = next(a for a in "ijk" if a != self.axis and extent["ijk".index(a)] == 0)
-                raise PromptError(
-                    f"the box is flat along {flat}, and this session runs along {self.axis}; "
-                    f'start a second session with axis="{flat}" for it'
-                )
-        else:
-            raise PromptError(f"a prompt is a Point, a Box or a Mask, not {type(prompt).__name__}")
-        return self._slice_of(prompt)
-
-    def _check_inside(self, ijk: tuple[float, float, float], what: str) -> None:
-        k, j, i = self.volume.shape
-        if not all(-0.5 <= v <= n - 0.5 for v, n in zip(ijk, (i, j, k), strict=True)):
-            text = ", ".join(f"{v:g}" for v in ijk)
-            raise PromptError(
-                f"the {what} at i, j, k = {text} lies outside the volume of {i} × {j} × {k} voxels (counted from 0)"
-            )
-
-    def _other_axis(self, shape: tuple[int, ...]) -> str:
-        k, j, i = self.volume.shape
-        fitting = {"k": (j, i), "j": (k, i), "i": (k, j)}
-        fits = [a for a, expected in fitting.items() if expected == shape]
-        return f'; for a slice along {fits[0]} start a second session with axis="{fits[0]}"' if fits else ""
-
-    def _slice_of(self, prompt: Prompt) -> int:
-        if isinstance(prompt, Mask):
-            return prompt.slice_index
-        if isinstance(prompt, Box):
-            low, high = self._box_slices(prompt)
-            return (low + high) // 2
-        return self._nearest_slice(prompt.ijk)
-
-    def _box_slices(self, box: Box) -> tuple[int, int]:
-        return self._nearest_slice(box.min_ijk), self._nearest_slice(box.max_ijk)
-
-    def _nearest_slice(self, ijk: tuple[float, float, float]) -> int:
-        along = self.frames.from_ijk(ijk)[0]
-        return min(max(0, int(np.floor(along + 0.5))), self.frames.count - 1)
-
-    def _reduced(self, state: _Segment, slice_index: int) -> SlicePrompt | None:
-        """All prompts of a slice as one call: the box first, then the points; a mask replaces what came before it."""
-        prompts = [p for p in state.prompts if self._slice_of(p) == slice_index]
-        if not prompts:
-            return None
-        masks = [n for n, p in enumerate(prompts) if isinstance(p, Mask)]
-        drawn = None
-        if masks:
-            drawn = prompts[masks[-1]].array2d  # type: ignore[union-attr]
-            prompts = prompts[masks[-1] + 1 :]
-            if not prompts:
-                return SlicePrompt(slice_index, mask=drawn)
-        box = None
-        points = []
-        for p in prompts:
-            if isinstance(p, Box):
-                _, row0, column0 = self.frames.from_ijk(p.min_ijk)
-                _, row1, column1 = self.frames.from_ijk(p.max_ijk)
-                box = (row0, column0, row1, column1)
-            elif isinstance(p, Point):
-                _, row, column = self.frames.from_ijk(p.ijk)
-                points.append((row, column, p.positive))
-        return SlicePrompt(slice_index, box=box, points=tuple(points), start=drawn)
 
     def _region(self, prompt: SlicePrompt, previous: SliceMemory | None) -> Region:
         if self.crop is None:
@@ -767,7 +669,7 @@ class Session:
         """The user's own pixels on a slice that is theirs: locked, or prompted by a mask that nothing refined."""
         if slice_index in state.locked:
             return self._unpacked(state.locked[slice_index])
-        prompt = self._reduced(state, slice_index)
+        prompt = reduce_prompts(state.prompts, slice_index, self.frames)
         return prompt.mask.copy() if prompt is not None and prompt.mask is not None else None
 
     def _mask_on(self, state: _Segment, slice_index: int) -> NDArray[np.bool_]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -25,6 +24,7 @@ from .features import EncodedFrame, FeatureCache
 from .frames import Frames, Region
 from .memory import MemoryBank, MemoryPolicy, Reach, Recall, SliceMemory, Step
 from .models import Model
+from .placement import SlicePrompt
 
 # sam2's placeholder logit where the object is absent (sam2_base.NO_OBJ_SCORE).
 ABSENT = -1024.0
@@ -34,25 +34,6 @@ _BOX_CORNERS = (2, 3)
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True)
-class SlicePrompt:
-    """All that one segment was told about one slice, reduced to one call of the network.
-
-    Attributes:
-        slice_index: the slice.
-        box: (row0, column0, row1, column1) inclusive voxel bounds, or None.
-        points: (row, column, positive) in the order in which they were given; may be fractional.
-        mask: the user's own pixels, bool (rows, columns); then there is neither box nor point.
-        start: a mask drawn on this slice before the points, whose logits the points refine.
-    """
-
-    slice_index: int
-    box: tuple[float, float, float, float] | None = None
-    points: tuple[tuple[float, float, bool], ...] = ()
-    mask: NDArray[np.bool_] | None = None
-    start: NDArray[np.bool_] | None = None
 
 
 class Tracker:

@@ -18,7 +18,6 @@ from ..errors import BioSAM2Error, InputError
 from ..prompts import Mask
 from . import messages as m
 from .errors import ConnectionLostError, ProtocolError, name_of
-from .placing import slice_of
 
 if TYPE_CHECKING:
     from ..session import Session, Update

@@ -17,8 +17,8 @@ from ... import journal as log
 from ...errors import InputError
 from ...frames import Frames
 from ...journal import Entry
+from ...placement import slice_of
 from ...prompts import Mask, Prompt
-from ..placing import slice_of
 
 # As `biosam2.session` keeps them.
 UNDO_STEPS = 100
