@@ -88,9 +88,7 @@ def test_scores_and_logits(session):
 def test_masks_lie_where_the_prompt_is(model, volume, axis, shape):
     session = biosam2.Session(model, volume, axis=axis)
     session.add_prompt("x", Point((11, 7, 5)))
-    for update in session.propagate(
-        first=slice_of(Point((11, 7, 5)), session.frames), last=session.number_of_slices - 1
-    ):
+    for update in session.propagate(direction="forward"):
         assert update.mask.shape == shape
         index = {
             "k": np.s_[update.slice_index],

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from .. import __version__
 from ..errors import BioSAM2Error, InputError
+from ..placement import slice_of
 from ..prompts import Mask
 from . import messages as m
 from .errors import ConnectionLostError, ProtocolError, name_of
