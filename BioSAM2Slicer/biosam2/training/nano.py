@@ -67,8 +67,8 @@ STAGES = (
     Stage(800, 128, (1,), 8, 3, (8e-4, 7e-4)),
     Stage(690, 128, (3, 4, 6), 3, 3, (6e-4, 4e-4)),
     Stage(130, 256, (4, 5, 6), 1, 4, (4e-4, 1e-5)),
-    Stage(1200, 128, (4, 6, 8), 3, 3, (6e-4, 4e-4)),
-    Stage(900, 256, (4, 6, 8), 1, 4, (4e-4, 1e-5)),
+    Stage(1600, 128, (2, 3, 4), 4, 4, (6e-4, 4e-4)),
+    Stage(700, 256, (3, 5, 7), 1, 4, (4e-4, 1e-5)),
 )
 
 
@@ -380,7 +380,7 @@ def _frame_answers(network: SAM2Base, clip: Clip, rng: np.random.Generator) -> l
 
 def _clip_answers(network: SAM2Base, clip: Clip, rng: np.random.Generator) -> list[Answers]:
     """One round on clips: a prompt, swept both ways, sometimes corrected on the way."""
-    kind = str(rng.choice(["click", "clicks", "box", "mask"], p=[0.2, 0.2, 0.3, 0.3]))
+    kind = str(rng.choice(["click", "clicks", "box", "mask"], p=[0.15, 0.15, 0.25, 0.45]))
     skip = int(rng.integers(1, 30)) if clip.prompted == 0 and rng.random() < 0.3 else 0
     return [Round(network, clip, rng).answer_clip(kind, correct=bool(rng.random() < 0.4), skip=skip)]
 
