@@ -74,28 +74,26 @@ def test_what_cannot_be_written(tmp_path):
     assert left_in(tmp_path) == ["file"]
 
 
-def test_ctrl_c_in_the_middle_of_a_write(tmp_path):
-    """A real signal, while gzip is compressing."""
+def test_ctrl_c_before_a_file_has_its_name(tmp_path):
+    """A real signal, at the last moment: the file is written and about to be renamed."""
     program = f"""
-import os, signal, threading
+import os, signal, sys
 import numpy as np
 from pathlib import Path
 from biosam2.io import write_segmentation
 from biosam2.volume import Volume
 
 class Session:
-    volume = Volume(np.zeros((60, 256, 256), np.uint8))
+    volume = Volume(np.zeros((4, 16, 16), np.uint8))
     segments = ("noise",)
     def mask(self, name):
         return np.random.default_rng(0).random(self.volume.shape) < 0.5
 
-folder = Path({str(tmp_path)!r})
-def interrupt():
-    while not any(f.stat().st_size for f in folder.glob(".*/*")):
-        pass
-    os.kill(os.getpid(), signal.SIGINT)
-threading.Thread(target=interrupt, daemon=True).start()
-write_segmentation(folder / "s.seg.nrrd", Session())
+def interrupt(event, arguments):
+    if event == "os.rename" and str(arguments[1]).endswith("s.seg.nrrd"):
+        os.kill(os.getpid(), signal.SIGINT)
+sys.addaudithook(interrupt)
+write_segmentation(Path({str(tmp_path)!r}) / "s.seg.nrrd", Session())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert "KeyboardInterrupt" in done.stderr
