@@ -92,6 +92,7 @@ class Session:
 def interrupt(event, arguments):
     if event == "os.rename" and str(arguments[1]).endswith("s.seg.nrrd"):
         os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
 sys.addaudithook(interrupt)
 write_segmentation(Path({str(tmp_path)!r}) / "s.seg.nrrd", Session())
 """
