@@ -75,15 +75,25 @@ def test_a_perfect_prediction_costs_little():
     assert sum(segmentation_loss(wrong, truth, area, ambiguous=False).values()) > 5
 
 
-def test_an_absent_target_only_teaches_presence():
+def test_an_absent_target_empties_masks_and_presence_and_leaves_quality_alone():
     masks = torch.randn(2, 4, 16, 16, requires_grad=True)
     presence = torch.zeros(2, 1, requires_grad=True)
-    terms = segmentation_loss(
-        Decoded(masks, torch.rand(2, 4), presence), torch.zeros(2, 16, 16), torch.zeros(2), ambiguous=False
-    )
+    ious = torch.rand(2, 4, requires_grad=True)
+    terms = segmentation_loss(Decoded(masks, ious, presence), torch.zeros(2, 16, 16), torch.zeros(2), ambiguous=False)
     sum(terms.values()).backward()
-    assert not masks.grad.any()
-    assert presence.grad.all()
+    assert (masks.grad > 0).all()  # going down the gradient lowers every logit
+    assert (presence.grad > 0).all()
+    assert ious.grad is None
+
+
+def test_another_clip_holds_none_of_the_targets(a_network):
+    clip = ClipBatches(seed=2, clips=2, targets=2, choices=(3,), size=SIZE)[0]
+    plain = Round(a_network, clip, np.random.default_rng(0)).answer_clip("mask", correct=False)
+    foreign = Round(a_network, clip, np.random.default_rng(0)).answer_clip("mask", correct=False, foreign=True)
+    assert set(foreign.masks) == set(plain.masks)  # it is judged, not answered
+    assert foreign.loss != plain.loss
+    for frame, mask in plain.masks.items():
+        assert torch.equal(mask, foreign.masks[frame])
 
 
 def test_training_moves_every_parameter(tmp_path):

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 _DICE = DiceLoss(sigmoid=True, reduction="none", smooth_nr=0.5, smooth_dr=0.5)
 _MARGIN = 16.0  # cells that a target's cross entropy is spread over beyond its own
-_ALL_MASKS_WEIGHT = 0.2  # of the two candidates that were not the best, so that none is left behind
-_PRESENCE_WEIGHT = 4.0  # nothing else ends a sweep where the target ends
+_ALL_MASKS_WEIGHT = 0.6  # of all candidates' mean, so that none is left behind by the best
+_PRESENCE_WEIGHT = 2.0
 _CERTAIN = 12 / 256**2  # a target smaller than this may be called present or absent
 _AMBIGUOUS_WEIGHT = 0.3  # of the single mask where one click may mean several things
 
@@ -74,7 +74,9 @@ def segmentation_loss(decoded: Decoded, target: Tensor, area: Tensor, ambiguous:
     Args:
         decoded: N objects.
         target: coverage of each cell, 0..1, (N, S/4, S/4).
-        area: the target's share of the frame, (N,); 0 means absent, a few pixels leave presence open.
+        area: the target's share of the frame, (N,); 0 means absent, a few pixels leave presence open. Where a target
+            is absent its masks are to be empty: SAM 2 leaves them open, but one number per object teaches a small
+            network too slowly where a sweep should end.
         ambiguous: whether the prompt was a single click.
     """
     present = area > 0
@@ -93,7 +95,12 @@ def segmentation_loss(decoded: Decoded, target: Tensor, area: Tensor, ambiguous:
             iou = (shown & true).sum(dim=(2, 3)) / union
         # Cross entropy, not a distance: predictions saturate at nought while all masks are bad, and must come back.
         terms["iou"] = functional.binary_cross_entropy(decoded.ious[present], iou)
-    certain = (area == 0) | (area >= _CERTAIN)
+    absent = area == 0
+    if absent.any():
+        logits = decoded.masks[absent]
+        excess = functional.softplus(logits).sum(dim=(2, 3)) / (logits.detach().sigmoid().sum(dim=(2, 3)) + _MARGIN)
+        terms["absent"] = excess.mean()
+    certain = absent | (area >= _CERTAIN)
     presence = functional.binary_cross_entropy_with_logits(decoded.presence[:, 0], present.float(), reduction="none")
     terms["presence"] = _PRESENCE_WEIGHT * (presence * certain).sum() / certain.sum().clamp(min=1)
     return terms

@@ -64,11 +64,9 @@ class Stage:
 
 STAGES = (
     Stage(500, 128, (), 1, 20, (1e-3, 8e-4)),
-    Stage(800, 128, (1,), 8, 3, (8e-4, 7e-4)),
-    Stage(690, 128, (3, 4, 6), 3, 3, (6e-4, 4e-4)),
-    Stage(130, 256, (4, 5, 6), 1, 4, (4e-4, 1e-5)),
-    Stage(1600, 128, (2, 3, 4), 4, 4, (6e-4, 4e-4)),
-    Stage(700, 256, (3, 5, 7), 1, 4, (4e-4, 1e-5)),
+    Stage(1500, 128, (1,), 8, 3, (8e-4, 6e-4)),
+    Stage(4000, 128, (3, 4), 4, 4, (6e-4, 6e-4)),
+    Stage(500, 256, (3, 4, 5), 1, 4, (4e-4, 1e-5)),
 )
 
 
@@ -382,7 +380,8 @@ def _clip_answers(network: SAM2Base, clip: Clip, rng: np.random.Generator) -> li
     """One round on clips: a prompt, swept both ways, sometimes corrected on the way."""
     kind = str(rng.choice(["click", "clicks", "box", "mask"], p=[0.15, 0.15, 0.25, 0.45]))
     skip = int(rng.integers(1, 30)) if clip.prompted == 0 and rng.random() < 0.3 else 0
-    return [Round(network, clip, rng).answer_clip(kind, correct=bool(rng.random() < 0.4), skip=skip)]
+    correct, foreign = rng.random(2) < (0.4, 0.5)
+    return [Round(network, clip, rng).answer_clip(kind, bool(correct), skip, bool(foreign))]
 
 
 def _network(size: int) -> SAM2Base:

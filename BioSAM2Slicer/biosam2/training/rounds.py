@@ -28,7 +28,7 @@ class Answers:
 
     Args:
         loss: to be minimised.
-        terms: sums of the loss's terms, for the log.
+        terms: means of the loss's terms, for the log.
         dice: name of a kind of answer → Dice of each object that was there.
         masks: frame → chosen logits (N, S/4, S/4).
     """
@@ -52,7 +52,7 @@ class Round:
         self._network = network
         self._rng = rng
         self._prompted = clip.prompted
-        clips, self._frames = clip.images.shape[:2]
+        self._clips, self._frames = clip.images.shape[:2]
         self._targets = clip.masks.shape[1]
         self._size = clip.images.shape[-1]
         self._truth = clip.masks.float().flatten(0, 1)  # (N, F, S/4, S/4)
@@ -65,7 +65,7 @@ class Round:
         out = network.forward_image((images - mean) / spread)
         _, features, positions, self._sizes = network._prepare_backbone_features(out)
         # (HW, clips * frames, C), one column for every frame of every clip
-        columns = [torch.arange(clips) * self._frames + f for f in range(self._frames)]
+        columns = [torch.arange(self._clips) * self._frames + f for f in range(self._frames)]
         self._columns = [c.repeat_interleave(self._targets) for c in columns]
         self._features, self._positions = features, positions
         self._losses: list[dict[str, Tensor]] = []
@@ -88,13 +88,14 @@ class Round:
                     points = _append(points, self._correct(self._prompted, out[3]))
         return self._answers({self._prompted: out[3].detach()[:, 0]})
 
-    def answer_clip(self, kind: str, correct: bool, skip: int = 0) -> Answers:
+    def answer_clip(self, kind: str, correct: bool, skip: int = 0, foreign: bool = False) -> Answers:
         """The whole clip: a prompt, a sweep forward, a sweep backward, as in propagation both ways.
 
         Args:
             kind: of the prompt.
             correct: whether a click corrects one swept frame as soon as it is seen.
             skip: frames that the prompted one is pretended to lie further away, 0 for none.
+            foreign: whether the sweep ends in another clip, where no target is.
         """
         bank: dict[str, dict[int, Any]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
         masks: dict[int, Tensor] = {}
@@ -129,6 +130,8 @@ class Round:
                     else:
                         bank["non_cond_frame_outputs"][frame] = out
                     masks[frame] = out["pred_masks"].detach()[:, 0]
+            if foreign and self._clips > 1:
+                self._judge_foreign(tap, bank)
         return self._answers(masks)
 
     # Prompts ---------------------------------------------------------------------------------------------------------
@@ -206,21 +209,41 @@ class Round:
         logits = (out["pred_masks"] if isinstance(out, dict) else out[3]).detach()[:, 0]
         ambiguous = points is not None and points["point_labels"].shape[1] == 1 and "+" not in name
         truth, area = self._truth[:, frame], self._areas[:, frame]
-        self._losses.append(segmentation_loss(tap.take(), truth, area, ambiguous and "corrected" not in name))
+        decoded = tap.take()
+        self._losses.append(segmentation_loss(decoded, truth, area, ambiguous and "corrected" not in name))
         shown, true = logits > 0, truth > 0.5
-        overlap = 2 * (shown & true).sum(dim=(1, 2)) / (shown.sum(dim=(1, 2)) + true.sum(dim=(1, 2))).clamp(min=1)
         here = true.any(dim=2).any(dim=1)
-        self._dice.setdefault(name, []).extend(overlap[here].tolist())
+        self._dice.setdefault(name, []).extend(_overlap(shown, true)[here].tolist())
+        if name.endswith("swept"):
+            best = torch.stack([_overlap(m > 0, true) for m in decoded.masks.detach().unbind(1)], dim=1)[here]
+            self._dice.setdefault("single mask swept", []).extend(best[:, 0].tolist())
+            self._dice.setdefault("best mask swept", []).extend(best[:, 1:].amax(dim=1).tolist())
         gone = area == 0
         if gone.any():
             self._dice.setdefault("absent", []).extend((~shown[gone].any(dim=2).any(dim=1)).float().tolist())
+
+    def _judge_foreign(self, tap: DecoderTap, bank: dict[str, Any]) -> None:
+        """Every clip's memories in front of its neighbour's last frame: all targets are certainly absent."""
+        frame = self._frames - 1
+        own, shift = self._columns[frame], self._targets
+        self._columns.append(torch.roll(own, shift))
+        self._track(self._frames, bank, None, None, None, reverse=False)
+        self._columns.pop()
+        nothing = torch.zeros_like(self._truth[:, frame])
+        self._losses.append(segmentation_loss(tap.take(), nothing, torch.zeros_like(self._areas[:, frame]), False))
 
     def _answers(self, masks: dict[int, Tensor]) -> Answers:
         losses, self._losses = self._losses, []
         dice, self._dice = self._dice, {}
         loss = torch.stack([sum(terms.values(), start=torch.zeros(())) for terms in losses]).mean()
-        terms = {name: float(np.mean([float(t[name].detach()) for t in losses])) for name in losses[0]}
+        names = sorted({name for terms in losses for name in terms})
+        terms = {name: float(np.mean([float(t[name].detach()) for t in losses if name in t])) for name in names}
         return Answers(loss, terms, dice, masks)
+
+
+def _overlap(shown: Tensor, true: Tensor) -> Tensor:
+    """Dice of bool masks (N, rows, columns), (N,)."""
+    return 2 * (shown & true).sum(dim=(1, 2)) / (shown.sum(dim=(1, 2)) + true.sum(dim=(1, 2))).clamp(min=1)
 
 
 def _append(points: dict[str, Tensor], more: dict[str, Tensor]) -> dict[str, Tensor]:
