@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from biosam2 import Mask
 from biosam2.errors import BioSAM2Error
@@ -18,10 +19,15 @@ class Remark:
     Attributes:
         entry: of the engine's journal; a propagation's is replaced as its slices are finished.
         promptId: of the prompt that was added or removed.
+        scores: of a propagation, by segment and slice: how sure the model is of its mask, 0 to 1; its own score
+            where it found something, and what is left to 1 where it found nothing.
+        seen: of a propagation: slices that the user has looked at since.
     """
 
     entry: Entry
     promptId: str = ""
+    scores: dict[tuple[str, int], float] = field(default_factory=dict)
+    seen: set[tuple[str, int]] = field(default_factory=set)
 
 
 class SessionJournal:
@@ -60,15 +66,19 @@ class SessionJournal:
         seen = dict.fromkeys(r.entry.segment for r in self.remarks if isinstance(r.entry, Prompted))
         return [segmentId for segmentId in seen if self.prompts(segmentId)]
 
-    def finished(self, segmentId: str) -> set[int]:
-        """Slices that a propagation has reached since the segment was last cleared."""
-        found: set[int] = set()
+    def results(self, segmentId: str) -> dict[int, Remark]:
+        """Slices that a propagation has reached since the segment was last cleared, and the last one that did."""
+        found: dict[int, Remark] = {}
         for remark in self.remarks:
             if isinstance(remark.entry, Propagated):
-                found |= {s for name, s in remark.entry.finished if name == segmentId}
+                found.update((index, remark) for name, index in remark.entry.finished if name == segmentId)
             elif isinstance(remark.entry, Cleared) and remark.entry.segment == segmentId:
                 found.clear()
         return found
+
+    def finished(self, segmentId: str) -> set[int]:
+        """Slices that a propagation has reached since the segment was last cleared."""
+        return set(self.results(segmentId))
 
     def masks(self, segmentId: str) -> dict[int, str]:
         """Slices with a mask prompt, and its identifier."""
@@ -78,7 +88,7 @@ class SessionJournal:
         """As JSON, for the parameter node; empty where there is nothing."""
         if not self.remarks:
             return ""
-        return json.dumps([{"id": remark.promptId, "entry": to_json(remark.entry)} for remark in self.remarks])
+        return json.dumps([_toData(remark) for remark in self.remarks])
 
     @classmethod
     def fromText(cls, text: str) -> SessionJournal:
@@ -92,9 +102,20 @@ class SessionJournal:
             return journal
         try:
             for data in json.loads(text):
-                journal.add(from_json(data["entry"]), str(data["id"]))
+                remark = journal.add(from_json(data["entry"]), str(data["id"]))
+                remark.scores = {(str(name), int(index)): float(score) for name, index, score in data.get("scores", ())}
+                remark.seen = {(str(name), int(index)) for name, index in data.get("seen", ())}
             for segmentId in {getattr(remark.entry, "segment", "") for remark in journal.remarks}:
                 journal.prompts(segmentId)
-        except (BioSAM2Error, TypeError, KeyError, IndexError, AttributeError) as error:
+        except (BioSAM2Error, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
             raise ValueError(f"the journal in the scene is damaged: {error}") from error
         return journal
+
+
+def _toData(remark: Remark) -> dict[str, Any]:
+    data: dict[str, Any] = {"id": remark.promptId, "entry": to_json(remark.entry)}
+    if remark.scores:
+        data["scores"] = [[*key, round(score, 4)] for key, score in sorted(remark.scores.items())]
+    if remark.seen:
+        data["seen"] = sorted(remark.seen)
+    return data
