@@ -47,6 +47,33 @@ def read(path: Path) -> Volume:
     return volume_from_image(path, image)
 
 
+def read_channel(path: Path, channel: int) -> Volume:
+    """Read one channel of a file of four dimensions, such as a NIfTI file of several MR sequences.
+
+    Raises:
+        InputError: the file is damaged, too large, or has no such channel.
+    """
+    integrity.check(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    with unreadable(path), quiet():
+        reader.ReadImageInformation()
+    size = reader.GetSize()
+    channels = size[3] if len(size) == 4 else 1
+    if len(size) not in (3, 4) or not 0 <= channel < channels:
+        shown = "×".join(str(n) for n in size)
+        raise InputError(f"{path} has no channel {channel} (its size is {shown}); channels are 0 to {channels - 1}")
+    require_memory(
+        path, 2.0 * np.prod(size[:3], dtype=float) * _bytes(sitk.GetPixelIDValueAsString(reader.GetPixelID()))
+    )
+    if len(size) == 4:
+        reader.SetExtractSize([*size[:3], 0])
+        reader.SetExtractIndex([0, 0, 0, channel])
+    with unreadable(path), quiet():
+        image = reader.Execute()
+    return volume_from_image(path, image)
+
+
 def volume_from_image(path: Path, image: sitk.Image) -> Volume:
     """The Volume of a SimpleITK image of two or three dimensions.
 

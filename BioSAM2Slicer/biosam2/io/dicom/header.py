@@ -112,7 +112,7 @@ def _header(path: Path, ds: Dataset) -> Header:
         samples=int(ds.get("SamplesPerPixel") or 1),
         bits=int(ds.get("BitsAllocated") or 8),
         n_frames=n_frames,
-        places=_places(ds, n_frames) if is_image else (),
+        places=frame_places(ds, n_frames) if is_image else (),
         pixel_spacing=_pixel_spacing(ds),
         thickness=abs(thickness) or 1.0,
         fps=_frame_rate(ds),
@@ -124,7 +124,7 @@ def _text(value: object) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
 
 
-def _places(ds: Dataset, n_frames: int) -> tuple[FramePlace, ...]:
+def frame_places(ds: Dataset, n_frames: int) -> tuple[FramePlace, ...]:
     """Of each frame: from the functional groups of enhanced objects, a dose grid's offsets, or the file itself."""
     shared = _first(ds, "SharedFunctionalGroupsSequence")
     per_frame = ds.get("PerFrameFunctionalGroupsSequence") or []

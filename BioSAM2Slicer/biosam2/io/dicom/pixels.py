@@ -29,7 +29,7 @@ def read_pixels(header: Header) -> NDArray:
     path = header.path
     with unreadable(path, "DICOM"), quiet():
         ds = dcmread(path)
-        _check_decoder(header, ds)
+        check_decoder(header, ds)
         stored = np.asarray(pixel_array(ds, raw=False))
         photometric = str(ds.get("PhotometricInterpretation", ""))
         if photometric == "PALETTE COLOR":
@@ -48,7 +48,7 @@ def read_pixels(header: Header) -> NDArray:
     return finite(path, array)
 
 
-def _check_decoder(header: Header, ds: Dataset) -> None:
+def check_decoder(header: Header, ds: Dataset) -> None:
     """Say which compression cannot be read, before pydicom fails at length."""
     syntax = ds.file_meta.TransferSyntaxUID
     if not syntax.is_encapsulated:

@@ -1,4 +1,4 @@
-"""DICOM SEG by highdicom: the segments as an object of the patient's study."""
+"""DICOM SEG: the segments as an object of the patient's study; written by highdicom, read frame by frame."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
 from ...errors import DependencyError, InputError, OutputError
+from ...volume import Volume
 from ..atomic import atomic_path
 from ..colours import segment_colour
+from ..grid import TOLERANCE
 from ..guards import existing, quiet, unreadable
+from .header import FramePlace, frame_places, read_header
+from .pixels import check_decoder
 
 if TYPE_CHECKING:
     from ..segmentation import Segmented
@@ -83,6 +88,70 @@ def write(path: Path, session: Segmented, *, overwrite: bool = True) -> None:
         segmentation.SpecificCharacterSet = "ISO_IR 192"  # UTF-8; the images' own may not have the letters
     with atomic_path(path, overwrite=overwrite) as temporary:
         segmentation.save_as(temporary)
+
+
+def read(path: Path, like: Volume) -> dict[int, tuple[str, NDArray[np.bool_]]]:
+    """Read a SEG onto the voxels of the image that it belongs to.
+
+    Args:
+        path: a binary SEG, or a fractional one, of which a half and more counts.
+        like: the image; frames are put where they lie in the patient, slices without a frame stay empty.
+
+    Returns:
+        The label and the mask, bool (K, J, I), of each segment by its number.
+
+    Raises:
+        InputError: it is damaged or no SEG, or a frame does not lie on the image's voxels.
+        DependencyError: its compression needs a package that is not installed.
+    """
+    header = read_header(existing(path))
+    if not header.is_segmentation:
+        raise InputError(f"{path} is not a DICOM segmentation; give the SEG object of the image")
+    with unreadable(path, "DICOM SEG"), quiet():
+        ds = dcmread(path)
+        check_decoder(header, ds)
+        pixels = ds.pixel_array.reshape(-1, header.rows, header.columns)
+        found = {int(s.SegmentNumber): (str(s.SegmentLabel), np.zeros(like.shape, bool)) for s in ds.SegmentSequence}
+        places = frame_places(ds, header.n_frames)
+        if ds.get("SegmentationType") == "LABELMAP":
+            marks = [{number: frame == number for number in found} for frame in pixels]
+        else:
+            least = int(ds.get("MaximumFractionalValue", 1)) / 2
+            groups = ds.PerFrameFunctionalGroupsSequence
+            marks = [{_segment_number(ds, group): frame >= least} for group, frame in zip(groups, pixels, strict=True)]
+    if len(places) != len(marks) or any(number not in found for mark in marks for number in mark):
+        raise InputError(f"{path} is damaged: not every frame says where it lies and which segment it is of")
+    for place, mark in zip(places, marks, strict=True):
+        k = _slice_of(path, place, (header.rows, header.columns), like)
+        for number, frame in mark.items():
+            found[number][1][k] |= frame
+    return found
+
+
+def _segment_number(ds: Dataset, frame: Dataset) -> int:
+    groups = (frame, *(ds.get("SharedFunctionalGroupsSequence") or ()))
+    group = next(g for g in groups if g.get("SegmentIdentificationSequence"))
+    return int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+
+
+def _slice_of(path: Path, place: FramePlace, shape: tuple[int, int], like: Volume) -> int:
+    """The slice k of the image that a frame's pixels are those of.
+
+    Raises:
+        InputError: there is none.
+    """
+    rows, columns = shape
+    i, j = (place.spacing[0] * (columns - 1)) * place.along_i, (place.spacing[1] * (rows - 1)) * place.along_j
+    corners = like.ijk_from_lps(np.stack([place.position, place.position + i, place.position + j]))
+    k = round(float(corners[0, 2]))
+    expected = np.array([(0, 0, k), (columns - 1, 0, k), (0, rows - 1, k)], float)
+    if shape != like.shape[1:] or not 0 <= k < like.shape[0] or np.abs(corners - expected).max() > TOLERANCE:
+        where = ", ".join(f"{v:.1f}" for v in place.position)
+        raise InputError(
+            f"{path} does not lie on the image's voxels: a frame at {where} mm (LPS) is none of its slices; "
+            "give the SEG of this series"
+        )
+    return k
 
 
 def _images(path: Path, session: Segmented) -> list[Dataset]:

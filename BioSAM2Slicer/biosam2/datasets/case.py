@@ -1,0 +1,118 @@
+"""One labelled image of a dataset, and how it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..volume import Volume
+
+CaseKind = Literal["2D", "3D", "video"]
+CASE_KINDS: tuple[CaseKind, ...] = get_args(CaseKind)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that is labelled in an image.
+
+    Attributes:
+        name: what it is.
+        labels: the files that mark it; a voxel belongs to it where any of them does.
+        values: label values that it is made of (of a .seg.nrrd or a DICOM SEG: segment numbers, the first is 1);
+            none for every value but 0.
+    """
+
+    name: str
+    labels: tuple[Path, ...]
+    values: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image with its targets.
+
+    Attributes:
+        name: unique in its dataset.
+        image: whatever `read_volume` takes (for a video `read_video`), or an NPZ file that holds image and labels.
+        targets: at least one.
+        modality: CT, MR, US, or what the dataset calls it; may be empty.
+        split: train, val, test, or what the dataset calls it; may be empty.
+        kind: 2D, 3D or video.
+        series: SeriesInstanceUID, where `image` is a folder of several DICOM series.
+        channel: which one of an image with several, as the fourth dimension of NIfTI; None where there is one.
+    """
+
+    name: str
+    image: Path
+    targets: tuple[Target, ...]
+    modality: str = ""
+    split: str = ""
+    kind: CaseKind = "3D"
+    series: str = ""
+    channel: int | None = None
+
+    def open(self) -> Sample:
+        """Read the image and its labels.
+
+        Raises:
+            InputError: a file cannot be read, or a label lies elsewhere than the image; the message names the case.
+            DependencyError: a DICOM file's compression, or a film, needs a package that is not installed.
+        """
+        from .opening import open_case
+
+        return open_case(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """An opened case.
+
+    Attributes:
+        case: where it comes from.
+        volume: the image; K = 1 for 2D, K = frames for video.
+        masks: bool (K, J, I) of each target by name, in the case's order; one may be empty, and they may overlap.
+    """
+
+    case: Case
+    volume: Volume
+    masks: dict[str, NDArray[np.bool_]]
+
+    @property
+    def labels(self) -> NDArray:
+        """uint8 or uint16 (K, J, I): 1 + the position of the target in `case.targets`, the later one on overlap."""
+        from ..io.segmentation import label_type
+
+        labels = np.zeros(self.volume.shape, label_type(len(self.masks)))
+        for number, mask in enumerate(self.masks.values(), start=1):
+            labels[mask] = number
+        return labels
+
+
+def check_cases(cases: Sequence[Case], source: Path) -> None:
+    """Refuse a list of cases that cannot be a dataset.
+
+    Args:
+        cases: all of it.
+        source: where it comes from, for the message.
+
+    Raises:
+        InputError: it is empty, a name is given twice or is empty, or a case lacks targets or names one twice.
+    """
+    if not cases:
+        raise InputError(f"{source} holds no cases; give a manifest with rows or a folder with labelled images")
+    names: set[str] = set()
+    for case in cases:
+        if not case.name.strip() or not case.name.isprintable():
+            raise InputError(f"{source}: a case of {case.image} has no proper name ({case.name!r}); give it one")
+        if case.name in names:
+            raise InputError(f"{source}: two cases are called {case.name}; give each its own name")
+        names.add(case.name)
+        targets = [target.name for target in case.targets]
+        if not targets or len(set(targets)) < len(targets):
+            raise InputError(f"{source}: case {case.name} must name its targets once each, not {targets}")

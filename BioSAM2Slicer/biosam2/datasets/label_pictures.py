@@ -1,0 +1,55 @@
+"""Labels drawn as pictures: one mask, or a folder with one for each frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..errors import InputError
+from ..io.formats import PICTURE, extension
+from ..io.guards import existing, quiet, require_memory, unreadable
+from ..io.pictures import natural
+
+
+def read(path: Path) -> NDArray:
+    """The labels, whole numbers (K, J, I): a palette's indices, or grey values; of colours that are grey, one.
+
+    Args:
+        path: a picture, or a folder of pictures in natural order of their names.
+
+    Raises:
+        InputError: a file is damaged or in real colours, pictures differ in size, or the folder holds none.
+    """
+    source = existing(path)
+    if not source.is_dir():
+        return _one(source)[None]
+    files = pictures_in(source)
+    if not files:
+        raise InputError(f"the folder {path} holds no pictures; give the folder of the masks")
+    frames = [_one(file) for file in files]
+    for frame, file in zip(frames, files, strict=True):
+        if frame.shape != frames[0].shape:
+            sizes = [f"{shape[1]}×{shape[0]}" for shape in (frame.shape, frames[0].shape)]
+            raise InputError(f"{file} is {sizes[0]} and {files[0].name} {sizes[1]}; all masks must have one size")
+    return np.stack(frames)
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures in a folder in natural order of their names."""
+    found = (p for p in folder.iterdir() if extension(p) in PICTURE and not p.name.startswith("."))
+    return sorted(found, key=lambda p: natural(p.name))
+
+
+def _one(path: Path) -> NDArray:
+    with unreadable(path, "a mask"), quiet(), Image.open(path) as picture:
+        require_memory(path, 8.0 * picture.width * picture.height)
+        plain = picture.mode in ("1", "L", "P", "I") or picture.mode.startswith("I;16")
+        array = np.array(picture if plain else picture.convert("RGB"))
+    if plain:
+        return array.astype(np.uint8) if array.dtype == bool else array
+    if np.any(array != array[..., :1]):
+        raise InputError(f"{path} is in colour; a mask is grey or has a palette: convert it")
+    return array[..., 0]

@@ -1,0 +1,247 @@
+"""The manifest: a dataset in one file, CSV with a row for each target or JSON with an entry for each case."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..errors import InputError, OutputError
+from ..io.atomic import atomic_path
+from ..io.guards import existing
+from .case import Case, CaseKind, Target, check_cases
+
+FORMAT = "biosam2-dataset-1"
+MANIFEST = (".csv", ".json")
+_BETWEEN = "|"
+"""Between the files in a cell of the CSV."""
+
+
+class _Row(msgspec.Struct, forbid_unknown_fields=True):
+    """A row of the CSV: one target of one case."""
+
+    image: str
+    label: str
+    target: str = "target"
+    name: str = ""
+    values: str = ""
+    modality: str = ""
+    split: str = ""
+    kind: CaseKind = "3D"
+    series: str = ""
+    channel: int | None = None
+
+
+_COLUMNS = ("name", "image", "label", "target", "values", "modality", "split", "kind", "series", "channel")
+
+
+class _Target(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    label: str | list[str]
+    values: list[int] = []
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    image: str
+    targets: list[_Target]
+    name: str = ""
+    modality: str = ""
+    split: str = ""
+    kind: CaseKind = "3D"
+    series: str = ""
+    channel: int | None = None
+
+
+class _Document(msgspec.Struct, forbid_unknown_fields=True):
+    format: str
+    cases: list[_Entry]
+
+
+def load_dataset(path: str | os.PathLike, split: str | None = None, root: Path | None = None) -> list[Case]:
+    """The cases of a dataset; no image is opened yet.
+
+    Args:
+        path: a manifest (.csv or .json), or a folder in one of the layouts that `find_cases` knows.
+        split: only the cases of this split; None for all.
+        root: what the manifest's relative paths start from; by default its own folder.
+
+    Raises:
+        InputError: it is damaged, of an unknown layout, holds no cases (of that split), or names a case twice.
+    """
+    source = existing(path)
+    if source.is_dir():
+        from .finding import find_cases
+
+        cases = find_cases(source)
+    elif source.suffix.lower() in MANIFEST:
+        read = _read_csv if source.suffix.lower() == ".csv" else _read_json
+        cases = read(source, (root or source.parent).absolute())
+    else:
+        raise InputError(f"{source} is no dataset; give a manifest (.csv or .json) or a folder")
+    check_cases(cases, source)
+    if split is None:
+        return cases
+    chosen = [case for case in cases if case.split == split]
+    if not chosen:
+        splits = ", ".join(sorted({repr(case.split) for case in cases}))
+        raise InputError(f"{source} has no case of the split {split!r}; its splits are {splits}")
+    return chosen
+
+
+def save_dataset(path: str | os.PathLike, cases: Sequence[Case]) -> None:
+    """Write a manifest; atomic. Files below its folder, or beside it, are named relative to it.
+
+    Raises:
+        InputError: the cases cannot be a dataset: none, or a name twice.
+        OutputError: the extension is none of .csv and .json, or the file cannot be written.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in MANIFEST:
+        raise OutputError(f"cannot write {target}: a manifest ends in .csv or .json")
+    check_cases(cases, target)
+    folder = target.absolute().parent
+    text = _csv(cases, folder) if target.suffix.lower() == ".csv" else _json(cases, folder)
+    with atomic_path(target) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def _read_csv(source: Path, root: Path) -> list[Case]:
+    cases: dict[str, Case] = {}
+    try:
+        # "utf-8-sig": spreadsheets put a mark before the first column's name.
+        with open(source, encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, restkey="too many cells")
+            for row in reader:
+                given = {key: value.strip() if isinstance(value, str) else value for key, value in row.items()}
+                _merge(cases, _case(given, root), f"{source}, line {reader.line_num}")
+    except (csv.Error, UnicodeDecodeError, msgspec.ValidationError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{source}, line {reader.line_num}: {error}; columns are {', '.join(_COLUMNS)}") from error
+    return list(cases.values())
+
+
+def _case(given: dict[str, Any], root: Path) -> Case:
+    row = msgspec.convert({key: value for key, value in given.items() if value}, _Row, strict=False)
+    labels = tuple(_under(root, part.strip()) for part in row.label.split(_BETWEEN))
+    values = tuple(int(value) for value in row.values.replace(_BETWEEN, " ").split())
+    return Case(
+        name=row.name or _stem(row.image),
+        image=_under(root, row.image),
+        targets=(Target(row.target, labels, values),),
+        modality=row.modality,
+        split=row.split,
+        kind=row.kind,
+        series=row.series,
+        channel=row.channel,
+    )
+
+
+def _merge(cases: dict[str, Case], case: Case, where: str) -> None:
+    """Add a row's target to its case."""
+    known = cases.setdefault(case.name, case)
+    if known is case:
+        return
+    if replace(known, targets=()) != replace(case, targets=()):
+        raise InputError(f"{where}: {case.name} is another image, modality, split or kind further up; rename one")
+    cases[case.name] = replace(known, targets=(*known.targets, *case.targets))
+
+
+def _read_json(source: Path, root: Path) -> list[Case]:
+    try:
+        document = msgspec.json.decode(source.read_bytes(), type=_Document)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{source} is not a dataset's manifest: {error}") from error
+    if document.format != FORMAT:
+        raise InputError(f"{source} has the format {document.format!r}; this version of biosam2 reads {FORMAT}")
+    return [
+        Case(
+            name=entry.name or _stem(entry.image),
+            image=_under(root, entry.image),
+            targets=tuple(
+                Target(
+                    target.name,
+                    tuple(_under(root, p) for p in ([target.label] if isinstance(target.label, str) else target.label)),
+                    tuple(target.values),
+                )
+                for target in entry.targets
+            ),
+            modality=entry.modality,
+            split=entry.split,
+            kind=entry.kind,
+            series=entry.series,
+            channel=entry.channel,
+        )
+        for entry in document.cases
+    ]
+
+
+def _csv(cases: Sequence[Case], folder: Path) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for case in cases:
+        for target in case.targets:
+            labels = [_relative(path, folder) for path in target.labels]
+            if any(_BETWEEN in label for label in labels):
+                raise OutputError(f"a CSV cannot hold the path {labels[0]} with a {_BETWEEN!r}; write a .json manifest")
+            writer.writerow(
+                (
+                    case.name,
+                    _relative(case.image, folder),
+                    _BETWEEN.join(labels),
+                    target.name,
+                    " ".join(map(str, target.values)),
+                    case.modality,
+                    case.split,
+                    case.kind,
+                    case.series,
+                    "" if case.channel is None else case.channel,
+                )
+            )
+    return stream.getvalue()
+
+
+def _json(cases: Sequence[Case], folder: Path) -> str:
+    entries = [
+        _Entry(
+            name=case.name,
+            image=_relative(case.image, folder),
+            targets=[
+                _Target(target.name, [_relative(path, folder) for path in target.labels], list(target.values))
+                for target in case.targets
+            ],
+            modality=case.modality,
+            split=case.split,
+            kind=case.kind,
+            series=case.series,
+            channel=case.channel,
+        )
+        for case in cases
+    ]
+    return json.dumps(msgspec.to_builtins(_Document(FORMAT, entries)), indent=1, ensure_ascii=False) + "\n"
+
+
+def _under(root: Path, path: str) -> Path:
+    """A file that a manifest names, without ``..``, as `_relative` came to its name."""
+    return Path(os.path.normpath(root / path))
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """As the manifest names it; another drive's path stays as it is."""
+    try:
+        return Path(os.path.relpath(path.absolute(), folder)).as_posix()
+    except ValueError:
+        return path.absolute().as_posix()
+
+
+def _stem(path: str) -> str:
+    name = Path(path).name
+    return name.partition(".")[0] or name
