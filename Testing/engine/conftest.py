@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from biosam2.models.network import load_config
-from engine_helpers import responsive_network
+from networks import responsive_network
 
 torch.set_num_threads(1)
 

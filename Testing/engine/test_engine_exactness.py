@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from biosam2.models.network import load_config
-from engine_helpers import responsive_network
 from hydra.utils import instantiate
+from networks import responsive_network
 from omegaconf import OmegaConf, open_dict
 from PIL import Image
 

@@ -81,15 +81,9 @@ def tumour(host: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def model_fields(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What the worker is to load: the shipped network; before it is trained, random weights that answer."""
-    if (ROOT / "Resources" / "Models" / "nano.safetensors").exists():
-        return {"name": "nano"}
-    from panel_helpers import write_random_checkpoint
-
-    path = tmp_path_factory.mktemp("model") / "random.pt"
-    write_random_checkpoint(path)
-    return {"checkpoint": str(path), "config": "nano"}
+def model_fields() -> dict[str, str]:
+    """What the worker is to load: the shipped network."""
+    return {"name": "nano"}
 
 
 @pytest.fixture(scope="session")

@@ -83,23 +83,6 @@ def load_volume(host: Any, path: Any) -> Any:
     return node
 
 
-def write_random_checkpoint(path: Any) -> None:
-    """A nano network with random weights whose masks are neither empty nor full, and that heeds its memory."""
-    import torch
-    from biosam2.models.network import build_network, load_config
-
-    torch.manual_seed(1)
-    network = build_network(load_config("nano"))
-    gains = {"output_hypernetworks_mlps": 8, "obj_ptr_proj.layers.2": 30, "cross_attn_image.out_proj": 4}
-    with torch.no_grad():
-        network.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(2.0)
-        for name, parameter in network.named_parameters():
-            for part, gain in gains.items():
-                if part in name:
-                    parameter.mul_(gain)
-    torch.save({"model": network.state_dict()}, path)
-
-
 def make_kept_worker() -> Any:
     """A client whose worker goes on running when a session lets go of it, and takes up the next one's."""
     import sys

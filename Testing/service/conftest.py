@@ -6,7 +6,8 @@ import biosam2
 import numpy as np
 import pytest
 import torch
-from biosam2.models.network import build_network, load_config
+from biosam2.models.network import load_config
+from networks import responsive_network
 from omegaconf import OmegaConf
 
 torch.set_num_threads(1)
@@ -33,20 +34,7 @@ def checkpoint(tmp_path_factory):
     """Path of a checkpoint, its configuration beside it, whose masks are not empty and depend on memory."""
     folder = tmp_path_factory.mktemp("model")
     config = load_config("nano", _SMALL)
-    torch.manual_seed(1)
-    network = build_network(config)
-    gains = {
-        "output_hypernetworks_mlps": 8,
-        "obj_ptr_proj.layers.2": 30,
-        "cross_attn_image.out_proj": 4,
-        "memory_encoder.out_proj": 4,
-    }
-    with torch.no_grad():
-        network.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(2.0)
-        for name, parameter in network.named_parameters():
-            for part, gain in gains.items():
-                if part in name:
-                    parameter.mul_(gain)
+    network = responsive_network(config)
     torch.save({"model": network.state_dict()}, folder / "small.pt")
     OmegaConf.save(config, folder / "small.yaml")
     return folder / "small.pt"
