@@ -15,7 +15,7 @@ def info(as_json: bool) -> None:
     """Show versions, which device would be used and why, and which models are here."""
     from ..models import list_models
     from ..models.registry import models_folder
-    from .record import versions
+    from ..record import versions
 
     content = {
         "versions": versions(),

@@ -32,8 +32,8 @@ def replay(
     biosam2 replay run.json -o again.seg.nrrd   and write it
     """
     from .. import Session, load_model
+    from .. import record as records
     from . import job
-    from . import record as records
 
     known = records.read(record)
     pipeline = known["pipeline"]
@@ -86,7 +86,7 @@ def _steps(entry: object) -> int:
 
 
 def _differences(known: dict, device: str) -> str:
-    from .record import versions
+    from ..record import versions
 
     now = {**versions(), "device": device}
     then = {**known["versions"], "device": known["device"]}

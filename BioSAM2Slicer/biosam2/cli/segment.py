@@ -105,8 +105,8 @@ def _run(
     last: int | None = None,
     series: str | None = None,
 ) -> None:
+    from .. import record as records
     from . import job
-    from . import record as records
 
     job.check_exact(exact, crop, policy)
     where = job.Where(model, config, device, worker, server)

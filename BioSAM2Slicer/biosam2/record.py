@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import InputError
+from .errors import InputError
 
 if TYPE_CHECKING:
-    from ..models import Model
-    from ..session import Session
+    from .models import Model
+    from .session import Session
 
 FORMAT = "biosam2-record-1"
 _ABSENT = object()
@@ -94,7 +94,7 @@ def write(path: Path, record: dict[str, Any]) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    from ..io import atomic_path
+    from .io import atomic_path
 
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
