@@ -9,7 +9,7 @@ import torch
 from biosam2.evaluation import card, classical, metrics, tables, user
 from biosam2.evaluation.cases import Case, shared_cases, synthetic_cases
 from biosam2.evaluation.ceiling import ceiling, squeezed
-from biosam2.evaluation.measure import CROP, EXACT, measure
+from biosam2.evaluation.measure import CROP, EXACT, Results, measure
 from biosam2.evaluation.runs import Settings, run
 from biosam2.frames import Frames
 from biosam2.models.network import build_network, load_config
@@ -246,3 +246,20 @@ def test_generated_cases_are_the_same_for_the_same_seed():
     assert np.array_equal(first.mask, again.mask)
     assert first.mask.shape == first.volume.shape
     assert 0 < first.mask.mean() < 0.6
+
+
+def test_classical_results_are_taken_over_where_nothing_they_depend_on_changed(case, model, tmp_path):
+    def measured(volume, known=None):
+        part = Case("made", "ball", volume, case.mask[3:6])
+        return measure([part], model, ["box"], [CROP, "watershed"], Settings(rounds=0), known=known)
+
+    array = case.volume.array[3:6]
+    first = measured(biosam2.Volume(array))
+    stored = Results.from_json(json.dumps({"model": "a", **first.to_json()}).encode(), tmp_path / "figures.json")
+    assert stored == first
+    # The time that it took the first time shows that it did not run again.
+    assert measured(biosam2.Volume(array), stored).records[1] == first.records[1]
+    assert first.records[0].key == ""
+    assert measured(biosam2.Volume(array + np.int16(1)), stored).records[1].key != first.records[1].key
+    with pytest.raises(biosam2.BioSAM2Error, match="does not hold figures"):
+        Results.from_json(b"[]", tmp_path / "figures.json")

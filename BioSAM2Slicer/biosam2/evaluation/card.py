@@ -13,10 +13,11 @@ from pathlib import Path
 
 from ..errors import BioSAM2Error
 from ..io import atomic_path
+from ..io.guards import existing
 from ..models import load_model
 from . import classical
 from .cases import shared_cases, synthetic_cases
-from .measure import CROP, EXACT, measure
+from .measure import CROP, EXACT, Results, measure
 from .runs import Settings
 from .tables import insert, tables
 from .user import KINDS
@@ -42,7 +43,11 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--synthetic", type=int, metavar="N", help="so many generated cases instead")
     parser.add_argument("--model", default="nano", help="a model's name or a checkpoint's path")
     parser.add_argument("--card", type=Path, help="model card whose figures are replaced; by default they are printed")
-    parser.add_argument("--json", type=Path, help="where every figure goes")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        help="where every figure goes; classical tools' are taken from it where the image and the prompts are the same",
+    )
     parser.add_argument("--only", default="*", metavar="PATTERN", help="cases, as in 'mr-*: tumour'")
     parser.add_argument("--seed", type=int, default=0, help="of the generated cases")
     parser.add_argument("--right", action="store_true", help="the atlas's right-hand structures instead")
@@ -60,6 +65,9 @@ def _run(options: argparse.Namespace) -> None:
         cases = synthetic_cases(options.seed, options.synthetic)
     else:
         cases = shared_cases(options.data, options.right)
+    known = None
+    if options.json is not None and options.json.exists():
+        known = Results.from_json(existing(options.json).read_bytes(), options.json)
     results = measure(
         (case for case in cases if fnmatch(case.title, options.only)),
         model,
@@ -67,6 +75,7 @@ def _run(options: argparse.Namespace) -> None:
         options.methods,
         Settings(rounds=options.rounds, beyond=options.beyond),
         report=_report,
+        known=known,
     )
     if options.json is not None:
         facts = {"model": model.name, "sha256": model.sha256, **results.to_json()}

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Literal
 
+import msgspec
+import numpy as np
+
+from ..errors import InputError
 from ..features import FeatureCache
 from ..frames import Frames
+from ..journal import prompt_to_json
 from ..models import Model
 from ..prompts import Prompt
 from . import classical
@@ -37,6 +45,7 @@ class Record:
         slice_dice: on the prompted slice before any propagation, None for a classical tool.
         seconds: that it took.
         note: why there is no result, or empty.
+        key: hash of all that a classical tool's result depends on, empty for the engine's methods.
     """
 
     case: str
@@ -48,6 +57,7 @@ class Record:
     slice_dice: float | None
     seconds: float
     note: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,22 @@ class Results:
         """As JSON data."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, text: bytes, source: Path) -> Results:
+        """What `to_json` gave; whatever else the text holds is passed over.
+
+        Args:
+            text: JSON.
+            source: where it comes from, for the message.
+
+        Raises:
+            InputError: it is something else.
+        """
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise InputError(f"{source} does not hold figures of this command ({error}); name another file") from error
+
 
 def measure(
     cases: Iterable[Case],
@@ -79,6 +105,7 @@ def measure(
     methods: Sequence[str] = (CROP, EXACT, *classical.TOOLS),
     settings: Settings | None = None,
     report: Callable[[str], None] | None = None,
+    known: Results | None = None,
 ) -> Results:
     """Measure a model, and classical tools with the same prompts, on some cases.
 
@@ -90,8 +117,11 @@ def measure(
             that the user gave the engine first asked, as its results call for them.
         settings: of the engine; the crop is the method's, and corrections are made with ``crop`` only.
         report: is told what was found, line by line.
+        known: earlier results; what a classical tool made of the same image and prompts is taken from them, for it
+            does not depend on the model.
     """
     settings = settings or Settings()
+    earlier = {record.key: record for record in known.records if record.key} if known else {}
     records: list[Record] = []
     ceilings: list[Ceiling] = []
     for case in cases:
@@ -99,7 +129,7 @@ def measure(
         ceilings.append(Ceiling(case.name, case.target, crop_ceiling, exact_ceiling))
         features = FeatureCache()
         for kind in kinds:
-            found = list(_measure_prompt(case, model, kind, methods, settings, features))
+            found = list(_measure_prompt(case, model, kind, methods, settings, features, earlier))
             records += found
             if report is not None:
                 text = ", ".join(f"{r.method} {' '.join(f'{d:.3f}' for d in r.dice)}" for r in found)
@@ -108,7 +138,13 @@ def measure(
 
 
 def _measure_prompt(
-    case: Case, model: Model, kind: Kind, methods: Sequence[str], settings: Settings, features: FeatureCache
+    case: Case,
+    model: Model,
+    kind: Kind,
+    methods: Sequence[str],
+    settings: Settings,
+    features: FeatureCache,
+    earlier: Mapping[str, Record],
 ) -> Iterable[Record]:
     prompts: tuple[Prompt, ...] = ()
     for method in methods:
@@ -128,10 +164,25 @@ def _measure_prompt(
             found.seconds,
             found.note,
         )
-    for name, tool in classical.TOOLS.items():
-        if name in methods:
-            started = time.perf_counter()
-            mask = classical.segment(tool, Frames(case.volume, settings.axis, None, model.image_size), prompts)
-            seconds = time.perf_counter() - started
-            agreement = (dice(mask, case.mask),), (iou(mask, case.mask),)
-            yield Record(case.name, case.target, kind, name, *agreement, None, seconds)
+    tools = {name: tool for name, tool in classical.TOOLS.items() if name in methods}
+    about = _about(case, prompts, settings.axis) if tools else ""
+    for name, tool in tools.items():
+        key = hashlib.sha256(f"{name} {about}".encode()).hexdigest()
+        if key in earlier:
+            yield replace(earlier[key], case=case.name, target=case.target, prompt=kind)
+            continue
+        started = time.perf_counter()
+        mask = classical.segment(tool, Frames(case.volume, settings.axis, None, model.image_size), prompts)
+        seconds = time.perf_counter() - started
+        agreement = (dice(mask, case.mask),), (iou(mask, case.mask),)
+        yield Record(case.name, case.target, kind, name, *agreement, None, seconds, key=key)
+
+
+def _about(case: Case, prompts: Sequence[Prompt], axis: str) -> str:
+    """Hash of the image, the truth, the prompts, and the tools' own code."""
+    digest = hashlib.sha256(Path(classical.__file__).read_bytes())
+    digest.update(json.dumps([axis, case.volume.spacing, [prompt_to_json(p) for p in prompts]]).encode())
+    for array in (case.volume.array, case.mask):
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
