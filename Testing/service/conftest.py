@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from biosam2.models.network import load_config
+from command_helpers import ServerProcess
 from networks import responsive_network
 from omegaconf import OmegaConf
 
@@ -63,3 +64,17 @@ def make_volume(seed: int, slices: int = 6) -> biosam2.Volume:
 def volumes():
     """Makes volumes that differ, by seed and number of slices."""
     return make_volume
+
+
+@pytest.fixture
+def serve():
+    """Starts servers as processes, with the arguments of ``biosam2 serve``; gives each one's port."""
+    started: list[ServerProcess] = []
+
+    def start(*arguments: object, **environment: str) -> int:
+        started.append(ServerProcess(*arguments, **environment))
+        return started[-1].port
+
+    yield start
+    for server in started:
+        assert server.stop() in (0, -15, 143)

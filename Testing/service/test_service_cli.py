@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
 import biosam2
 import numpy as np
@@ -15,56 +12,15 @@ import trustme
 from biosam2.service import running
 from biosam2.service.client import RemoteSession
 from biosam2.service.errors import ServiceError
+from command_helpers import biosam2_command
 
 KEY = "a key of some length"
-
-
-def biosam2_command(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "biosam2.cli", *map(str, arguments)]
-    return subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=180, check=False
-    )
-
-
-@pytest.fixture
-def serve(checkpoint):
-    """Starts servers; gives each one's port."""
-    started = []
-
-    def start(*arguments: object, **environment: str) -> int:
-        command = [
-            sys.executable,
-            "-m",
-            "biosam2.cli",
-            "serve",
-            "--port",
-            "0",
-            "--model",
-            checkpoint,
-            "--device",
-            "cpu",
-        ]
-        process = subprocess.Popen(
-            [*map(str, command), *map(str, arguments)], env={**os.environ, **environment}, stderr=-1
-        )
-        started.append(process)
-        for line in process.stderr:
-            told = json.loads(line)
-            if told["event"] == "listening":
-                return told["port"]
-        raise AssertionError("the server ended")
-
-    yield start
-    for process in started:
-        process.terminate()
-        process.communicate(timeout=60)
-        assert process.returncode in (0, -15, 143)
 
 
 def test_worker_server_and_relay_give_the_same_mask(serve, checkpoint, volume, tmp_path) -> None:
     image = tmp_path / "image.nrrd"
     biosam2.write_labelmap(image, volume, (volume.array > 40).astype(np.uint8))
-    port = serve(BIOSAM2_API_KEY=KEY)
+    port = serve("--model", checkpoint, BIOSAM2_API_KEY=KEY)
     masks = {}
     for name, where in {
         "here": ["--model", checkpoint, "--device", "cpu"],
@@ -86,13 +42,14 @@ def test_worker_server_and_relay_give_the_same_mask(serve, checkpoint, volume, t
         assert np.array_equal(masks[name], masks["here"]), name
 
 
-def test_a_served_certificate_is_checked(serve, volume, tmp_path) -> None:
+def test_a_served_certificate_is_checked(serve, checkpoint, volume, tmp_path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     certificate.cert_chain_pems[0].write_to_path(tmp_path / "server.pem")
     certificate.private_key_pem.write_to_path(tmp_path / "server.key")
-    port = serve("--tls-certificate", tmp_path / "server.pem", "--tls-key", tmp_path / "server.key")
+    files = ["--tls-certificate", tmp_path / "server.pem", "--tls-key", tmp_path / "server.key"]
+    port = serve("--model", checkpoint, *files)
     url = f"https://127.0.0.1:{port}"
     with RemoteSession(url, volume, verify=str(tmp_path / "ca.pem")) as session:
         session.add_prompt("a", biosam2.Point((11, 10, 2)))
@@ -126,7 +83,7 @@ def test_what_is_safe_or_wanted_is_served() -> None:
 
 
 def test_a_taken_port_is_one_line(serve, checkpoint) -> None:
-    port = serve()
+    port = serve("--model", checkpoint)
     assert requests.get(f"http://127.0.0.1:{port}/healthz", timeout=30).status_code == 200
     done = biosam2_command("serve", "--port", port, "--model", checkpoint, "--device", "cpu")
     assert done.returncode == 2
