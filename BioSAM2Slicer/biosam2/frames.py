@@ -172,6 +172,17 @@ class Frames:
     def tensor(self, slice_index: int, region: Region | None = None) -> torch.Tensor:
         """What the image encoder is given: float32 (3, S, S), normalised as SAM 2 was trained.
 
+        Raises:
+            InputError: there is no such slice.
+        """
+        import torch
+
+        mean, std = torch.tensor(_MEAN).view(3, 1, 1), torch.tensor(_STD).view(3, 1, 1)
+        return (self.picture(slice_index, region).expand(3, -1, -1) - mean) / std
+
+    def picture(self, slice_index: int, region: Region | None = None) -> torch.Tensor:
+        """A slice as the network sees it, before normalising: float32 (1, S, S), colour (3, S, S), 0 to 1.
+
         The region is squeezed to S×S without padding (bilinear, antialiased, pixel centres aligned as in
         ``align_corners=False``).
 
@@ -191,9 +202,7 @@ class Frames:
         image = torch.from_numpy(np.ascontiguousarray(scaled))
         image = image.permute(2, 0, 1) if image.ndim == 3 else image[None]
         size = (self.image_size, self.image_size)
-        image = interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
-        mean, std = torch.tensor(_MEAN).view(3, 1, 1), torch.tensor(_STD).view(3, 1, 1)
-        return (image.expand(3, -1, -1) - mean) / std
+        return interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
 
     def check_index(self, slice_index: int) -> int:
         """The index itself.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ class Clip:
     """Neighbouring slices with targets. F frames of S×S pixels, O targets; a batch adds a leading axis to each.
 
     Args:
-        images: uint8 (F, S, S), 0..255.
+        images: uint8 (F, S, S), 0..255; colour has (F, 3, S, S).
         masks: float16 (O, F, S/4, S/4), fraction of each cell that the target covers.
         areas: float32 (O, F), the target's share of the frame.
         prompted: index of the frame that the prompts lie on.
@@ -72,13 +73,14 @@ class ClipBatches(Dataset[Clip]):
         frames = int(rng.choice(self.choices))
         prompted = int(rng.integers(frames)) if rng.random() < 0.5 else 0
         made = [random_clip(rng, frames, self.targets, prompted, self.size) for _ in range(self.clips)]
-        return Clip(
-            **{
-                name: torch.stack([getattr(clip, name) for clip in made])
-                for name in ("images", "masks", "areas", "prompt_masks", "points", "boxes")
-            },
-            prompted=prompted,
-        )
+        return stack_clips(made)
+
+
+def stack_clips(clips: Sequence[Clip]) -> Clip:
+    """A batch of clips of one length, all prompted on the same frame."""
+    names = ("images", "masks", "areas", "prompt_masks", "points", "boxes")
+    stacked = {name: torch.stack([getattr(clip, name) for clip in clips]) for name in names}
+    return Clip(**stacked, prompted=clips[0].prompted)
 
 
 def random_clip(rng: np.random.Generator, frames: int, targets: int, prompted: int, size: int = 256) -> Clip:
@@ -103,7 +105,7 @@ def random_clip(rng: np.random.Generator, frames: int, targets: int, prompted: i
             image = random_image(rng, anatomy, labels)
             masks = _choose_targets(rng, anatomy, labels, image, target, targets, prompted)
             if masks is not None:
-                return _finish(rng, image, masks, prompted)
+                return finish_clip(rng, image, masks, prompted)
 
 
 def _random_view(
@@ -189,9 +191,17 @@ def plausible(mask: NDArray[np.bool_], image: NDArray[np.float32]) -> bool:
     return contrast > 0.05
 
 
-def _finish(
-    rng: np.random.Generator, image: NDArray[np.float32], masks: list[NDArray[np.bool_]], prompted: int
+def finish_clip(
+    rng: np.random.Generator, image: NDArray[np.float32], masks: Sequence[NDArray[np.bool_]], prompted: int
 ) -> Clip:
+    """A clip of an image and its targets, with simulated clicks and boxes.
+
+    Args:
+        rng: source of randomness.
+        image: (frames, rows, columns) or (frames, 3, rows, columns), 0..1.
+        masks: bool (frames, rows, columns) of each target, not empty on the prompted frame.
+        prompted: index of the frame that the prompts lie on.
+    """
     stack = np.stack(masks)
     coarse = torch.nn.functional.avg_pool2d(torch.from_numpy(stack).float(), 4)
     return Clip(

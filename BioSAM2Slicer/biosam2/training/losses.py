@@ -51,7 +51,7 @@ class DecoderTap:
     def __enter__(self) -> DecoderTap:
         def predict_masks(*args, **kwargs):
             masks, ious, tokens, presence = self._predict(*args, **kwargs)
-            self.last = Decoded(masks, ious, presence)
+            self.last = Decoded(masks.float(), ious.float(), presence.float())
             return masks, ious, tokens, presence
 
         self._decoder.predict_masks = predict_masks

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .clips import Clip
-from .losses import DecoderTap, segmentation_loss
+from .losses import Decoded, DecoderTap, segmentation_loss
 from .simulation import simulate_correction
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Round:
 
     Args:
         network: gradients flow where torch records them.
-        clip: a batch: every field with a leading axis over clips.
+        clip: a batch: every field with a leading axis over clips; on the network's device.
         rng: source of randomness for prompts.
     """
 
@@ -60,8 +60,10 @@ class Round:
         self._prompt_masks = clip.prompt_masks.flatten(0, 1)
         self._points = clip.points.flatten(0, 1)
         self._boxes = clip.boxes.flatten(0, 1)
-        images = clip.images.float().div(255).flatten(0, 1)[:, None]
-        mean, spread = torch.tensor(_MEAN)[:, None, None], torch.tensor(_SPREAD)[:, None, None]
+        self._device = clip.images.device
+        images = clip.images.float().div(255).flatten(0, 1)
+        images = images if images.ndim == 4 else images[:, None]
+        mean, spread = (torch.tensor(v, device=self._device)[:, None, None] for v in (_MEAN, _SPREAD))
         out = network.forward_image((images - mean) / spread)
         _, features, positions, self._sizes = network._prepare_backbone_features(out)
         # (HW, clips * frames, C), one column for every frame of every clip
@@ -139,10 +141,10 @@ class Round:
     def _prompt(self, kind: str) -> dict[str, Tensor]:
         objects = len(self._points)
         if kind == "box":
-            labels = torch.tensor([2, 3], dtype=torch.int32).expand(objects, 2)
+            labels = torch.tensor([2, 3], dtype=torch.int32, device=self._device).expand(objects, 2)
             return {"point_coords": self._boxes.reshape(objects, 2, 2), "point_labels": labels}
         count = 1 if kind == "click" else 3
-        labels = torch.ones(objects, count, dtype=torch.int32)
+        labels = torch.ones(objects, count, dtype=torch.int32, device=self._device)
         return {"point_coords": self._points[:, :count], "point_labels": labels}
 
     @torch.no_grad()
@@ -155,15 +157,15 @@ class Round:
 
     def _correct(self, frame: int, logits: Tensor) -> dict[str, Tensor]:
         """A correcting click for every object, found at a quarter of the frame's size."""
-        shown = (logits.detach()[:, 0] > 0).numpy()
-        truth = (self._truth[:, frame] > 0.5).numpy()
+        shown = (logits.detach()[:, 0] > 0).cpu().numpy()
+        truth = (self._truth[:, frame] > 0.5).cpu().numpy()
         clicks = [simulate_correction(self._rng, s, t) for s, t in zip(shown, truth, strict=True)]
         places = np.stack([place for place, _ in clicks]) * 4 + 1.5
         places += self._rng.uniform(-1.5, 1.5, places.shape)
         labels = [[int(positive)] for _, positive in clicks]
         return {
-            "point_coords": torch.from_numpy(places.astype(np.float32))[:, None],
-            "point_labels": torch.tensor(labels, dtype=torch.int32),
+            "point_coords": torch.from_numpy(places.astype(np.float32))[:, None].to(self._device),
+            "point_labels": torch.tensor(labels, dtype=torch.int32, device=self._device),
         }
 
     # The network -----------------------------------------------------------------------------------------------------
@@ -210,7 +212,7 @@ class Round:
         ambiguous = points is not None and points["point_labels"].shape[1] == 1 and "+" not in name
         truth, area = self._truth[:, frame], self._areas[:, frame]
         decoded = tap.take()
-        self._losses.append(segmentation_loss(decoded, truth, area, ambiguous and "corrected" not in name))
+        self._add_loss(decoded, truth, area, ambiguous and "corrected" not in name)
         shown, true = logits > 0, truth > 0.5
         here = true.any(dim=2).any(dim=1)
         self._dice.setdefault(name, []).extend(_overlap(shown, true)[here].tolist())
@@ -230,7 +232,12 @@ class Round:
         self._track(self._frames, bank, None, None, None, reverse=False)
         self._columns.pop()
         nothing = torch.zeros_like(self._truth[:, frame])
-        self._losses.append(segmentation_loss(tap.take(), nothing, torch.zeros_like(self._areas[:, frame]), False))
+        self._add_loss(tap.take(), nothing, torch.zeros_like(self._areas[:, frame]), False)
+
+    def _add_loss(self, decoded: Decoded, truth: Tensor, area: Tensor, ambiguous: bool) -> None:
+        # Losses are sums over thousands of cells: never in half precision.
+        with torch.autocast(self._device.type, enabled=False):
+            self._losses.append(segmentation_loss(decoded, truth, area, ambiguous))
 
     def _answers(self, masks: dict[int, Tensor]) -> Answers:
         losses, self._losses = self._losses, []
