@@ -280,5 +280,27 @@ class SegmentEditorWidget(QtWidgets.QWidget):
             self.currentSegmentIDChanged.emit(self._shown_segment)
 
 
+class TableView(QtWidgets.QTableWidget):
+    """qMRMLTableView: a table node's cells."""
+
+    def setMRMLScene(self, _scene: Any) -> None:
+        """The stand-in is given its node."""
+
+    def setMRMLTableNode(self, node: Any) -> None:
+        rows, columns = (node.GetNumberOfRows(), node.GetNumberOfColumns()) if node is not None else (0, 0)
+        QtWidgets.QTableWidget.setRowCount(self, rows)
+        QtWidgets.QTableWidget.setColumnCount(self, columns)
+        titles = [node.GetColumnName(column) for column in range(columns)]
+        QtWidgets.QTableWidget.setHorizontalHeaderLabels(self, titles)
+        for row in range(rows):
+            for column in range(columns):
+                item = QtWidgets.QTableWidgetItem(node.GetCellText(row, column))
+                QtWidgets.QTableWidget.setItem(self, row, column, item)
+
+
 CTK = {"ctkCollapsibleButton": CollapsibleButton}
-SLICER = {"qMRMLNodeComboBox": NodeComboBox, "qMRMLSegmentEditorWidget": SegmentEditorWidget}
+SLICER = {
+    "qMRMLNodeComboBox": NodeComboBox,
+    "qMRMLSegmentEditorWidget": SegmentEditorWidget,
+    "qMRMLTableView": TableView,
+}

@@ -1,0 +1,327 @@
+"""Segments as files for others: labelmaps with a colour table, segmentations, DICOM SEG; a record beside each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+from biosam2 import record as records
+from biosam2.errors import InputError, OutputError
+from biosam2.io.atomic import atomic_path
+from biosam2.io.formats import extension
+from biosam2.io.segmentation import LABELMAP, label_type, write_labelmap, write_segmentation
+from biosam2.journal import to_json
+from biosam2.volume import Volume
+from numpy.typing import NDArray
+
+from .Parameters import Parameters
+from .SessionJournal import SessionJournal
+from .VolumeGeometry import VolumeGeometry
+
+SEGMENTATION, DICOM = ".seg.nrrd", ".dcm"
+# What the file dialog offers: the file's ending, and what it is for.
+FORMATS = {
+    SEGMENTATION: "3D Slicer segmentation",
+    ".nii.gz": "NIfTI labelmap",
+    ".nrrd": "NRRD labelmap",
+    DICOM: "DICOM SEG",
+}
+_TAG = "BioSAM2."
+
+
+@dataclass(frozen=True)
+class ModelUsed:
+    """The network that drew.
+
+    Attributes:
+        name: as the registry or the user calls it.
+        sha256: of its weights; empty when none was loaded.
+        device: what it ran on.
+    """
+
+    name: str
+    sha256: str = ""
+    device: str = ""
+
+
+class Segments:
+    """A segmentation node's segments on its volume's voxels, as `biosam2.io` writes them.
+
+    Args:
+        segmentationNode: what was segmented.
+        volumeNode: on what.
+        volume: its voxels, where they are not the node's own.
+
+    Raises:
+        InputError: there is no segment.
+    """
+
+    def __init__(self, segmentationNode: Any, volumeNode: Any, volume: Volume | None = None) -> None:
+        self._node, self._volumeNode = segmentationNode, volumeNode
+        self.volume = volume or volumeOf(volumeNode)
+        self.names = namesOf(segmentationNode)
+        if not self.names:
+            raise InputError("there is nothing to export: add a segment first")
+        self._ids = {name: segmentId for segmentId, name in self.names.items()}
+
+    @property
+    def segments(self) -> Sequence[str]:
+        """Names, in order; no two are the same."""
+        return list(self._ids)
+
+    def mask(self, name: str) -> NDArray[np.bool_]:
+        """The segment's voxels, bool (K, J, I)."""
+        return maskOf(self._node, self._ids[name], self._volumeNode)
+
+    def labelmap(self) -> NDArray:
+        """uint8 or uint16 (K, J, I): 1 and up in the segments' order, the later one where they overlap."""
+        labels = np.zeros(self.volume.shape, label_type(len(self._ids)))
+        for label, name in enumerate(self._ids, start=1):
+            labels[self.mask(name)] = label
+        return labels
+
+
+class Exporter:
+    """Writes segmentations; each file appears whole, or not at all.
+
+    Args:
+        getModel: says which network drew.
+        fileOfInstance: gives the path of a DICOM instance by its identifier; Slicer's DICOM database by default.
+
+    Example:
+        >>> Exporter(lambda: ModelUsed("nano")).write(path, segmentationNode, volumeNode, journal, parameters)
+    """
+
+    def __init__(self, getModel: Callable[[], ModelUsed], fileOfInstance: Callable[[str], str] | None = None) -> None:
+        self._getModel = getModel
+        self._fileOfInstance = fileOfInstance or _fileOfInstance
+
+    def formats(self, volumeNode: Any) -> dict[str, str]:
+        """What can be written for a volume: endings, and what they are. DICOM SEG needs a volume from DICOM."""
+        fromDicom = bool(volumeNode is not None and volumeNode.GetAttribute("DICOM.instanceUIDs"))
+        return {ending: text for ending, text in FORMATS.items() if ending != DICOM or fromDicom}
+
+    def write(
+        self,
+        path: Path,
+        segmentationNode: Any,
+        volumeNode: Any,
+        journal: SessionJournal,
+        parameters: Parameters,
+    ) -> list[Path]:
+        """Write all segments, and the record of how they came about.
+
+        Args:
+            path: its ending is the format: .seg.nrrd, .nrrd, .nii.gz, .mha, or .dcm.
+            segmentationNode: what is written, before any transform: on the volume's own voxels.
+            volumeNode: what was segmented.
+            journal: what was said and done.
+            parameters: with what settings.
+
+        Returns:
+            The files that were written.
+
+        Raises:
+            InputError: there is no segment, or none that this format can hold.
+            OutputError: a file cannot be written.
+            DependencyError: DICOM SEG is asked for, and highdicom is not installed.
+        """
+        kind = extension(path)
+        volume = self._dicomVolume(volumeNode) if kind == DICOM else None
+        segments = _Flipped(segmentationNode, volumeNode, volume) if volume else Segments(segmentationNode, volumeNode)
+        record = self.record(segments, volumeNode, journal, parameters)
+        self._tag(segmentationNode, record)
+        written = [path]
+        if kind == SEGMENTATION:
+            _bySlicer(path, slicer.vtkMRMLSegmentationStorageNode(), segmentationNode)
+        elif kind in LABELMAP:
+            write_labelmap(path, segments.volume, segments.labelmap())
+            table = path.with_name(path.name.removesuffix(kind) + ".ctbl")
+            _bySlicer(table, slicer.vtkMRMLColorTableStorageNode(), colourTable(segmentationNode))
+            written.append(table)
+        else:
+            write_segmentation(path, segments)
+        record["outputs"] = [{"path": file.name, "sha256": records.hash_input(file)} for file in written]
+        beside = path.with_name(path.name.removesuffix(kind) + ".json")
+        records.write(beside, record)
+        return [*written, beside]
+
+    def record(
+        self, segments: Segments, volumeNode: Any, journal: SessionJournal, parameters: Parameters
+    ) -> dict[str, Any]:
+        """What went in, what was done and what came out, as JSON data; `biosam2 replay` does it again.
+
+        It holds no patient data but the path of the volume's file, where it came from one.
+        """
+        model = self._getModel()
+        source, sha256 = _source(volumeNode)
+        digest = hashlib.sha256()
+        for name in segments.segments:
+            digest.update(name.encode() + b"\0")
+            digest.update(np.packbits(segments.mask(name)).tobytes())
+        return {
+            "format": records.FORMAT,
+            "pipeline": "segment",
+            "input": {
+                "path": source,
+                "sha256": sha256,
+                "series_uid": None,
+                "voxels_sha256": hashlib.sha256(np.ascontiguousarray(segments.volume.array).tobytes()).hexdigest(),
+            },
+            "model": {"name": model.name, "sha256": model.sha256, "typed": model.name, "config": None},
+            "device": model.device,
+            "versions": {**records.versions(), "slicer": slicer.app.applicationVersion},
+            "session": {
+                "axis": parameters.axis or "k",
+                "window": list(parameters.sessionWindow),
+                "crop": "auto" if parameters.crop else None,
+                "policy": "sam2",
+                "precision": "float32",
+                "journal": [_named(to_json(remark.entry), segments.names) for remark in journal.remarks],
+            },
+            "labelmap_sha256": digest.hexdigest(),
+            "outputs": [],
+        }
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _tag(self, segmentationNode: Any, record: dict[str, Any]) -> None:
+        """Note in each segment how it came about; the tags are saved with scene and .seg.nrrd."""
+        journal = record["session"]["journal"]
+        for segmentId, name in namesOf(segmentationNode).items():
+            segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
+            own = [entry for entry in journal if name in (entry.get("segment"), *entry.get("segments", ()))]
+            if not own:
+                continue
+            for key, value in (
+                ("model", record["model"]["name"]),
+                ("modelSHA256", record["model"]["sha256"]),
+                ("voxelsSHA256", record["input"]["voxels_sha256"]),
+                ("version", record["versions"].get("biosam2", "")),
+                # The file keeps tags as key:value|key:value; JSON has another way to write the bar.
+                ("journal", json.dumps(own, separators=(",", ":")).replace("|", "\\u007c")),
+            ):
+                segment.SetTag(_TAG + key, value)
+
+    def _dicomVolume(self, volumeNode: Any) -> Volume:
+        """The volume as its DICOM files lay it out.
+
+        Raises:
+            InputError: it did not come from DICOM, its files are gone, or it was changed since.
+        """
+        from biosam2.io.dicom.geometry import arrange
+        from biosam2.io.dicom.header import read_header
+
+        instances = (volumeNode.GetAttribute("DICOM.instanceUIDs") or "").split()
+        files = [self._fileOfInstance(instance) for instance in instances]
+        if not files or not all(files):
+            raise InputError("DICOM SEG needs the volume's DICOM files in Slicer's DICOM database; export .seg.nrrd")
+        headers = [read_header(Path(file)) for file in files]
+        places = [place for header in headers for place in header.places]
+        if not places:
+            raise InputError("the volume's DICOM files do not say where its slices lie; export .seg.nrrd")
+        grid = arrange(headers[0].path, places, [f"frame {n + 1}" for n in range(len(places))], headers[0].thickness)
+        metadata: dict[str, Any] = {"dicom_files": [str(headers[n].path) for n in grid.order]}
+        if len(headers) == 1:
+            metadata = {"dicom_files": [str(headers[0].path)], "dicom_frames": list(grid.order)}
+        own = volumeOf(volumeNode)
+        if len(places) != own.shape[0] or (headers[0].rows, headers[0].columns) != own.shape[1:]:
+            raise InputError("the volume is not what its DICOM files hold (cropped or resampled); export .seg.nrrd")
+        return Volume(own.array, grid.spacing, grid.origin, grid.direction, metadata)
+
+
+class _Flipped(Segments):
+    """Segments in the order in which DICOM files lie, which may run against the node's."""
+
+    def __init__(self, segmentationNode: Any, volumeNode: Any, volume: Volume) -> None:
+        super().__init__(segmentationNode, volumeNode, volume)
+        own = volumeOf(volumeNode)
+        last = np.array(own.shape[::-1]) - 1.0
+        corners = own.ijk_from_lps(volume.lps_from_ijk(np.array([np.zeros(3), last])))
+        against = corners[0] > corners[1]
+        expected = np.where(against, [last, np.zeros(3)], [np.zeros(3), last])
+        if np.abs(corners - expected).max() > 0.1:
+            raise InputError("the volume does not lie where its DICOM files say; export .seg.nrrd")
+        self._order = tuple(slice(None, None, -1 if flip else 1) for flip in against[::-1])
+
+    def mask(self, name: str) -> NDArray[np.bool_]:
+        return super().mask(name)[self._order]
+
+
+def volumeOf(volumeNode: Any) -> Volume:
+    """The voxels of a volume node, where they lie before any transform."""
+    spacing, origin, direction = VolumeGeometry(volumeNode).lps()
+    return Volume(slicer.util.arrayFromVolume(volumeNode), spacing, origin, np.array(direction))  # type: ignore[arg-type]
+
+
+def namesOf(segmentationNode: Any) -> dict[str, str]:
+    """Names of segments by identifier, in order; the second of a name is given a number."""
+    segmentation = segmentationNode.GetSegmentation()
+    names: dict[str, str] = {}
+    for number in range(segmentation.GetNumberOfSegments()):
+        segmentId = segmentation.GetNthSegmentID(number)
+        name = wanted = segmentation.GetSegment(segmentId).GetName() or segmentId
+        again = 2
+        while name in names.values():
+            name, again = f"{wanted} {again}", again + 1
+        names[segmentId] = name
+    return names
+
+
+def maskOf(segmentationNode: Any, segmentId: str, volumeNode: Any) -> NDArray[np.bool_]:
+    """A segment's voxels on a volume's grid, bool (K, J, I)."""
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, segmentId, volumeNode)
+    return np.zeros(VolumeGeometry(volumeNode).shape, bool) if array is None else array.astype(bool)
+
+
+def colourTable(segmentationNode: Any) -> Any:
+    """A colour table node, in no scene: label n is the nth segment's name and colour."""
+    names = namesOf(segmentationNode)
+    table = slicer.vtkMRMLColorTableNode()
+    table.SetTypeToUser()
+    table.SetNumberOfColors(len(names) + 1)
+    table.SetColor(0, "background", 0.0, 0.0, 0.0, 0.0)
+    for label, (segmentId, name) in enumerate(names.items(), start=1):
+        colour = segmentationNode.GetSegmentation().GetSegment(segmentId).GetColor()
+        table.SetColor(label, name, *colour, 1.0)
+    return table
+
+
+def _bySlicer(path: Path, storage: Any, node: Any) -> None:
+    """Write a node by Slicer's own writer, without changing where the node is kept."""
+    with atomic_path(path) as temporary:
+        storage.SetFileName(str(temporary))
+        if not storage.WriteData(node):
+            raise OutputError(f"cannot write {path}: Slicer's error log says why")
+
+
+def _source(volumeNode: Any) -> tuple[str, str]:
+    """Path and SHA-256 of the file that a volume was read from; empty where it is none, or was changed since."""
+    storage = volumeNode.GetStorageNode()
+    path = storage.GetFileName() if storage is not None else None
+    if not path or storage.GetNumberOfFileNames() > 1 or volumeNode.GetModifiedSinceRead():
+        return "", ""
+    file = Path(path)
+    return (str(file), records.hash_input(file)) if file.is_file() else ("", "")
+
+
+def _named(entry: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """A journal's entry in which segments go by their names."""
+    entry = dict(entry)
+    if "segment" in entry:
+        entry["segment"] = names.get(entry["segment"], entry["segment"])
+    if "segments" in entry:
+        entry["segments"] = [names.get(name, name) for name in entry["segments"]]
+        entry["finished"] = [[names.get(name, name), index] for name, index in entry["finished"]]
+    return entry
+
+
+def _fileOfInstance(instance: str) -> str:
+    database = getattr(slicer, "dicomDatabase", None)
+    return database.fileForInstance(instance) if database is not None else ""

@@ -1,0 +1,255 @@
+"""What leaves the panel is read back by Slicer, by the engine and by SimpleITK, and lies on the same voxels."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from biosam2 import Box, Point
+from biosam2.errors import BioSAM2Error, InputError
+from biosam2.journal import Prompted, Propagated
+from biosam2.volume import Volume
+from BioSAM2SlicerLib.Exporter import Exporter, ModelUsed, Segments, maskOf
+from BioSAM2SlicerLib.Measures import measure, showTable
+from BioSAM2SlicerLib.Parameters import Parameters
+from BioSAM2SlicerLib.SessionJournal import SessionJournal
+from panel_helpers import GRIDS, add_transform, add_volume, load_volume
+
+TESTING = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TESTING / "io"))
+
+MODEL = ModelUsed("nano", "ab" * 32, "cpu")
+PARAMETERS = Parameters(axis="k", sessionWindow=(100.0, 400.0))
+
+
+def segmentation_of(host, volume, masks):
+    """A segmentation with these masks: name, bool (k, j, i)."""
+    slicer = host.slicer
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "found")
+    node.CreateDefaultDisplayNodes()
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    for number, (name, mask) in enumerate(masks.items(), start=1):
+        added = node.GetSegmentation().AddEmptySegment(f"Segment_{number}", name)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(mask.astype(np.uint8), node, added, volume)
+    return node
+
+
+def said():
+    """A journal of one prompt and one propagation of the first segment."""
+    journal = SessionJournal()
+    journal.add(Prompted("Segment_1", Box((2.0, 2.0, 3.0), (8.0, 6.0, 3.0))), "1")
+    journal.add(Prompted("Segment_1", Point((4.0, 4.0, 3.0), False)), "2")
+    journal.add(Propagated(("Segment_1",), "both", None, None, (("Segment_1", 3), ("Segment_1", 4)), True))
+    return journal
+
+
+@pytest.fixture
+def masks():
+    generator = np.random.default_rng(5)
+    first = np.zeros((6, 8, 10), bool)
+    first[1:4, 2:6, 3:8] = True
+    return {"liver | left": first, "a lesion": generator.random(first.shape) < 0.2}
+
+
+@pytest.fixture
+def voxels():
+    return np.random.default_rng(3).integers(0, 1000, (6, 8, 10)).astype(np.int16)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("ending", [".nrrd", ".nii.gz"])
+def test_a_labelmap_lies_on_the_volumes_voxels(host, tmp_path, voxels, masks, grid, ending):
+    volume = add_volume(host, voxels, GRIDS[grid])
+    node = segmentation_of(host, volume, masks)
+    # Files hold what lies on the volume's voxels, wherever the scene has moved both.
+    volume.SetAndObserveTransformNodeID(add_transform(host).GetID())
+    node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+    path = tmp_path / f"out{ending}"
+    written = Exporter(lambda: MODEL).write(path, node, volume, said(), PARAMETERS)
+    assert [file.name for file in written] == [f"out{ending}", "out.ctbl", "out.json"]
+    expected = np.zeros(voxels.shape, np.uint8)
+    for label, mask in enumerate(masks.values(), start=1):
+        expected[mask] = label
+    image = sitk.ReadImage(str(path))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), expected)
+    own = Segments(node, volume).volume
+    np.testing.assert_allclose(image.TransformIndexToPhysicalPoint((9, 7, 5)), own.lps_from_ijk((9, 7, 5)), atol=1e-3)
+    assert sorted(os.listdir(tmp_path)) == [f"out{ending}"[:3] + end for end in sorted([ending, ".ctbl", ".json"])]
+
+
+def test_the_colour_table_names_the_labels(host, tmp_path, voxels, masks):
+    volume = add_volume(host, voxels)
+    node = segmentation_of(host, volume, masks)
+    node.GetSegmentation().GetNthSegment(1).SetColor(0.25, 0.5, 0.75)
+    Exporter(lambda: MODEL).write(tmp_path / "out.nrrd", node, volume, said(), PARAMETERS)
+    table = host.scene.AddNewNodeByClass("vtkMRMLColorTableNode")
+    storage = host.slicer.vtkMRMLColorTableStorageNode()
+    storage.SetFileName(str(tmp_path / "out.ctbl"))
+    assert storage.ReadData(table)
+    assert [table.GetColorName(n) for n in range(3)] == ["background", "liver | left", "a lesion"]
+    colour = [0.0] * 4
+    table.GetColor(2, colour)
+    np.testing.assert_allclose(colour, [0.25, 0.5, 0.75, 1], atol=0.01)
+
+
+def test_a_segmentation_is_read_back_by_slicer_with_how_it_came_about(host, tmp_path, voxels, masks):
+    volume = add_volume(host, voxels, GRIDS["oblique"])
+    node = segmentation_of(host, volume, masks)
+    Exporter(lambda: MODEL).write(tmp_path / "out.seg.nrrd", node, volume, said(), PARAMETERS)
+    again = host.scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    storage = host.slicer.vtkMRMLSegmentationStorageNode()
+    storage.SetFileName(str(tmp_path / "out.seg.nrrd"))
+    assert storage.ReadData(again)
+    for number, mask in enumerate(masks.values()):
+        segment_id = again.GetSegmentation().GetNthSegmentID(number)
+        np.testing.assert_array_equal(maskOf(again, segment_id, volume), mask)
+    import vtk
+
+    tag = vtk.reference("")
+    assert again.GetSegmentation().GetNthSegment(0).GetTag("BioSAM2.modelSHA256", tag)
+    assert str(tag) == MODEL.sha256
+    assert again.GetSegmentation().GetNthSegment(0).GetTag("BioSAM2.journal", tag)
+    journal = json.loads(str(tag))
+    assert [entry["op"] for entry in journal] == ["prompt", "prompt", "propagate"]
+    assert journal[0]["segment"] == "liver | left"
+    # What nobody prompted has no such history.
+    assert not again.GetSegmentation().GetNthSegment(1).HasTag("BioSAM2.journal")
+    # The node is kept where it was kept before.
+    assert node.GetStorageNode() is None
+
+
+def test_the_record_tells_hashes_of_model_input_and_outputs(host, tmp_path, voxels, masks):
+    import hashlib
+
+    volume = add_volume(host, voxels)
+    node = segmentation_of(host, volume, masks)
+    Exporter(lambda: MODEL).write(tmp_path / "out.nii.gz", node, volume, said(), PARAMETERS)
+    record = json.loads((tmp_path / "out.json").read_text())
+    assert record["model"]["sha256"] == MODEL.sha256
+    assert record["input"]["voxels_sha256"] == hashlib.sha256(voxels.tobytes()).hexdigest()
+    assert record["input"]["sha256"] == ""  # it came from no file
+    outputs = {o["path"]: o["sha256"] for o in record["outputs"]}
+    assert outputs["out.nii.gz"] == hashlib.sha256((tmp_path / "out.nii.gz").read_bytes()).hexdigest()
+    assert record["session"]["window"] == [100.0, 400.0]
+    assert record["session"]["journal"][2]["segments"] == ["liver | left"]
+    assert "Segment_1" not in json.dumps(record)
+
+
+def test_a_volume_from_a_file_is_named_with_its_hash(host, tmp_path, shared_data, masks):
+    import hashlib
+
+    path = shared_data / "mr-breast-lesion" / "image.nrrd"
+    volume = load_volume(host, path)
+    volume.SetAndObserveStorageNodeID(host.scene.GetFirstNodeByClass("vtkMRMLVolumeArchetypeStorageNode").GetID())
+    array = host.slicer.util.arrayFromVolume(volume)
+    node = segmentation_of(host, volume, {"lesion": array > np.percentile(array, 99)})
+    exporter = Exporter(lambda: MODEL)
+    record = exporter.record(Segments(node, volume), volume, said(), PARAMETERS)
+    assert record["input"]["path"] == str(path)
+    assert record["input"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    # A volume that was changed in the scene is not the file's any more.
+    host.slicer.util.updateVolumeFromArray(volume, array + 1)
+    assert exporter.record(Segments(node, volume), volume, said(), PARAMETERS)["input"]["path"] == ""
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["as in the files", "slices the other way round"])
+def test_dicom_seg_for_a_volume_from_dicom(host, tmp_path, voxels, masks, reverse):
+    from dicom_helpers import write_series
+    from pydicom import dcmread
+
+    highdicom = pytest.importorskip("highdicom")
+    grid = Volume(voxels, (0.8, 1.1, 2.5), (-12.0, 30.0, 7.0), np.eye(3))
+    files = write_series(tmp_path / "series", grid, shuffle=1)
+    by_uid = {str(dcmread(file, stop_before_pixels=True).SOPInstanceUID): str(file) for file in files}
+    if reverse:
+        directions = np.diag([-1.0, -1.0, -1.0])
+        volume = add_volume(host, voxels[::-1], directions, origin=(12.0, -30.0, 7.0 + 5 * 2.5))
+        shown = {name: mask[::-1] for name, mask in masks.items()}
+    else:
+        volume, shown = add_volume(host, voxels, origin=(12.0, -30.0, 7.0)), masks
+    volume.SetAttribute("DICOM.instanceUIDs", " ".join(by_uid))
+    node = segmentation_of(host, volume, shown)
+    exporter = Exporter(lambda: MODEL, by_uid.get)
+    assert ".dcm" in exporter.formats(volume)
+    exporter.write(tmp_path / "out.dcm", node, volume, said(), PARAMETERS)
+    found = highdicom.seg.segread(tmp_path / "out.dcm")
+    assert [found.get_segment_description(n).segment_label for n in (1, 2)] == list(masks)
+    for number, mask in enumerate(masks.values(), start=1):
+        uids = sorted(by_uid, key=lambda uid: _height(by_uid[uid]))
+        frames = found.get_pixels_by_source_instance(uids, segment_numbers=[number], ignore_spatial_locations=True)
+        np.testing.assert_array_equal(frames[..., 0].astype(bool), mask)
+
+
+def _height(file):
+    from pydicom import dcmread
+
+    return float(dcmread(file, stop_before_pixels=True).ImagePositionPatient[2])
+
+
+def test_dicom_seg_is_not_offered_for_other_volumes(host, tmp_path, voxels, masks):
+    volume = add_volume(host, voxels)
+    node = segmentation_of(host, volume, masks)
+    exporter = Exporter(lambda: MODEL)
+    assert ".dcm" not in exporter.formats(volume)
+    with pytest.raises(InputError, match="DICOM database"):
+        exporter.write(tmp_path / "out.dcm", node, volume, said(), PARAMETERS)
+    volume.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
+    with pytest.raises(InputError, match="DICOM database"):
+        exporter.write(tmp_path / "out.dcm", node, volume, said(), PARAMETERS)
+
+
+@pytest.mark.parametrize("ending", [".seg.nrrd", ".nrrd"])
+def test_what_cannot_be_written_is_said_in_one_line_and_leaves_nothing(host, tmp_path, voxels, masks, ending):
+    volume = add_volume(host, voxels)
+    node = segmentation_of(host, volume, masks)
+    with pytest.raises(BioSAM2Error) as caught:
+        Exporter(lambda: MODEL).write(tmp_path / "no" / f"out{ending}", node, volume, said(), PARAMETERS)
+    assert "\n" not in str(caught.value)
+    assert "create it" in str(caught.value)
+    folder = tmp_path / f"taken{ending}"
+    folder.mkdir()
+    with pytest.raises(BioSAM2Error, match="it is a folder"):
+        Exporter(lambda: MODEL).write(folder, node, volume, said(), PARAMETERS)
+    assert os.listdir(tmp_path) == [folder.name]
+
+
+def test_nothing_to_export_is_said(host, tmp_path, voxels):
+    volume = add_volume(host, voxels)
+    with pytest.raises(InputError, match="add a segment"):
+        Exporter(lambda: MODEL).write(
+            tmp_path / "out.nrrd", segmentation_of(host, volume, {}), volume, said(), PARAMETERS
+        )
+
+
+def test_segments_of_one_name_stay_two(host, voxels, masks):
+    volume = add_volume(host, voxels)
+    node = segmentation_of(host, volume, masks)
+    for number in range(2):
+        node.GetSegmentation().GetNthSegment(number).SetName("same")
+    assert Segments(node, volume).segments == ["same", "same 2"]
+
+
+def test_measures_are_right_and_stand_in_a_table(host, voxels, masks):
+    volume = add_volume(host, voxels, GRIDS["oblique"])
+    node = segmentation_of(host, volume, {**masks, "empty": np.zeros(voxels.shape, bool)})
+    first, second = masks.values()
+    segment_id = node.GetSegmentation().GetNthSegmentID(0)
+    found = measure(node, volume, segment_id)
+    assert [m.voxels for m in found] == [first.sum(), second.sum(), 0]
+    assert found[0].millilitres == pytest.approx(first.sum() * 0.8 * 1.1 * 2.5 / 1000)
+    assert found[0].mean == pytest.approx(voxels[first].mean())
+    assert found[2].mean is None
+    assert found[0].dice == 1
+    assert found[1].dice == pytest.approx(2 * (first & second).sum() / (first.sum() + second.sum()))
+    table = showTable(found, node, "liver | left")
+    assert table.GetNumberOfRows() == 3
+    assert [table.GetColumnName(n) for n in (0, 2, 5)] == ["Segment", "Volume (mL)", "Dice with liver | left"]
+    assert float(table.GetCellText(0, 2)) == pytest.approx(found[0].millilitres, rel=1e-4)
+    # The second time it is the same table.
+    assert showTable(measure(node, volume), node) is table
+    assert table.GetNumberOfColumns() == 5
