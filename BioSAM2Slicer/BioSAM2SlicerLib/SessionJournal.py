@@ -8,8 +8,10 @@ from typing import Any
 
 from biosam2 import Mask
 from biosam2.errors import BioSAM2Error
-from biosam2.journal import Cleared, Entry, Prompted, Propagated, Removed, from_json, to_json
+from biosam2.journal import Cleared, Entry, Locked, Prompted, Propagated, Removed, from_json, to_json
 from biosam2.prompts import Prompt
+
+from .PromptNodes import sliceOf as sliceOfMarkup
 
 
 @dataclass(eq=False)
@@ -84,32 +86,46 @@ class SessionJournal:
         """Slices with a mask prompt, and its identifier."""
         return {p.slice_index: name for name, p in self.prompts(segmentId) if isinstance(p, Mask)}
 
+    def locked(self, segmentId: str) -> set[int]:
+        """Slices that the user locked."""
+        found: set[int] = set()
+        for remark in self.remarks:
+            entry = remark.entry
+            if isinstance(entry, Locked) and entry.segment == segmentId:
+                (found.add if entry.locked else found.discard)(entry.slice_index)
+            elif isinstance(entry, Cleared) and entry.segment == segmentId:
+                found.clear()
+        return found
+
+    def clear(self) -> None:
+        """Nothing was said or done."""
+        self.remarks = []
+
     def toText(self) -> str:
         """As JSON, for the parameter node; empty where there is nothing."""
         if not self.remarks:
             return ""
         return json.dumps([_toData(remark) for remark in self.remarks])
 
-    @classmethod
-    def fromText(cls, text: str) -> SessionJournal:
-        """What `toText` wrote.
+    def load(self, text: str) -> None:
+        """Hold what `toText` wrote, and nothing else.
 
         Raises:
-            ValueError: it is damaged.
+            ValueError: it is damaged; then there is nothing.
         """
-        journal = cls()
+        self.clear()
         if not text:
-            return journal
+            return
         try:
             for data in json.loads(text):
-                remark = journal.add(from_json(data["entry"]), str(data["id"]))
+                remark = self.add(from_json(data["entry"]), str(data["id"]))
                 remark.scores = {(str(name), int(index)): float(score) for name, index, score in data.get("scores", ())}
                 remark.seen = {(str(name), int(index)) for name, index in data.get("seen", ())}
-            for segmentId in {getattr(remark.entry, "segment", "") for remark in journal.remarks}:
-                journal.prompts(segmentId)
-        except (BioSAM2Error, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+            for segmentId in {getattr(remark.entry, "segment", "") for remark in self.remarks}:
+                self.prompts(segmentId)
+        except (BioSAM2Error, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            self.clear()
             raise ValueError(f"the journal in the scene is damaged: {error}") from error
-        return journal
 
 
 def _toData(remark: Remark) -> dict[str, Any]:
@@ -119,3 +135,8 @@ def _toData(remark: Remark) -> dict[str, Any]:
     if remark.seen:
         data["seen"] = sorted(remark.seen)
     return data
+
+
+def sliceOf(prompt: Prompt, axis: str) -> int:
+    """The slice that a prompt is for; of a box over several slices, the middle one."""
+    return prompt.slice_index if isinstance(prompt, Mask) else sliceOfMarkup(prompt, axis)

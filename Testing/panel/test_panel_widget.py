@@ -292,7 +292,7 @@ def test_the_module_file_opens_and_closes_the_panel(host, sphere, monkeypatch):
     widget.setup()
     widget.enter()
     widget.panel._toggle("point")
-    client = widget.panel.session._client
+    client = widget.panel.session._worker.client
     event_loop.wait_until(lambda: client.state == "ready")
     pid = client._process.processId()
     widget.exit()

@@ -1,0 +1,104 @@
+"""Masks of single slices, asked for and shown while the user goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from biosam2.service import messages as m
+from slicer.i18n import tr as _
+
+from .History import Step
+from .SessionJournal import SessionJournal, sliceOf
+from .Signal import Signal
+from .SliceLedger import SliceLedger
+from .WorkerSession import WorkerSession
+
+
+@dataclass(eq=False)
+class _Question:
+    """A slice whose mask was asked for.
+
+    Attributes:
+        step: the step that asked last.
+        again: whether prompts came since the question went out.
+    """
+
+    step: Step
+    again: bool = False
+
+
+class Previews:
+    """What prompts on a slice give, before anything is propagated. Questions that are out of date are not drawn.
+
+    Signals:
+        said(str), failed(str): one line for the user.
+        changed(): a question was answered.
+
+    Args:
+        worker: who is asked.
+        journal: the prompts.
+        ledger: where masks are written.
+        axis: gives the session's axis.
+    """
+
+    def __init__(
+        self, worker: WorkerSession, journal: SessionJournal, ledger: SliceLedger, axis: Callable[[], str]
+    ) -> None:
+        self.said = Signal()
+        self.failed = Signal()
+        self.changed = Signal()
+        self._worker = worker
+        self._journal = journal
+        self._ledger = ledger
+        self._axis = axis
+        self._questions: dict[tuple[str, int], _Question] = {}
+
+    @property
+    def waiting(self) -> list[tuple[str, int]]:
+        """(segment, slice) of open questions."""
+        return list(self._questions)
+
+    def forget(self, segmentId: str | None = None) -> None:
+        """Drop the questions on a segment, or all."""
+        self._questions = {
+            key: question for key, question in self._questions.items() if segmentId is not None and key[0] != segmentId
+        }
+
+    def show(self, step: Step, segmentId: str, index: int) -> None:
+        """Show a prompted slice's mask, or take away the mask of a slice that has no prompt any more."""
+        if not any(sliceOf(p, self._axis()) == index for _name, p in self._journal.prompts(segmentId)):
+            self._questions.pop((segmentId, index), None)
+            if index not in self._journal.finished(segmentId):
+                self._ledger.write(step, segmentId, index, None)
+            return
+        asked = self._questions.get((segmentId, index))
+        if asked is not None:
+            # The answer to the earlier question is out of date; one more will be asked when it comes.
+            asked.step, asked.again = step, True
+            return
+        self._questions[segmentId, index] = _Question(step)
+        self._ask(segmentId, index)
+
+    def _ask(self, segmentId: str, index: int) -> None:
+        self.said.emit(_("Outlining …"))
+        self._worker.send(
+            m.Predict, lambda reply: self._onAnswer(segmentId, index, reply), segment=segmentId, slice_index=index
+        )
+
+    def _onAnswer(self, segmentId: str, index: int, reply: Any) -> None:
+        question = self._questions.get((segmentId, index))
+        if question is None:
+            return
+        if question.again:
+            question.again = False
+            self._ask(segmentId, index)
+            return
+        del self._questions[segmentId, index]
+        if isinstance(reply, m.Failure):
+            self.failed.emit(reply.text)
+        elif isinstance(reply, m.MaskAnswer) and question.step.inForce:
+            self._ledger.write(question.step, segmentId, index, m.as_mask(reply.mask))
+            self.said.emit(_("Ready"))
+        self.changed.emit()

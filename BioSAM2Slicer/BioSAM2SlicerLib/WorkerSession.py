@@ -1,0 +1,285 @@
+"""The session as the worker holds it: model, volume and journal are given to it, and to the next one if it dies."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+from biosam2.journal import Cleared, Prompted, Propagated, Removed
+from biosam2.service import messages as m
+from slicer.i18n import tr as _
+
+from .Parameters import Parameters
+from .SessionJournal import Remark, SessionJournal
+from .Signal import Signal
+from .VolumeGeometry import VolumeGeometry
+from .WorkerClient import DEAD, STOPPED, WorkerClient
+
+# A worker that dies more often than this in a row is not started again by itself.
+_RESTARTS = 3
+
+
+class WorkerSession:
+    """Requests on one volume to a worker that is started when it is needed. Nothing here waits.
+
+    Signals:
+        said(str), failed(str), noticed(str): one line for the user.
+        ready(): the model is loaded.
+        lost(again): the worker ended without being told to; `again`: `connect` may be tried.
+        forgotten(): nothing that was asked before will be answered.
+        refused(Remark, str): the session did not take a prompt; why.
+
+    Args:
+        makeClient: makes a client for a worker.
+        settings: gives the settings.
+        journal: what a new worker is told.
+        modelFields: more of `biosam2.service.messages.LoadModel`'s fields, for a checkpoint of one's own.
+    """
+
+    def __init__(
+        self,
+        makeClient: Callable[[], WorkerClient],
+        settings: Callable[[], Parameters],
+        journal: SessionJournal,
+        modelFields: dict[str, Any] | None = None,
+    ) -> None:
+        self.said = Signal()
+        self.failed = Signal()
+        self.noticed = Signal()
+        self.ready = Signal()
+        self.lost = Signal()
+        self.forgotten = Signal()
+        self.refused = Signal()
+        self._makeClient = makeClient
+        self._settings = settings
+        self._journal = journal
+        self._modelFields = modelFields
+        self._client: WorkerClient | None = None
+        self._volume: Any = None
+        self._file: Path | None = None
+        self._number = 0
+        self._deaths = 0
+        self._created = False
+        # While a propagation is done again, what comes after it waits: a request would otherwise overtake it.
+        self._repeating = False
+        self._held: list[tuple[type, Callable[[Any], None] | None, dict[str, Any]]] = []
+
+    @property
+    def client(self) -> WorkerClient | None:
+        """The worker's process; None before the first input."""
+        return self._client
+
+    @property
+    def number(self) -> int:
+        """How many workers there have been; what an earlier one was told, this one was not."""
+        return self._number
+
+    @property
+    def begun(self) -> bool:
+        """Whether the worker has a session, or will have one when it comes to it."""
+        return self._created
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is awaited."""
+        return self._repeating or (self._client is not None and self._client.waiting > 0)
+
+    @property
+    def down(self) -> bool:
+        """Whether there is no worker."""
+        return self._client is None or self._client.state in (STOPPED, DEAD)
+
+    def open(self, volumeNode: Any) -> None:
+        """Work on this volume from now on."""
+        self._volume = volumeNode
+        self.connect()
+
+    def close(self) -> None:
+        """Let go of the volume; the worker stays, for the next one."""
+        if self._client is not None and self._volume is not None:
+            self._client.ask(m.Cancel)
+        self._volume = None
+        self.forget()
+        self._dropFile()
+
+    def stop(self) -> None:
+        """End the worker."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.stop()
+
+    def restart(self) -> None:
+        """Another worker, for other settings."""
+        assert self._client is not None
+        self._client.stop()
+        self._deaths = 0
+        self.connect()
+
+    def connect(self) -> None:
+        """Start the worker if there is none, and give it model, volume and journal."""
+        if self._volume is None:
+            return
+        if self._client is None:
+            self._client = self._makeClient()
+            self._client.noticed.connect(self.noticed.emit)
+            self._client.died.connect(self._onDied)
+        if self.down:
+            self._number += 1
+            self.said.emit(_("Starting …"))
+            self._client.start()
+            parameters = self._settings()
+            fields = self._modelFields or {"name": parameters.model}
+            self._client.ask(m.LoadModel, self._onModel, device=parameters.device, **fields)
+        self.resync()
+
+    def resync(self) -> None:
+        """Give the worker the volume and everything in the journal anew."""
+        if self._client is None or self._volume is None:
+            return
+        self.forget()
+        spacing, origin, direction = VolumeGeometry(self._volume).lps()
+        array = np.ascontiguousarray(slicer.util.arrayFromVolume(self._volume))
+        self._dropFile()
+        with tempfile.NamedTemporaryFile(
+            dir=slicer.app.temporaryPath, prefix="biosam2-", suffix=".npy", delete=False
+        ) as file:
+            np.save(file, array)
+        self._file = Path(file.name)
+        self._client.ask(
+            m.OpenVolume, self._onOpened, path=file.name, spacing=spacing, origin=origin, direction=direction
+        )
+        for remark in list(self._journal.remarks):
+            self.replay(remark)
+
+    def forget(self) -> None:
+        """What was asked of an earlier session is of no interest any more; the next request begins a new one."""
+        self._created = self._repeating = False
+        self._held = []
+        self.forgotten.emit()
+
+    def send(self, kind: type, handler: Callable[[Any], None] | None = None, **fields: Any) -> None:
+        """Ask the worker, which is given a session first."""
+        if self._client is None:
+            return
+        if self._repeating:
+            self._held.append((kind, handler, fields))
+            return
+        if not self._created:
+            parameters = self._settings()
+            self._created = True
+            self._client.ask(
+                m.Create,
+                self._onDone,
+                axis=parameters.axis,
+                window=parameters.sessionWindow,
+                crop="auto" if parameters.crop else None,
+            )
+        self._client.ask(kind, self._proving(handler or self._onDone), **fields)
+
+    def tell(self, kind: type, **fields: Any) -> None:
+        """Tell the worker something that it does not answer."""
+        if self._client is not None:
+            self._client.ask(kind, **fields)
+
+    def replay(self, remark: Remark) -> None:
+        """Tell the worker what an entry says; a propagation's masks are there already and are not sent."""
+        entry = remark.entry
+        if isinstance(entry, Prompted):
+            self.send(
+                m.AddPrompt,
+                lambda reply: self._onPromptAnswer(remark, reply),
+                segment=entry.segment,
+                prompt=m.send_prompt(entry.prompt),
+            )
+        elif isinstance(entry, Removed):
+            self.send(m.RemovePrompt, segment=entry.segment, position=entry.position)
+        elif isinstance(entry, Cleared):
+            self.send(m.Clear, segment=entry.segment)
+        elif isinstance(entry, Propagated):
+            count = len(entry.finished)
+            self.send(
+                m.Propagate,
+                self._onRepeated,
+                segments=list(entry.segments),
+                direction=entry.direction,
+                first=entry.first,
+                last=entry.last,
+                skip=count,
+                limit=count,
+            )
+            self._repeating = True
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _proving(self, handler: Callable[[Any], None]) -> Callable[[Any], None]:
+        """A worker that gives masks is sound: its death is counted from one again."""
+
+        def handle(reply: Any) -> None:
+            if isinstance(reply, m.MaskAnswer | m.Update):
+                self._deaths = 0
+            handler(reply)
+
+        return handle
+
+    def _onRepeated(self, reply: Any) -> None:
+        """A propagation was done again: on with what waited, up to the next one."""
+        if not isinstance(reply, m.Answer):
+            return
+        self._onDone(reply)
+        self._repeating = False
+        held, self._held = self._held, []
+        for number, (kind, handler, fields) in enumerate(held):
+            self.send(kind, handler, **fields)
+            if kind is m.Propagate and "limit" in fields:
+                self._repeating = True
+                self._held = held[number + 1 :]
+                return
+
+    def _onPromptAnswer(self, remark: Remark, reply: Any) -> None:
+        if isinstance(reply, m.Failure):
+            self.refused.emit(remark, reply.text)
+
+    def _onDone(self, reply: Any) -> None:
+        if isinstance(reply, m.Failure):
+            self.failed.emit(reply.text)
+
+    def _onModel(self, reply: Any) -> None:
+        if isinstance(reply, m.Progress):
+            share = "" if reply.fraction is None else f" {100 * reply.fraction:.0f} %"
+            self.said.emit(f"{reply.stage.capitalize()}{share} …")
+        elif isinstance(reply, m.ModelLoaded):
+            where = _("on CPU") if reply.device == "cpu" else _("on {device}").format(device=reply.device)
+            why = f" ({reply.device_reason})" if reply.device_reason else ""
+            self.said.emit(_("Ready: {name} {where}{why}").format(name=reply.name, where=where, why=why))
+            self.ready.emit()
+        elif isinstance(reply, m.Failure):
+            self.failed.emit(reply.text)
+
+    def _onOpened(self, reply: Any) -> None:
+        self._dropFile()
+        self._onDone(reply)
+
+    def _onDied(self, why: str) -> None:
+        self._deaths += 1
+        if self._volume is None:
+            self.forget()
+            return
+        again = self._deaths <= _RESTARTS
+        if again:
+            self.noticed.emit(_("{why} It is started again; nothing is lost.").format(why=why))
+        else:
+            self.failed.emit(
+                _("{why} It was started {count} times; choose another model or device to try again.").format(
+                    why=why, count=_RESTARTS
+                )
+            )
+        self.lost.emit(again)
+
+    def _dropFile(self) -> None:
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
+            self._file = None
