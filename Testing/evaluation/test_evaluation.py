@@ -250,10 +250,10 @@ def test_generated_cases_are_the_same_for_the_same_seed():
 
 def test_classical_results_are_taken_over_where_nothing_they_depend_on_changed(case, model, tmp_path):
     def measured(volume, known=None):
-        part = Case("made", "ball", volume, case.mask[3:6])
+        part = Case("made", "ball", volume, case.mask[2:7])
         return measure([part], model, ["box"], [CROP, "watershed"], Settings(rounds=0), known=known)
 
-    array = case.volume.array[3:6]
+    array = case.volume.array[2:7]
     first = measured(biosam2.Volume(array))
     stored = Results.from_json(json.dumps({"model": "a", **first.to_json()}).encode(), tmp_path / "figures.json")
     assert stored == first
