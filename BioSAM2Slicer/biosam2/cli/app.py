@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .. import __version__
+from .data import data
 from .info import info
 from .models import models
 from .replay import replay
@@ -27,5 +28,5 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (segment, image, video, replay, models, info, train, serve):
+for _command in (segment, image, video, replay, models, info, data, train, serve):
     cli.add_command(_command)

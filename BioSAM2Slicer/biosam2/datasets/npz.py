@@ -13,6 +13,13 @@ from ..errors import InputError
 from ..io.guards import existing, require_memory, unreadable
 from ..io.itk import finite
 from ..volume import Volume
+from .case import Case, CaseKind, Target
+from .layout import Wishes, targets_from_values, wished_targets
+
+# As MedSAM's tools begin the names of their files.
+_MODALITIES = (
+    "CT", "MR", "PET", "US", "XRay", "X-Ray", "Dermoscopy", "Endoscopy", "Fundus", "Mammography", "Microscopy", "OCT",
+)  # fmt: skip
 
 
 def read_image(path: Path) -> Volume:
@@ -74,3 +81,26 @@ def _check_size(path: Path, file: np.lib.npyio.NpzFile, name: str) -> None:
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream)
     require_memory(path, 2.0 * math.prod(shape) * dtype.itemsize)
+
+
+def find(folder: Path, wishes: Wishes) -> list[Case]:
+    """A case for each NPZ file below a folder; the modality is the first word of its name where that is one.
+
+    Raises:
+        InputError: a file is damaged or lacks image or labels.
+    """
+    cases = []
+    for path in sorted(folder.rglob("*.npz")):
+        arrays = _load(path, ("imgs",))
+        values = [int(value) for value in np.unique(read_labels(path)) if value]
+        word = path.stem.partition("_")[0]
+        image = arrays["imgs"]
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        targets = wished_targets((path,), wishes) or (
+            targets_from_values((path,), values) if len(values) > 1 else (Target("target", (path,)),)
+        )
+        kind: CaseKind = "2D" if image.ndim == 2 or (image.ndim == 3 and image.shape[-1] == 3) else "3D"
+        cases.append(
+            Case(name, path, targets, wishes.modality or (word if word in _MODALITIES else ""), wishes.split, kind)
+        )
+    return cases

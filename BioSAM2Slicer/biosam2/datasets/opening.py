@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DependencyError, InputError
-from ..io import read_labelmap, read_video, read_volume, same_grid
+from ..io import read_labelmap, read_video, read_volume
 from ..io.formats import DICOM, PICTURE, SEGMENTATION, extension, is_dicom
-from ..io.grid import difference
+from ..io.grid import difference, placed
 from ..volume import Volume
 from . import label_pictures, npz
 from .case import Case, Sample, Target
@@ -67,8 +67,13 @@ def _marked(path: Path, case: Case, volume: Volume) -> Marked:
         from ..io import read_segmentation
 
         grid, segments = read_segmentation(path)
-        _check_grid(path, volume, grid)
-        return _of_segments(dict(enumerate(segments.values(), start=1)), volume)
+        on_image: dict[int, Bools] = {}
+        for number, mask in enumerate(segments.values(), start=1):
+            moved = placed(volume, grid, mask)
+            if moved is None:
+                raise _elsewhere(path, volume, grid)
+            on_image[number] = moved
+        return _of_segments(on_image, volume)
     if kind in DICOM or kind == ".seg.dcm" or (path.is_file() and not kind and is_dicom(path)):
         from ..io.dicom import seg
 
@@ -79,7 +84,8 @@ def _marked(path: Path, case: Case, volume: Volume) -> Marked:
         array = label_pictures.read(path)
     else:
         array = read_labelmap(path, like=volume).array
-    _check_grid(path, volume, Volume(array, volume.spacing, volume.origin, volume.direction))
+    if array.shape != volume.shape:
+        raise _elsewhere(path, volume, Volume(array, volume.spacing, volume.origin, volume.direction))
     return lambda values: np.isin(array, values) if values else array != 0
 
 
@@ -91,9 +97,8 @@ def _of_segments(segments: dict[int, Bools], volume: Volume) -> Marked:
     return marked
 
 
-def _check_grid(path: Path, volume: Volume, label: Volume) -> None:
-    if not same_grid(volume, label):
-        raise InputError(
-            f"the label {path} does not lie on the image's voxels: {difference(volume, label)}; "
-            "resample it to the image, or correct the manifest"
-        )
+def _elsewhere(path: Path, volume: Volume, label: Volume) -> InputError:
+    return InputError(
+        f"the label {path} does not lie on the image's voxels: {difference(volume, label)}; "
+        "resample it to the image, or correct the manifest"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..volume import Volume
 
@@ -24,6 +25,39 @@ def same_grid(a: Volume, b: Volume, tolerance: float = TOLERANCE) -> bool:
     last = np.array(a.shape[::-1]) - 1.0
     corners = np.array(np.meshgrid(*((0.0, n) for n in last), indexing="ij")).reshape(3, -1).T
     return bool(np.abs(a.ijk_from_lps(b.lps_from_ijk(corners)) - corners).max() <= tolerance)
+
+
+def placed(a: Volume, b: Volume, array: NDArray, tolerance: float = TOLERANCE) -> NDArray | None:
+    """An array that lies on the voxels of `b` put onto those of `a`, where both are parts of one grid.
+
+    3D Slicer cuts a segmentation to what is drawn when it is told to. What lies outside `a` is dropped, what `b` does
+    not cover is 0.
+
+    Args:
+        a: where the array is wanted.
+        b: where it is.
+        array: (K, J, I) of `b`.
+        tolerance: as in `same_grid`.
+
+    Returns:
+        (K, J, I) of `a`; None where the voxels of the two do not coincide.
+    """
+    last = np.array(b.shape[::-1]) - 1.0
+    corners = np.array(np.meshgrid(*((0.0, n) for n in last), indexing="ij")).reshape(3, -1).T
+    here = a.ijk_from_lps(b.lps_from_ijk(corners))
+    offset = np.rint(here[0] - corners[0]).astype(int)
+    if np.abs(here - corners - offset).max() > tolerance:
+        return None
+    result = np.zeros(a.shape, array.dtype)
+    inside, part = [], []
+    for start, n, m in zip(offset[::-1], a.shape, b.shape, strict=True):
+        low, high = max(start, 0), min(start + m, n)
+        if low >= high:
+            return result
+        inside.append(slice(low, high))
+        part.append(slice(low - start, high - start))
+    result[tuple(inside)] = array[tuple(part)]
+    return result
 
 
 def difference(a: Volume, b: Volume) -> str:

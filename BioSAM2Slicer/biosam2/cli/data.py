@@ -1,0 +1,159 @@
+"""biosam2 data: make, check, add."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ..datasets.checking import Finding
+
+_PATH = click.Path(path_type=Path)
+# datasets.finding.LAYOUTS and datasets.CASE_KINDS have them; importing those would import readers. A test compares.
+LAYOUTS = ("msd", "nnunet", "davis", "npz", "dicom", "pairs")
+KINDS = ("2D", "3D", "video")
+
+
+class Named(click.ParamType):
+    """``NAME[=VALUE,VALUE]``: a target and the label values that it is made of."""
+
+    name = "target"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "NAME[=VALUE,...]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, ...]]:
+        if isinstance(value, tuple):
+            return value
+        name, _, numbers = value.partition("=")
+        parts = [part.strip() for part in numbers.split(",") if part.strip()]
+        if not name.strip() or not all(part.isdecimal() for part in parts):
+            self.fail(f"{value!r} is not NAME or NAME=VALUE,VALUE with whole numbers", param, ctx)
+        return name.strip(), tuple(int(part) for part in parts)
+
+
+def _wishes(function: Any) -> Any:
+    for option in (
+        click.option("--target", "targets", type=Named(), multiple=True, help="Instead of what the files name."),
+        click.option("--split", default="", help="train, val, test …, where the files do not say it."),
+        click.option("--modality", default="", help="CT, MR, US …, instead of what the files say."),
+    ):
+        function = option(function)
+    return function
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def data(ctx: click.Context) -> None:
+    """Datasets: what to train and to measure on."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+@data.command()
+@click.argument("folder", type=_PATH)
+@click.option("-o", "--output", type=_PATH, required=True, help="The manifest: .csv or .json.")
+@click.option("--layout", type=click.Choice(LAYOUTS), help="By default it is recognised.")
+@click.option("--channel", type=click.IntRange(min=0), default=0, show_default=True, help="Of images with several.")
+@click.option("--skip-bad", is_flag=True, help="Leave out cases that cannot be used, instead of refusing all.")
+@_wishes
+def make(
+    folder: Path,
+    output: Path,
+    layout: str | None,
+    channel: int,
+    skip_bad: bool,
+    modality: str,
+    split: str,
+    targets: Any,
+) -> None:
+    """Make the manifest of a FOLDER, and say what was found.
+
+    Layouts: msd and nnunet (dataset.json), davis (JPEGImages, Annotations), npz (imgs, gts, spacing), dicom (images and
+    DICOM SEG), pairs (x.png with x_mask.png, images/ with masks/, or a folder for each case with image and label).
+
+    \b
+    biosam2 data make Task09_Spleen -o spleen.csv
+    biosam2 data make BUSI -o busi.csv --modality US --target lesion
+    """
+    from ..datasets import save_dataset
+    from ..datasets.checking import refuse_misfits
+    from ..datasets.finding import find_cases
+    from ..datasets.layout import Wishes
+    from ..io.guards import existing
+
+    cases = find_cases(existing(folder), layout, Wishes(modality, split, targets, channel))
+    findings = _check(cases)
+    if skip_bad:
+        for finding in findings:
+            if finding.problem:
+                click.echo(f"biosam2: warning: left out: {finding.problem}", err=True)
+        findings = [finding for finding in findings if not finding.problem]
+    refuse_misfits(findings)
+    save_dataset(output, [finding.case for finding in findings])
+    click.echo(f"wrote {output}")
+
+
+@data.command()
+@click.argument("dataset", type=_PATH)
+@click.option("--root", type=_PATH, help="What a manifest's relative paths start from; by default its own folder.")
+def check(dataset: Path, root: Path | None) -> None:
+    """Open every case of a DATASET (a manifest, or a folder as for 'make') and say what it holds.
+
+    Cases that cannot be read, or whose label does not lie on the image's voxels, are named; the exit code is then 2.
+    """
+    from ..datasets import load_dataset
+    from ..datasets.checking import refuse_misfits
+
+    refuse_misfits(_check(load_dataset(dataset, root=root)))
+
+
+@data.command()
+@click.argument("manifest", type=_PATH)
+@click.argument("files", type=_PATH, nargs=-1, required=True, metavar="IMAGE LABEL | RECORD.json")
+@click.option("--name", default="", help="Of the case; by default the image's.")
+@click.option("--kind", type=click.Choice(KINDS), help="By default 2D for pictures and 3D for the rest.")
+@_wishes
+def add(manifest: Path, files: tuple[Path, ...], name: str, kind: Any, modality: str, split: str, targets: Any) -> None:
+    """Add finished work to a MANIFEST (.csv or .json; made if there is none).
+
+    Either an image and its segmentation, such as 3D Slicer's .seg.nrrd, or the record that 'biosam2 segment --record'
+    wrote, which names both.
+
+    \b
+    biosam2 data add corrected.csv ct.nrrd ct-corrected.seg.nrrd --modality CT --split train
+    biosam2 data add corrected.csv run.json --split train
+    """
+    from ..datasets.adding import add_case, case_of_files, case_of_record
+    from ..datasets.checking import line
+    from ..datasets.layout import Wishes
+    from .record import read as read_record
+
+    wishes = Wishes(modality, split, targets)
+    if len(files) == 1:
+        if kind is not None:
+            raise click.UsageError("a record knows its kind; leave out --kind")
+        case = case_of_record(files[0], read_record(files[0]), name, wishes)
+    elif len(files) == 2:
+        case = case_of_files(*files, name, wishes, kind)
+    else:
+        raise click.UsageError("give an image and its label, or one record")
+    click.echo(line(add_case(manifest, case)))
+    click.echo(f"added to {manifest}")
+
+
+def _check(cases: Any) -> list[Finding]:
+    from ..datasets.checking import check_all, line, summary
+    from .outcome import check_stopped
+
+    def report(finding: Finding) -> None:
+        check_stopped()
+        click.echo(line(finding))
+
+    findings = check_all(cases, report)
+    click.echo("\n".join(summary(findings)))
+    return findings

@@ -1,0 +1,109 @@
+"""Taking finished work into a dataset: a segmentation saved by 3D Slicer, or what `biosam2 segment` wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..io.formats import DICOM, PICTURE, SEGMENTATION, extension
+from ..io.guards import existing
+from .case import Case, CaseKind, Target, check_cases
+from .checking import Finding, check_case
+from .layout import Wishes, stem, wished_targets
+from .manifest import load_dataset, save_dataset
+
+_KINDS: dict[str, CaseKind] = {"segment": "3D", "image": "2D", "video": "video"}
+
+
+def add_case(manifest: Path, case: Case) -> Finding:
+    """Put a case at the end of a manifest, which is made if there is none; what it holds is checked first.
+
+    Returns:
+        What the case holds.
+
+    Raises:
+        InputError: its label does not fit its image, marks nothing at all, or the manifest has a case of that name.
+        OutputError: the manifest cannot be written.
+    """
+    cases = load_dataset(manifest) if manifest.exists() else []
+    check_cases([*cases, case], manifest)
+    finding = check_case(case)
+    if finding.problem:
+        raise InputError(finding.problem)
+    if not any(finding.voxels.values()):
+        raise InputError(f"case {case.name}: nothing is marked in {case.targets[0].labels[0]}; add it once it is drawn")
+    save_dataset(manifest, [*cases, case])
+    return finding
+
+
+def case_of_files(image: Path, label: Path, name: str, wishes: Wishes, kind: CaseKind | None = None) -> Case:
+    """The case of an image and a label file; a .seg.nrrd and a DICOM SEG name their targets themselves.
+
+    Raises:
+        InputError: a file is not there or cannot be read.
+    """
+    existing(image)
+    label = existing(label).absolute()
+    if kind is None:
+        kind = "2D" if extension(image) in PICTURE else "3D"
+    return Case(
+        name or stem(image), image.absolute(), wished_targets((label,), wishes) or _targets(label), wishes.modality,
+        wishes.split, kind,
+    )  # fmt: skip
+
+
+def case_of_record(path: Path, record: Mapping[str, Any], name: str, wishes: Wishes) -> Case:
+    """The case of a run that `biosam2 segment --record` (or image, or video) wrote down.
+
+    Args:
+        path: of the record, for messages; files are looked for from here, then beside it.
+        record: its content, checked.
+        name: of the case; empty for the image's.
+        wishes: what is not to be taken from the files.
+
+    Raises:
+        InputError: the record's files are not there any more, or it names no segments.
+    """
+    from ..journal import Cleared, Prompted, Started, from_json, in_force
+
+    if not record.get("outputs"):
+        raise InputError(f"the record {path} names no output; add the image and the label by their files")
+    image, label = (_from(path, Path(text)) for text in (record["input"]["path"], record["outputs"][0]["path"]))
+    entries = in_force([from_json(entry) for entry in record["session"]["journal"]])
+    segments = dict.fromkeys(entry.segment for entry in entries if isinstance(entry, Prompted | Started | Cleared))
+    targets = tuple(Target(segment, (label,), (number,)) for number, segment in enumerate(segments, start=1))
+    if extension(label) == ".png" and len(targets) == 1:
+        targets = (Target(targets[0].name, (label,)),)  # white on black
+    if extension(label) in (*SEGMENTATION, *DICOM, ".seg.dcm"):
+        targets = _targets(label)
+    return Case(
+        name or stem(image),
+        image,
+        wished_targets((label,), wishes) or targets,
+        wishes.modality,
+        wishes.split,
+        _KINDS[record["pipeline"]],
+        series=record["input"]["series_uid"] or "",
+    )
+
+
+def _targets(label: Path) -> tuple[Target, ...]:
+    if extension(label) in (*DICOM, ".seg.dcm"):
+        from .dicom_seg import segments_of
+
+        return tuple(segments_of(label)[1])
+    if extension(label) in PICTURE or label.is_dir():
+        return (Target("target", (label,)),)
+    from .pairs import targets_in
+
+    return targets_in(label)
+
+
+def _from(record: Path, path: Path) -> Path:
+    """A file that a record names as it was typed: from here, or else beside the record."""
+    for found in (path, record.parent / path, record.parent / path.name):
+        if found.exists():
+            return found.absolute()
+    raise InputError(f"the record {record} names {path}, which is not here; give the image and the label themselves")

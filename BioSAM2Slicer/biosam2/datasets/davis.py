@@ -1,0 +1,78 @@
+"""Videos as DAVIS and its kin keep them: ``JPEGImages/…/name/00000.jpg`` and ``Annotations/…/name/00000.png``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from . import label_pictures
+from .case import Case, Target
+from .layout import Wishes, targets_from_values, wished_targets
+
+_IMAGES, _LABELS = "JPEGImages", "Annotations"
+_VOID = 255
+"""Of masks with several objects: pixels that belong to none in particular. A mask with this value alone has one."""
+
+
+def is_davis(folder: Path) -> bool:
+    """Whether a folder has the two parts."""
+    return (folder / _IMAGES).is_dir() and (folder / _LABELS).is_dir()
+
+
+def read(folder: Path, wishes: Wishes) -> list[Case]:
+    """The videos, with a target for each object; the split is that of the lists in ``ImageSets``.
+
+    Raises:
+        InputError: a video has no masks, or not one for each frame.
+    """
+    splits = _splits(folder)
+    cases = []
+    for frames in sorted({p.parent for p in (folder / _IMAGES).rglob("*") if p.is_file() and p.name[0] != "."}):
+        inner = frames.relative_to(folder / _IMAGES)
+        labels = folder / _LABELS / inner
+        name = inner.as_posix()
+        _check_frames(name, frames, labels)
+        cases.append(
+            Case(
+                name,
+                frames,
+                wished_targets((labels,), wishes) or _objects(labels),
+                wishes.modality,
+                splits.get(frames.name, wishes.split),
+                "video",
+            )
+        )
+    return cases
+
+
+def _check_frames(name: str, frames: Path, labels: Path) -> None:
+    if not labels.is_dir():
+        raise InputError(f"case {name}: there are no masks in {labels}; add them or remove the video")
+    images, masks = ({p.stem for p in label_pictures.pictures_in(place)} for place in (frames, labels))
+    if images != masks:
+        odd = sorted(images ^ masks)
+        raise InputError(
+            f"case {name}: frames and masks differ, {len(odd)} have no partner ({', '.join(odd[:3])}); "
+            "each frame needs a mask of its name"
+        )
+
+
+def _objects(labels: Path) -> tuple[Target, ...]:
+    values = [int(v) for v in np.unique(label_pictures.read(labels)) if v]
+    if len(values) > 1:
+        values = [v for v in values if v != _VOID]
+    return targets_from_values((labels,), values, "object") if len(values) > 1 else (Target("object", (labels,)),)
+
+
+def _splits(folder: Path) -> dict[str, str]:
+    """Split by name of the video."""
+    found: dict[str, str] = {}
+    for split in ("train", "val", "test"):
+        for path in sorted((folder / "ImageSets").rglob(f"{split}.txt")):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                words = line.split()  # a video's name, or the paths of a frame and its mask
+                if words:
+                    found.setdefault(Path(words[0]).parent.name or words[0], split)
+    return found
