@@ -34,5 +34,9 @@ class DeviceError(BioSAM2Error):
     """A compute device that is absent or out of memory."""
 
 
+class TrainingError(BioSAM2Error):
+    """A training run that cannot go on: its loss is no number any more."""
+
+
 class DependencyError(BioSAM2Error, ImportError):
     """An optional package that a feature needs and that is not installed."""

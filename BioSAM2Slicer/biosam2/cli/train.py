@@ -1,14 +1,24 @@
-"""biosam2 train: nano."""
+"""biosam2 train: nano, finetune."""
 
 from __future__ import annotations
 
 import logging
+import os
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import DependencyError
+from ..errors import DependencyError, InputError
+from .options import Window
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..datasets import Case
+
+# training.recipes.RECIPES has them; importing it would import torch. A test compares the two.
+RECIPES = ("biosam2", "decoder", "memory")
 
 
 @click.group(invoke_without_command=True)
@@ -34,9 +44,153 @@ def nano(out: Path, **given: Any) -> None:
     try:
         from ..training.nano import NanoSettings, train_nano
     except ImportError as error:
-        raise DependencyError(f"training needs {error.name}; pip install 'biosam2[train]'") from error
+        raise _missing(error) from error
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     click.echo(f"training in {out}; after Ctrl-C the same command goes on where it last saved", err=True)
     path = train_nano(out, NanoSettings(**{name: value for name, value in given.items() if value is not None}))
     click.echo(f"wrote {path}")
+
+
+class Numbers(click.ParamType):
+    """``1,3,5``."""
+
+    name = "numbers"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "N,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        if not all(part.strip().isdigit() for part in value.split(",")):
+            self.fail(f"{value!r} is not a list of numbers such as 1,3", param, ctx)
+        return tuple(int(part) for part in value.split(","))
+
+
+@train.command()
+@click.option(
+    "--data",
+    "datasets",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    required=True,
+    help="A manifest (.csv, .json) or a folder of labelled images; may be repeated.",
+)
+@click.option("--from", "model", default="nano", show_default=True, metavar="NAME|PATH", help="What to begin with.")
+@click.option("--config", metavar="NAME|PATH", help="The configuration of a checkpoint given as PATH.")
+@click.option("--recipe", type=click.Choice(RECIPES), default="biosam2", show_default=True, help="What is trained.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="A folder for everything.")
+@click.option("--name", help="Of the new model; default: the old one's and the recipe's.")
+@click.option("--split", help="Learn from the cases of this split; default: train, or those without a split.")
+@click.option("--validation", metavar="SPLIT", help="Measure on the cases of this split; default: val.")
+@click.option("--leave-out", metavar="PATTERN", multiple=True, help="Cases not to learn from, as in 'mr-*'.")
+@click.option(
+    "--root", type=click.Path(path_type=Path), help="What a manifest's paths start from; default: its folder."
+)
+@click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps.  [default: 1000]")
+@click.option("--batch", type=click.IntRange(min=1), help="Clips in a step, over all processes.  [default: 8]")
+@click.option("--clips", type=click.IntRange(min=1), help="Clips that a device holds at once.  [default: 1]")
+@click.option("--targets", type=click.IntRange(min=1), help="Targets in a clip.  [default: 2]")
+@click.option(
+    "--frames", "lengths", type=Numbers(), help="Slices in a clip, drawn for every batch; default: the recipe's."
+)
+@click.option("--axis", "axes", multiple=True, help="Along which clips are cut; may be repeated.  [default: k]")
+@click.option("--window", type=Window(), help="What is shown; default: robust percentiles.")
+@click.option("--size", type=click.IntRange(min=32), help="Rows and columns of a frame; default: the model's.")
+@click.option("--augment/--no-augment", default=None, help="Vary the clips (the default).")
+@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="The highest.  [default: 1e-4]")
+@click.option("--warm-up", type=click.IntRange(min=0), help="Steps until then.  [default: 50]")
+@click.option("--weight-decay", type=click.FloatRange(min=0), help="[default: 0.05]")
+@click.option("--average", type=click.FloatRange(0, 1, max_open=True), help="Of the weights kept.  [default: 0.995]")
+@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), help="[default: auto]")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="[default: auto]")
+@click.option("--checkpointing/--no-checkpointing", default=None, help="Save memory for time; default: on a GPU.")
+@click.option("--seed", type=click.IntRange(min=0), help="Of data and prompts.  [default: 0]")
+@click.option("--workers", type=click.IntRange(min=0), help="Processes that make the data.  [default: 2]")
+@click.option("--save-every", type=click.IntRange(min=1), metavar="STEPS", help="[default: 100]")
+@click.option("--validate-every", type=click.IntRange(min=1), metavar="STEPS", help="[default: 200]")
+@click.option("--minutes", type=click.FloatRange(min=0), help="Save and stop after this long; run again to go on.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+def finetune(
+    datasets: tuple[Path, ...],
+    model: str,
+    config: str | None,
+    out: Path,
+    name: str | None,
+    split: str | None,
+    validation: str | None,
+    leave_out: tuple[str, ...],
+    root: Path | None,
+    quiet: bool,
+    **given: Any,
+) -> None:
+    """Fine-tune a model on your own labelled images.
+
+    The folder holds the state, the TensorBoard log and at the end the model, its configuration and its card. Stopped
+    or started again, the run goes on where it last saved. Several GPUs: put 'torchrun --nproc-per-node N -m
+    biosam2.cli' in the place of 'biosam2'.
+    """
+    try:
+        from ..training.finetune import FineTuneSettings
+        from ..training.finetune import finetune as run
+        from ..training.result import add_command
+    except ImportError as error:
+        raise _missing(error) from error
+    from ..models import load_model
+
+    settings = FineTuneSettings(**{key: value for key, value in given.items() if value is not None and value != ()})
+    learnt, measured = _cases(datasets, root, split, validation, leave_out)
+    begun = (
+        load_model(model, device="cpu") if config is None else load_model(checkpoint=model, config=config, device="cpu")
+    )
+    first = os.environ.get("RANK", "0") == "0"
+    if first:
+        click.echo(
+            f"{begun.name}, recipe {settings.recipe}: {len(learnt)} cases to learn from, {len(measured)} to measure "
+            f"on; after Ctrl-C the same command goes on where it last saved in {out}",
+            err=True,
+        )
+    with Progress(settings.steps, "training", "steps", quiet=quiet or not first) as progress:
+        done = 0
+
+        def on_step(step: int, loss: float) -> None:
+            nonlocal done
+            progress.advance(step - done)
+            done = step
+
+        path = run(out, begun, learnt, settings, validation=measured, name=name, on_step=on_step)
+    if path is not None:
+        click.echo(f"wrote {path} and its card {path.with_suffix('.md')}")
+        click.echo(f"to list it with the other models: {add_command(path, path.stem, begun.licence)}", err=True)
+    elif first:
+        click.echo("the minutes are over; run the same command again to go on", err=True)
+
+
+def _cases(
+    datasets: tuple[Path, ...], root: Path | None, split: str | None, validation: str | None, leave_out: tuple[str, ...]
+) -> tuple[list[Case], list[Case]]:
+    """Cases to learn from, and to measure on."""
+    from ..datasets import load_dataset
+
+    found: dict[str, Case] = {}
+    for source in datasets:
+        for case in load_dataset(source, root=root):
+            if found.setdefault(case.name, case) is not case:
+                raise InputError(f"two cases are called {case.name}, one of them in {source}; rename one")
+    splits = {case.split for case in found.values()}
+    for asked in (split, validation):
+        if asked is not None and asked not in splits:
+            raise InputError(f"there is no split {asked!r}; there are {', '.join(map(repr, sorted(splits)))}")
+    measured = [case for case in found.values() if case.split == (validation or "val")]
+    if split is None:
+        split = "train" if "train" in splits else ""
+    left_out = [case for case in found.values() if any(fnmatch(case.name, pattern) for pattern in leave_out)]
+    learnt = [case for case in found.values() if case.split == split and case not in (*measured, *left_out)]
+    if not learnt:
+        raise InputError(f"no case of the split {split!r} is left to learn from; give --split or less to --leave-out")
+    return learnt, measured
+
+
+def _missing(error: ImportError) -> DependencyError:
+    return DependencyError(f"training needs {error.name}; pip install 'biosam2[train]'")

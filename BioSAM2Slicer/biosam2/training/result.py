@@ -1,0 +1,220 @@
+"""What a fine-tuning run leaves: a checkpoint, its configuration, and a model card with what went in and came out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import __version__
+from ..datasets import Case
+from ..errors import InputError
+from ..io import atomic_path
+from ..io.atomic import cannot_write
+from ..models import Model
+from ..models.hashing import sha256_of
+from .recipes import Recipe
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from sam2.modeling.sam2_base import SAM2Base
+
+_PACKAGES = ("torch", "rf-sam-2", "monai", "torchio", "accelerate", "numpy")
+_ENDS = 20  # steps that the first and the last loss are means of
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a model card tells of a run.
+
+    Args:
+        name: of the result.
+        model: what the run began with.
+        recipe: what was trained.
+        settings: by name.
+        cases: learnt from.
+        validation_cases: measured on.
+        digests: case → SHA-256 of its files.
+        losses: of every step.
+        validations: ``{"step": …, "dice": {kind of answer: mean}}`` in order.
+        seconds: of training.
+        processes: that shared it.
+        device: that it ran on.
+        precision: of the network's arithmetic.
+        peak_gib: of GPU memory, None on a CPU.
+    """
+
+    name: str
+    model: Model
+    recipe: Recipe
+    settings: dict[str, Any]
+    cases: Sequence[Case]
+    validation_cases: Sequence[Case]
+    digests: dict[str, str]
+    losses: Sequence[float]
+    validations: Sequence[dict[str, Any]]
+    seconds: float
+    processes: int
+    device: str
+    precision: str
+    peak_gib: float | None
+
+
+def digests(cases: Sequence[Case]) -> dict[str, str]:
+    """Case → SHA-256 over the SHA-256 of its image's and its labels' files, in order.
+
+    Raises:
+        InputError: a file is not there.
+    """
+    found = {}
+    for case in cases:
+        digest = hashlib.sha256()
+        for path in (case.image, *(label for target in case.targets for label in target.labels)):
+            files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+            for file in files:
+                if not file.is_file():
+                    raise InputError(f"case {case.name}: there is no file {file}; correct the dataset")
+                digest.update(sha256_of(file).encode())
+        found[case.name] = digest.hexdigest()
+    return found
+
+
+def write_result(folder: Path, network: SAM2Base, config: DictConfig, facts: RunFacts) -> Path:
+    """Write ``NAME.safetensors``, ``NAME.yaml`` and ``NAME.md``; returns the first.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    from omegaconf import OmegaConf
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    checkpoint = folder / f"{facts.name}.safetensors"
+    tensors = {name: tensor.detach().float().contiguous() for name, tensor in network.state_dict().items()}
+    metadata = {
+        "model": facts.name,
+        "from": facts.model.name,
+        "from_sha256": facts.model.sha256,
+        "recipe": facts.recipe.name,
+        "steps": str(len(facts.losses)),
+        "settings": json.dumps(facts.settings),
+    }
+    with atomic_path(checkpoint) as temporary:
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise cannot_write(checkpoint, error) from error
+    with atomic_path(checkpoint.with_suffix(".yaml")) as temporary:
+        temporary.write_text(OmegaConf.to_yaml(config), encoding="utf-8")
+    with atomic_path(checkpoint.with_suffix(".md")) as temporary:
+        temporary.write_text(card(network, checkpoint, facts), encoding="utf-8")
+    return checkpoint
+
+
+def card(network: SAM2Base, checkpoint: Path, facts: RunFacts) -> str:
+    """The model card, Markdown. It names cases and hashes, and no path of this computer."""
+    model, recipe = facts.model, facts.recipe
+    total = sum(p.numel() for p in network.parameters())
+    trained = sum(p.numel() for n, p in network.named_parameters() if n.partition(".")[0] in recipe.trained)
+    sections = [
+        f"# {facts.name}",
+        f"{model.name} fine-tuned by recipe *{recipe.name}*. **It is not a medical device, and nothing that it draws "
+        "may be used without a person who looks at it.** This card was written by the run.",
+        "## What it is",
+        f"- **From**: {model.name}, SHA-256 `{model.sha256}`{_sentence(model.description)}\n"
+        f"- **Recipe**: {recipe.purpose}. Trained: {trained:,} of {total:,} parameters "
+        f"({', '.join(sorted({n.partition('.')[0] for n, _ in network.named_parameters()} & recipe.trained))}); the "
+        "others are bit for bit those it began with.\n"
+        f"- **File**: `{checkpoint.name}`, float32, {checkpoint.stat().st_size:,} bytes, SHA-256 "
+        f"`{sha256_of(checkpoint)}`; its configuration is `{checkpoint.with_suffix('.yaml').name}`, frames of "
+        f"{network.image_size} × {network.image_size} pixels. The weights are averages over the last steps.\n"
+        f"- **Licence**: that of the weights it began with ({model.licence or 'not known'}) and of the data.",
+        f"To list it with the other models:\n\n```\n{_command(checkpoint, facts)}\n```",
+        "## Data",
+        _data(facts),
+        "## Training",
+        _training(facts),
+        "## Figures",
+        _figures(facts),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def add_command(checkpoint: Path, name: str, licence: str) -> str:
+    """The command that takes the result into the user's models."""
+    words = ["biosam2", "models", "add", str(checkpoint), "--config", str(checkpoint.with_suffix(".yaml"))]
+    return shlex.join([*words, "--name", name, *(["--licence", licence] if licence else [])])
+
+
+def _command(checkpoint: Path, facts: RunFacts) -> str:
+    return add_command(Path(checkpoint.name), facts.name, facts.model.licence)
+
+
+def _data(facts: RunFacts) -> str:
+    rows = [
+        [case.name, role, case.kind, case.modality, ", ".join(t.name for t in case.targets), facts.digests[case.name]]
+        for role, cases in (("training", facts.cases), ("validation", facts.validation_cases))
+        for case in cases
+    ]
+    table = _table(["case", "for", "kind", "modality", "targets", "SHA-256 over its files"], rows)
+    return f"{len(facts.cases)} cases to learn from, {len(facts.validation_cases)} to measure on.\n\n{table}"
+
+
+def _training(facts: RunFacts) -> str:
+    steps, batch = len(facts.losses), facts.settings["batch"]
+    rate = steps * batch / max(facts.seconds, 1e-9)
+    lines = [
+        f"- {steps} steps of {batch} clips in {facts.seconds / 60:.1f} minutes, {rate:.2f} clips per second, on "
+        f"{facts.device} in {facts.precision}, {facts.processes} process{'es' if facts.processes > 1 else ''}"
+        + (f", {facts.peak_gib:.1f} GiB of GPU memory at most." if facts.peak_gib is not None else "."),
+        "- Prompts: simulated clicks with corrections where the answer is wrong, boxes off by up to a tenth, masks; "
+        "clips of neighbouring slices in either direction, some of them beyond the target's end.",
+        "- Losses: Dice and cross-entropy of all candidate masks, cross-entropy of predicted quality and of presence.",
+        f"- Written with biosam2 {__version__}, Python {platform.python_version()}, "
+        + ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
+        + ".",
+    ]
+    settings = _table(["setting", "value"], [[k, f"`{_plain(v)}`"] for k, v in facts.settings.items()])
+    return "\n".join(lines) + "\n\n" + settings
+
+
+def _figures(facts: RunFacts) -> str:
+    first, last = (float(np.mean(part)) for part in (facts.losses[:_ENDS], facts.losses[-_ENDS:]))
+    few = min(_ENDS, len(facts.losses))
+    text = f"Mean loss of the first {few} steps {first:.3f}, of the last {few} {last:.3f}."
+    if not facts.validations:
+        return (
+            text
+            + "\n\nNothing was kept for validation; `biosam2 evaluate` measures models on cases that they never saw."
+        )
+    before, after = facts.validations[0], facts.validations[-1]
+    rows = []
+    for kind in sorted({*before["dice"], *after["dice"]}):
+        a, b = before["dice"].get(kind, float("nan")), after["dice"].get(kind, float("nan"))
+        rows.append([kind, f"{a:.3f}", f"{b:.3f}", "worse" if b < a else ""])
+    table = _table(["answer", f"before (step {before['step']})", f"after (step {after['step']})", ""], rows)
+    return (
+        f"{text}\n\nMean Dice on clips of the validation cases, at a quarter of the frame's size; *absent* is the "
+        f"share of slices without the target that were left empty.\n\n{table}"
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _sentence(text: str) -> str:
+    return f" ({text})" if text else ""
