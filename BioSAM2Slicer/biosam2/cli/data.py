@@ -131,7 +131,7 @@ def add(manifest: Path, files: tuple[Path, ...], name: str, kind: Any, modality:
     from ..datasets.adding import add_case, case_of_files, case_of_record
     from ..datasets.checking import line
     from ..datasets.layout import Wishes
-    from .record import read as read_record
+    from ..record import read as read_record
 
     wishes = Wishes(modality, split, targets)
     if len(files) == 1:

@@ -110,6 +110,9 @@ def check_cases(cases: Sequence[Case], source: Path) -> None:
     for case in cases:
         if not case.name.strip() or not case.name.isprintable():
             raise InputError(f"{source}: a case of {case.image} has no proper name ({case.name!r}); give it one")
+        for path in (case.image, *(label for target in case.targets for label in target.labels)):
+            if not str(path).isprintable():
+                raise InputError(f"{source}: case {case.name} names a file that cannot be ({str(path)!r}); correct it")
         if case.name in names:
             raise InputError(f"{source}: two cases are called {case.name}; give each its own name")
         names.add(case.name)
