@@ -110,14 +110,14 @@ def test_a_cut_in_mid_upload_is_mended(served, volumes, where: int) -> None:
 
 @pytest.mark.parametrize("cuts", [2, pytest.param(12, marks=pytest.mark.soak)])
 def test_cuts_in_mid_stream_are_mended_unnoticed(served, model, volumes, cuts: int) -> None:
-    volume = volumes(3, slices=24)
+    volume = volumes(3, slices=12 * cuts)
     here = biosam2.Session(model, volume)
     here.add_prompt("a", Point((11, 10, 9)))
     notices: list[str] = []
     with Cutting(served.port) as network:
         with RemoteSession(network.url, volume, api_key=KEY, ahead=4, on_notice=notices.append) as there:
             there.add_prompt("a", Point((11, 10, 9)))
-            network.down = [400 + 150 * n for n in range(cuts)]
+            network.down = [400 + 60 * (n % 5) for n in range(cuts)]
             same_updates(list(there.propagate()), list(here.propagate()))
             same_state(there, here)
         assert network.cuts == cuts

@@ -162,22 +162,82 @@ def test_silent_and_idle_sessions_end(scheduler, store, model, volume) -> None:
     assert len(store) == 0
 
 
-def test_a_session_that_works_is_not_ended(scheduler, store, model, volume) -> None:
+def test_a_client_that_takes_its_answers_is_there_and_only_answers_are_use(scheduler, store, model, volume) -> None:
     clock = Clock()
-    leases = Leases(scheduler, store, FeatureCache(), 1, TimeOuts(liveness=90, idle=1000), clock)
+    leases = Leases(scheduler, store, FeatureCache(), 2, TimeOuts(liveness=90, idle=1000), clock)
+    settings = m.Create(id=0, axis="k", window=(0.0, 1.0))
+
+    async def story() -> None:
+        reading = await leases.open(model, volume_id(volume), settings)
+        stuck = await leases.open(model, volume_id(volume), settings)
+        for lease in (reading, stuck):
+            async for _ in leases.answers(lease, 2, leases.ask(lease, prompt(2))):
+                assert isinstance(_, m.Done)
+            assert lease.streams == {}
+        begun = {lease: leases.ask(lease, m.Propagate(id=3, credit=1)) for lease in (reading, stuck)}
+        assert (await begun[stuck].get()).number == 1
+        replies = leases.answers(reading, 3, begun[reading], every=0.01)
+        # A propagation that its reader has left in the middle: after its one update there are only signs of life.
+        while not isinstance(await anext(replies), m.Update):
+            pass
+        for clock.now in range(0, 960, 80):
+            assert isinstance(await anext(replies), m.Progress)
+            leases.sweep()
+            assert len(leases) == (2 if clock.now < 90 else 1)
+        assert "not heard of" in (await begun[stuck].get()).text
+        clock.now = 1001
+        await anext(replies)
+        leases.sweep()
+        assert len(leases) == 0
+        assert "not used" in (await anext(replies)).text
+
+    asyncio.run(story())
+
+
+def test_a_client_that_takes_nothing_is_not_waited_for(scheduler, store, model, volume) -> None:
+    """Even when it says that it has received what it never took."""
+    leases = Leases(scheduler, store, FeatureCache(), 1, TimeOuts())
 
     async def story() -> None:
         lease = await leases.open(model, volume_id(volume), m.Create(id=0, axis="k", window=(0.0, 1.0)))
-        stream = leases.ask(lease, prompt(2))
-        clock.now = 5000.0
-        assert leases.sweep() == 90
-        assert isinstance(await stream.get(), m.Done)
-        del lease.streams[2]
-        clock.now = 5091.0
-        leases.sweep()
-        assert len(leases) == 0
+        stream = leases.ask(lease, m.Undo(id=2))
+        for number in range(300):
+            lease.route(m.Progress(id=2, stage=str(number)))
+        assert 2 not in lease.streams
+        assert stream.qsize() == 257
+        told = [stream.get_nowait() for _ in range(257)]
+        assert "did not take its results" in told[-1].text
 
     asyncio.run(story())
+
+
+def test_requests_that_nobody_waits_for_are_bounded(store, model, volume) -> None:
+    scheduler = Scheduler()
+    leases = Leases(scheduler, store, FeatureCache(), 1, TimeOuts())
+
+    async def story() -> None:
+        opening = asyncio.ensure_future(leases.open(model, volume_id(volume), m.Create(id=0, axis="k", window=(0, 1))))
+        await asyncio.sleep(0)
+        (lease,) = leases._leases.values()
+        while lease.host.waiting < 64:
+            leases.tell(lease, m.Cancel(id=lease.host.waiting))
+        with pytest.raises(RefusedError, match="wait already"):
+            leases.tell(lease, m.Cancel(id=64))
+        assert lease.host.waiting == 64
+        opening.cancel()
+
+    asyncio.run(story())
+
+
+def test_a_client_cannot_be_owed_more_than_it_asked_for(model, volume) -> None:
+    host = Host(ModelEngine(model, volume))
+    for request in (CREATE, prompt(2), m.Propagate(id=3, credit=2)):
+        host.receive(request)
+    for number in range(20):
+        host.receive(m.Grant(id=10 + number, of=3, credit=9999, received=0))
+    while host.waiting or host.moving:
+        list(host.work())
+    assert len(host._running.kept) == 2
 
 
 def test_volumes_in_use_stay_and_others_give_way(volumes) -> None:

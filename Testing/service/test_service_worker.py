@@ -15,7 +15,7 @@ import psutil
 import pytest
 from biosam2 import Point
 from biosam2.service import messages as m
-from biosam2.service.client import WorkerSession
+from biosam2.service.client import WorkerSession, pipes
 from biosam2.service.errors import ServiceError
 from biosam2.service.framing import Decoder, encode
 from service_helpers import same_state, same_updates
@@ -82,24 +82,44 @@ def test_a_killed_worker_changes_nothing(worker, notices, model, volume, kills: 
     assert all("signal 9" in text and "finished masks are kept" in text for text in notices)
 
 
-def test_a_worker_killed_while_it_opens_is_a_clear_error(checkpoint, volume, monkeypatch) -> None:
-    from biosam2.service.client import pipes
-
-    started = []
+@pytest.fixture
+def started(monkeypatch) -> list[subprocess.Popen]:
+    """Every worker process, as soon as it is started."""
+    found: list[subprocess.Popen] = []
     real = pipes.PipeLink.__init__
 
     def remember(link, *given) -> None:
         real(link, *given)
-        started.append(link.process)
+        found.append(link.process)
 
     monkeypatch.setattr(pipes.PipeLink, "__init__", remember)
+    return found
+
+
+def test_a_worker_killed_while_it_opens_is_started_again(checkpoint, volume, started, notices) -> None:
+    doomed = ["loading the model", "handing over the volume"]
 
     def kill(stage: str, fraction: float | None) -> None:
-        if stage == "loading the model":
+        if stage in doomed:
+            doomed.remove(stage)
             started[-1].kill()
 
-    with pytest.raises(ServiceError, match="signal 9"):
-        WorkerSession(volume, checkpoint=checkpoint, device="cpu", on_progress=kill)
+    with WorkerSession(
+        volume, checkpoint=checkpoint, device="cpu", on_progress=kill, on_notice=notices.append
+    ) as session:
+        session.add_prompt("a", Point((11, 10, 2)))
+        assert session.predict("a", 2).any()
+    assert len(started) == 3
+    assert len(notices) == 2
+
+
+def test_a_worker_that_is_killed_every_time_is_given_up(checkpoint, volume, started, notices) -> None:
+    def kill(stage: str, fraction: float | None) -> None:
+        if stage == "starting torch":
+            started[-1].kill()
+
+    with pytest.raises(ServiceError, match=r"tried 3 times.*signal 9"):
+        WorkerSession(volume, checkpoint=checkpoint, device="cpu", on_progress=kill, on_notice=notices.append)
 
 
 def test_masks_need_no_worker(worker, notices) -> None:
@@ -186,7 +206,7 @@ def test_it_ends_when_its_parent_is_killed(checkpoint, tmp_path) -> None:
         f"""
         import numpy, sys
         import biosam2
-        from biosam2.service.client import WorkerSession
+        from biosam2.service.client import WorkerSession, pipes
         session = WorkerSession(biosam2.Volume(numpy.zeros((3, 8, 8), "i2")), checkpoint={str(checkpoint)!r},
                                 device="cpu", arguments=["--log-file", {str(tmp_path / "log")!r}])
         print(session.process_id, flush=True)
@@ -205,7 +225,7 @@ def test_the_client_needs_no_torch(checkpoint) -> None:
         f"""
         import numpy, sys
         import biosam2
-        from biosam2.service.client import WorkerSession
+        from biosam2.service.client import WorkerSession, pipes
         volume = biosam2.Volume(numpy.random.default_rng(1).integers(0, 99, (3, 8, 8)))
         with WorkerSession(volume, checkpoint={str(checkpoint)!r}, device="cpu") as session:
             session.add_prompt("a", biosam2.Point((4, 4, 1)))

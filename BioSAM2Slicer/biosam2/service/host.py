@@ -135,9 +135,11 @@ class Host:
         match asked:
             case m.Grant():
                 if run is not None and run.asked.id == asked.of and run.credit is not None:
-                    run.credit = min(run.credit + asked.credit, run.asked.credit or 0)
                     while run.kept and run.kept[0][0] <= asked.received:
                         run.kept.popleft()
+                    # Whatever is granted: no more is kept than the propagation began with.
+                    room = max(0, (run.asked.credit or 0) - len(run.kept))
+                    run.credit = min(run.credit + asked.credit, room)
                 return
             case m.Cancel():
                 yield from self._stop()

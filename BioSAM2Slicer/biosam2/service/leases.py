@@ -7,7 +7,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 
 from ..features import FeatureCache
@@ -23,6 +23,12 @@ from .scheduler import Scheduler
 from .volumes import VolumeStore
 
 _log = logging.getLogger("biosam2.server")
+# Seconds after which whoever waits for an answer is told that it is being worked on.
+_SIGN_OF_LIFE = 10.0
+# Replies that wait for a client that does not take them. Above what any propagation may be ahead.
+_MOST_REPLIES = 256
+# Requests of one session that wait.
+_MOST_REQUESTS = 64
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,18 @@ class Lease:
     streams: dict[int, asyncio.Queue[m.Reply]] = field(default_factory=dict)
 
     def route(self, reply: m.Reply) -> None:
-        """Hand a reply to whoever waits for it; one that nobody waits for can be asked for again."""
+        """Hand a reply to whoever waits for it; one that nobody waits for, or takes, can be asked for again."""
         if isinstance(reply, m.Notice):
             _log.warning("notice", extra={"text": reply.text})
-        elif reply.id in self.streams:
-            self.streams[reply.id].put_nowait(reply)
+            return
+        stream = self.streams.get(reply.id)
+        if stream is None:
+            return
+        if stream.qsize() >= _MOST_REPLIES:
+            del self.streams[reply.id]
+            text = "the client did not take its results; ask again"
+            reply = m.Failure(id=reply.id, kind="ConnectionLostError", text=text)
+        stream.put_nowait(reply)
 
     def end(self, reason: str) -> None:
         """Tell whoever waits that the session is gone."""
@@ -123,6 +136,16 @@ class Leases:
     def __len__(self) -> int:
         return len(self._leases)
 
+    @property
+    def waiting(self) -> int:
+        """Requests that have not been taken up."""
+        return sum(lease.host.waiting for lease in self._leases.values())
+
+    @property
+    def moving(self) -> int:
+        """Propagations under way."""
+        return sum(lease.host.moving for lease in self._leases.values())
+
     async def open(self, model: Model, volume: str, settings: m.Create) -> Lease:
         """A new session.
 
@@ -169,16 +192,48 @@ class Leases:
         return lease
 
     def ask(self, lease: Lease, request: m.Asked) -> asyncio.Queue[m.Reply]:
-        """Give a session's host a request; its answers come in the queue."""
-        lease.used = self._clock()
+        """Give a session's host a request; its answers come in the queue, see `answers`.
+
+        Raises:
+            RefusedError: too many of its requests wait.
+        """
         stream: asyncio.Queue[m.Reply] = asyncio.Queue()
+        self.tell(lease, request)
         lease.streams[request.id] = stream
-        self._scheduler.submit(lease.host, request)
         return stream
 
+    async def answers(
+        self, lease: Lease, request: int, stream: asyncio.Queue[m.Reply], every: float = _SIGN_OF_LIFE
+    ) -> AsyncIterator[m.Reply]:
+        """What `ask` put into the queue, up to the final answer, with a sign of life every so many seconds.
+
+        Whoever takes the next one is there; only real answers show that the session is used.
+        """
+        try:
+            while True:
+                try:
+                    reply = await asyncio.wait_for(stream.get(), every)
+                except asyncio.TimeoutError:
+                    yield m.Progress(id=request, stage="working")
+                    lease.heard = self._clock()
+                    continue
+                yield reply
+                lease.heard = lease.used = self._clock()
+                if isinstance(reply, m.Answer):
+                    return
+        finally:
+            if lease.streams.get(request) is stream:
+                del lease.streams[request]
+
     def tell(self, lease: Lease, request: m.Asked) -> None:
-        """Give a session's host what has no answer."""
+        """Give a session's host what has no answer.
+
+        Raises:
+            RefusedError: too many of its requests wait.
+        """
         lease.used = self._clock()
+        if lease.host.waiting >= _MOST_REQUESTS:
+            raise RefusedError(f"{_MOST_REQUESTS} requests of the session wait already; wait for their answers")
         self._scheduler.submit(lease.host, request)
 
     def close(self, lease: Lease, reason: str) -> None:
@@ -198,9 +253,6 @@ class Leases:
         now = self._clock()
         soonest = self.time_outs.liveness
         for lease in list(self._leases.values()):
-            # Whoever waits for an answer is there, and uses the session.
-            if lease.streams:
-                lease.heard = lease.used = now
             left = min(lease.heard + self.time_outs.liveness, lease.used + self.time_outs.idle) - now
             if left <= 0:
                 silent = lease.heard + self.time_outs.liveness <= now

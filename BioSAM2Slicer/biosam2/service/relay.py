@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, cast
 
 from ..volume import Volume
@@ -43,14 +44,14 @@ class RelayEngine:
         yield m.Progress(id=asked.id, stage="reaching the server")
         http = Http(self._url, self._key, self._verify, _PATIENCE)
         try:
-            models = {model["name"]: model for model in server_info(http)["models"]}
+            models = {model.name: model for model in server_info(http).models}
         finally:
             http.close()
         name = asked.name or next(iter(models))
         if name not in models:
             raise RefusedError(f"the server {self._url} has no model {name!r}; it has {', '.join(models)}")
         self._model = name
-        yield m.ModelLoaded(id=asked.id, **models[name])
+        yield m.ModelLoaded(id=asked.id, **asdict(models[name]))
 
     def open_volume(self, asked: m.OpenVolume) -> None:
         """Map a file of this computer; only its voxels and geometry go on."""

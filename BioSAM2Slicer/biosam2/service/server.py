@@ -23,6 +23,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import ClientDisconnect
 
 from .. import __version__
 from ..errors import BioSAM2Error
@@ -31,6 +32,7 @@ from ..models import Model
 from . import messages as m
 from .errors import ProtocolError, RefusedError
 from .framing import Decoder, Limits, Refused, encode
+from .gate import Gate
 from .leases import Lease, Leases, TimeOuts
 from .scheduler import Scheduler
 from .volumes import Upload, VolumeStore
@@ -40,8 +42,8 @@ _log = logging.getLogger("biosam2.server")
 MEDIA_TYPE = "application/x-biosam2"
 # Updates that may be on their way to a client, whatever it asks for.
 _CREDIT = 64
-# Seconds after which a stream says that it is alive.
-_SIGN_OF_LIFE = 10.0
+# Bytes that a request of JSON may have.
+_JSON = 64 << 10
 
 VolumeName = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of geometry and voxels")]
 SessionName = Annotated[str, Path(pattern="^[A-Za-z0-9_-]{32}$", description="as given by POST /sessions")]
@@ -112,6 +114,8 @@ class Info(BaseModel):
     sessions: int
     most_sessions: int
     sessions_opened: int
+    propagations: int
+    requests_waiting: int
     volumes: int
     volume_bytes: int
     volume_budget_bytes: int
@@ -137,7 +141,9 @@ class Problem(BaseModel):
     detail: str
 
 
-_PROBLEMS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (400, 401, 404, 413, 422, 503, 507)}
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    code: {"model": Problem} for code in (400, 401, 404, 408, 413, 422, 503, 507)
+}
 _BINARY: dict[str, Any] = {"requestBody": {"required": True, "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}}}  # fmt: skip  # noqa: E501
 
 
@@ -153,11 +159,11 @@ def make_app(models: Mapping[str, Model], settings: Settings | None = None) -> F
     volumes = VolumeStore(settings.volume_memory)
     features = FeatureCache(settings.feature_memory)
     leases = Leases(scheduler, volumes, features, settings.most_sessions, settings.time_outs)
+    worker = Thread(target=scheduler.run, name="work", daemon=True)
     started = time.monotonic()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        worker = Thread(target=scheduler.run, name="work", daemon=True)
         worker.start()
         sweeper = asyncio.create_task(_sweep(leases))
         yield
@@ -172,7 +178,15 @@ def make_app(models: Mapping[str, Model], settings: Settings | None = None) -> F
         summary="Sessions of biosam2 for clients without a GPU.",
         lifespan=lifespan,
     )
-    app.state.leases, app.state.volumes, app.state.features = leases, volumes, features
+    app.state.leases, app.state.volumes, app.state.features, app.state.scheduler = leases, volumes, features, scheduler
+
+    def most(path: str) -> int | None:
+        """Bytes that a request's body may have: a volume is counted as it is unpacked."""
+        if path.startswith("/volumes/"):
+            return None
+        return settings.limits.head + settings.limits.body if path.endswith("/messages") else _JSON
+
+    app.add_middleware(Gate, most=most, seconds=settings.read_seconds)
     bearer = HTTPBearer(auto_error=False, description="the server's --api-key")
 
     def check_key(shown: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]) -> None:
@@ -195,9 +209,11 @@ def make_app(models: Mapping[str, Model], settings: Settings | None = None) -> F
     guarded: dict[str, Any] = {"dependencies": [Depends(check_key)], "responses": _PROBLEMS}
     found = Annotated[Lease, Depends(find_lease)]
 
-    @app.get("/healthz")
+    @app.get("/healthz", responses={503: {"model": Problem}})
     async def healthz() -> Health:
-        """Whether the server answers; for load balancers and monitors, no key needed."""
+        """Whether the server answers and works; for load balancers and monitors, no key needed."""
+        if not worker.is_alive():
+            raise HTTPException(503, "the server does not work any more; its log says why, start it anew")
         return Health()
 
     @app.get("/info", **guarded)
@@ -211,6 +227,8 @@ def make_app(models: Mapping[str, Model], settings: Settings | None = None) -> F
             sessions=len(leases),
             most_sessions=leases.most,
             sessions_opened=leases.opened,
+            propagations=leases.moving,
+            requests_waiting=leases.waiting,
             volumes=len(volumes),
             volume_bytes=volumes.nbytes,
             volume_budget_bytes=volumes.budget,
@@ -235,7 +253,7 @@ def make_app(models: Mapping[str, Model], settings: Settings | None = None) -> F
     async def put_volume(volume: VolumeName, request: Request) -> None:
         """Send a volume: a header and its voxels, as frames. Nothing else of it is ever sent."""
         with Upload(volume, volumes) as upload:
-            async for piece in _pieces(request, settings.read_seconds):
+            async for piece in _pieces(request):
                 await run_in_threadpool(upload.feed, piece)
             upload.finish()
         _log.info("volume received", extra={"volumes": len(volumes), "volume_bytes": volumes.nbytes})
@@ -279,10 +297,8 @@ def make_app(models: Mapping[str, Model], settings: Settings | None = None) -> F
     async def message(lease: found, request: Request) -> Response:
         """Send one message of the session; its answers come as a stream of frames."""
         body = bytearray()
-        async for piece in _pieces(request, settings.read_seconds):
+        async for piece in _pieces(request):
             body += piece
-            if len(body) > settings.limits.head + settings.limits.body:
-                raise HTTPException(413, "the message is too large")
         asked = await run_in_threadpool(_one_message, bytes(body), settings.limits)
         if isinstance(asked, (m.Grant, m.Cancel)):
             leases.tell(lease, asked)
@@ -290,7 +306,7 @@ def make_app(models: Mapping[str, Model], settings: Settings | None = None) -> F
         if isinstance(asked, m.Propagate):
             asked.credit = min(asked.credit or _CREDIT, _CREDIT)
         stream = leases.ask(lease, asked)
-        return StreamingResponse(_answers(lease, asked.id, stream), media_type=MEDIA_TYPE)
+        return StreamingResponse(_encoded(leases.answers(lease, asked.id, stream)), media_type=MEDIA_TYPE)
 
     @app.exception_handler(BioSAM2Error)
     async def mendable(request: Request, error: BioSAM2Error) -> JSONResponse:
@@ -318,23 +334,17 @@ async def _sweep(leases: Leases) -> NoReturn:
         await asyncio.sleep(max(leases.sweep(), 0.05))
 
 
-async def _pieces(request: Request, seconds: float) -> AsyncIterator[bytes]:
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
     """The request's body as it arrives.
 
     Raises:
-        HTTPException: the client fell silent.
-        ProtocolError: it went away.
+        ProtocolError: the client went away.
     """
-    more = True
-    while more:
-        try:
-            piece = await asyncio.wait_for(request.receive(), seconds)
-        except asyncio.TimeoutError:
-            raise HTTPException(408, "the client fell silent in the middle of sending") from None
-        if piece["type"] == "http.disconnect":
-            raise ProtocolError("the connection ended in the middle of sending")
-        more = piece.get("more_body", False)
-        yield piece.get("body", b"")
+    try:
+        async for piece in request.stream():
+            yield piece
+    except ClientDisconnect:
+        raise ProtocolError("the connection ended in the middle of sending") from None
 
 
 def _one_message(body: bytes, limits: Limits) -> m.Asked:
@@ -352,20 +362,9 @@ def _one_message(body: bytes, limits: Limits) -> m.Asked:
     return asked
 
 
-async def _answers(lease: Lease, request: int, stream: asyncio.Queue[m.Reply]) -> AsyncIterator[bytes]:
-    try:
-        while True:
-            try:
-                reply = await asyncio.wait_for(stream.get(), _SIGN_OF_LIFE)
-            except asyncio.TimeoutError:
-                yield encode(m.Progress(id=request, stage="working"))
-                continue
-            yield encode(reply, deflate=True)
-            if isinstance(reply, m.Answer):
-                return
-    finally:
-        if lease.streams.get(request) is stream:
-            del lease.streams[request]
+async def _encoded(replies: AsyncIterator[m.Reply]) -> AsyncIterator[bytes]:
+    async for reply in replies:
+        yield encode(reply, deflate=True)
 
 
 def _model_info(name: str, model: Model) -> ModelInfo:

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
+from threading import RLock
 
 import numpy as np
 
@@ -70,7 +71,7 @@ def _begin_hash(header: m.VolumeHeader) -> hashlib._Hash:
 
 
 class VolumeStore:
-    """Volumes by their hash. One that no session uses gives way to newer ones.
+    """Volumes by their hash. One that no session uses gives way to newer ones. May be used from several threads.
 
     Args:
         budget: bytes of voxels that may be held, those on their way included.
@@ -81,6 +82,7 @@ class VolumeStore:
         self._volumes: OrderedDict[str, Volume] = OrderedDict()
         self._users: Counter[str] = Counter()
         self._arriving = 0
+        self._lock = RLock()
 
     def __len__(self) -> int:
         return len(self._volumes)
@@ -91,21 +93,24 @@ class VolumeStore:
     @property
     def nbytes(self) -> int:
         """Bytes held and promised."""
-        return sum(v.array.nbytes for v in self._volumes.values()) + self._arriving
+        with self._lock:
+            return sum(v.array.nbytes for v in self._volumes.values()) + self._arriving
 
     def use(self, name: str) -> Volume | None:
         """The volume, kept until `release`; None where it is not here."""
-        volume = self._volumes.get(name)
-        if volume is not None:
-            self._volumes.move_to_end(name)
-            self._users[name] += 1
-        return volume
+        with self._lock:
+            volume = self._volumes.get(name)
+            if volume is not None:
+                self._volumes.move_to_end(name)
+                self._users[name] += 1
+            return volume
 
     def release(self, name: str) -> None:
         """End one `use`."""
-        self._users[name] -= 1
-        if self._users[name] <= 0:
-            del self._users[name]
+        with self._lock:
+            self._users[name] -= 1
+            if self._users[name] <= 0:
+                del self._users[name]
 
     def reserve(self, size: int) -> None:
         """Make room for a volume that arrives.
@@ -113,24 +118,28 @@ class VolumeStore:
         Raises:
             RefusedError: there cannot be that much.
         """
-        for name in [n for n in self._volumes if not self._users[n]]:
-            if self.nbytes + size <= self.budget:
-                break
-            del self._volumes[name]
-        if self.nbytes + size > self.budget:
-            raise RefusedError(
-                f"the server has no room for a volume of {size / 2**20:.0f} MiB (it holds {self.nbytes / 2**20:.0f} "
-                f"of {self.budget / 2**20:.0f} MiB); try again later or ask for a larger --volume-memory"
-            )
-        self._arriving += size
+        with self._lock:
+            for name in [n for n in self._volumes if not self._users[n]]:
+                if self.nbytes + size <= self.budget:
+                    break
+                del self._volumes[name]
+            if self.nbytes + size > self.budget:
+                raise RefusedError(
+                    f"the server has no room for a volume of {size / 2**20:.0f} MiB (it holds "
+                    f"{self.nbytes / 2**20:.0f} of {self.budget / 2**20:.0f} MiB); try again later or ask for a larger "
+                    "--volume-memory"
+                )
+            self._arriving += size
 
     def give_back(self, size: int) -> None:
         """End a `reserve`."""
-        self._arriving -= size
+        with self._lock:
+            self._arriving -= size
 
     def keep(self, name: str, volume: Volume) -> None:
-        """Hold a volume that has arrived."""
-        self._volumes[name] = volume
+        """Hold a volume that has arrived; one that two clients sent at once is held once."""
+        with self._lock:
+            self._volumes.setdefault(name, volume)
 
 
 class Upload:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from threading import Event, Thread
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
+import msgspec
 import requests
 import urllib3
 
@@ -23,8 +26,39 @@ from .session import ClientSession
 
 # Seconds to reach the server, and between two pieces of an answer; the server gives a sign of life every ten.
 _CONNECT, _READ, _SEND = 5.0, 40.0, 120.0
+# Bytes that an answer may have which is no stream of the session's.
+_MOST = 1 << 20
 _BUSY = (502, 503, 504)
 _BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, urllib3.exceptions.HTTPError)  # fmt: skip  # noqa: E501
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A whole answer."""
+
+    status_code: int
+    content: bytes
+
+    def close(self) -> None:
+        """As of a response that is a stream; nothing is open."""
+
+
+_T = TypeVar("_T")
+_Got = TypeVar("_Got", Answered, requests.Response)
+
+
+class ServerInfo(msgspec.Struct):
+    """What a client needs to know of a server."""
+
+    biosam2: str
+    protocol: int
+    models: Annotated[list[RemoteModel], msgspec.Meta(min_length=1)]
+
+
+class _Opened(msgspec.Struct):
+    session: str
+    model: RemoteModel
+    heartbeat_seconds: Annotated[float, msgspec.Meta(gt=0)]
 
 
 class RemoteSession(ClientSession):
@@ -89,8 +123,17 @@ class Http:
             self._session.headers["Authorization"] = f"Bearer {api_key}"
         self.verify = verify
 
-    def send(self, method: str, path: str, read: float | None = None, **content: Any) -> requests.Response:
-        """One request, once.
+    def send(self, method: str, path: str, read: float | None = None, **content: Any) -> Answered:
+        """One request, once, and all that it is answered.
+
+        Raises:
+            ServiceError: an address or a certificate that cannot be used, or an answer that does not end.
+            requests.ConnectionError, requests.Timeout: no answer.
+        """
+        return self._whole(self.stream(method, path, read, **content))
+
+    def stream(self, method: str, path: str, read: float | None = None, **content: Any) -> requests.Response:
+        """One request, once; its answer is to be read as it comes.
 
         Raises:
             ServiceError: an address or a certificate that cannot be used.
@@ -103,6 +146,7 @@ class Http:
                 timeout=(_CONNECT, read or _READ),
                 verify=self.verify,
                 allow_redirects=False,
+                stream=True,
                 **content,
             )
         except (requests.exceptions.SSLError, requests.exceptions.InvalidURL, OSError) as error:
@@ -114,13 +158,11 @@ class Http:
                 raise
             raise ServiceError(f"{self.url} cannot be used: {_line(error)}") from error
 
-    def patiently(
-        self, method: str, path: str, make_content: Any = None, read: float | None = None
-    ) -> requests.Response:
-        """One request, again and again while the server is out of reach or busy, for as long as there is patience.
+    def patiently(self, once: Callable[[], _Got]) -> _Got:
+        """The outcome of one request, made again while the server is out of reach or busy, as long as patience lasts.
 
         Args:
-            make_content: gives what is sent, anew for each time; it is asked again after a broken connection.
+            once: makes the request.
 
         Raises:
             RefusedError: the server is busy all the time.
@@ -130,11 +172,10 @@ class Http:
         never = Event()
         for tries in itertools.count():
             try:
-                content = make_content() if make_content is not None else {}
-                response = self.send(method, path, read, **content)
-                if response.status_code not in _BUSY or time.monotonic() > until:
-                    return response
-                response.close()
+                got = once()
+                if got.status_code not in _BUSY or time.monotonic() > until:
+                    return got
+                got.close()
             except _BROKEN as error:
                 if time.monotonic() > until:
                     raise ServiceError(
@@ -143,25 +184,50 @@ class Http:
             never.wait(min(0.1 * 2**tries, 2.0))
         raise AssertionError("never here")
 
-    def checked(self, response: requests.Response, *good: int) -> requests.Response:
+    def checked(self, got: _Got, *good: int) -> _Got:
         """A response of one of the good codes.
 
         Raises:
             RefusedError: the server does not let this client in.
             ServiceError: any other.
         """
-        if response.status_code in good:
-            return response
-        code = response.status_code
-        detail = ""
-        with contextlib.suppress(*_BROKEN, ValueError, AttributeError):
-            if int(response.headers.get("Content-Length") or 0) < 10_000:
-                detail = str(response.json().get("detail", ""))[:500]
-        response.close()
-        if not detail:
-            raise ServiceError(f"{self.url} answers with code {code} and is no biosam2 server, or a proxy before it")
+        code = got.status_code
+        if code in good:
+            return got
+        try:
+            whole = got if isinstance(got, Answered) else self._whole(got)
+            detail = str(self.understood(whole, dict[str, Any])["detail"])[:500]
+        except (KeyError, ServiceError, *_BROKEN):
+            text = f"{self.url} answers with code {code} and is no biosam2 server, or a proxy before it"
+            raise ServiceError(text) from None
         kind = RefusedError if code in (401, 403, 404, 503, 507) else ServiceError
         raise kind(f"the server {self.url} says: {detail}")
+
+    def understood(self, answered: Answered, kind: type[_T]) -> _T:
+        """What an answer says in JSON.
+
+        Raises:
+            ServiceError: it is not of the kind.
+        """
+        try:
+            return msgspec.json.decode(answered.content, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise ServiceError(f"{self.url} is no biosam2 server; check the address") from error
+
+    def _whole(self, response: requests.Response) -> Answered:
+        """A response, read to its end, which lets its connection be used again.
+
+        Raises:
+            ServiceError: it does not end.
+        """
+        content = bytearray()
+        until = time.monotonic() + _READ
+        with response:
+            for piece in response.iter_content(1 << 16):
+                content += piece
+                if len(content) > _MOST or time.monotonic() > until:
+                    raise ServiceError(f"{self.url} answers without end and is no biosam2 server; check the address")
+        return Answered(response.status_code, bytes(content))
 
     @property
     def headers(self) -> dict[str, str]:
@@ -187,10 +253,10 @@ class HttpConnector:
         http = self._http
         progress("reaching the server", None)
         server = server_info(http)
-        if server["protocol"] != m.PROTOCOL:
+        if server.protocol != m.PROTOCOL:
             raise ServiceError(
-                f"the server runs biosam2 {server['biosam2']} and this is {__version__}, which do not understand each "
-                "other; install the same on both sides"
+                f"the server runs biosam2 {server.biosam2[:40]} and this is {__version__}, which do not understand "
+                "each other; install the same on both sides"
             )
         if self._name is None:
             progress("hashing the volume", None)
@@ -205,14 +271,20 @@ class HttpConnector:
             "precision": settings.precision,
         }
         for _ in range(3):
-            if http.patiently("HEAD", f"/volumes/{self._name}").status_code == 404:
+            there = http.patiently(lambda: http.send("HEAD", f"/volumes/{self._name}"))
+            if there.status_code == 404:
                 self._upload(progress)
-            response = http.patiently("POST", "/sessions", lambda: {"json": asked})
-            if response.status_code != 404 or "volume" not in response.text:
-                break
-        opened = http.checked(response, 201).json()
-        model = RemoteModel(**opened["model"])
-        return HttpLink(http, opened["session"], float(opened["heartbeat_seconds"])), model
+            answered = http.patiently(lambda: http.send("POST", "/sessions", json=asked))
+            try:
+                opened = http.understood(http.checked(answered, 201), _Opened)
+            except RefusedError as error:
+                # Another volume may have taken its place meanwhile.
+                if answered.status_code != 404 or "volume" not in str(error):
+                    raise
+                refused = error
+            else:
+                return HttpLink(http, opened.session, opened.heartbeat_seconds), opened.model
+        raise refused
 
     def close(self) -> None:
         """Let go of connections."""
@@ -224,8 +296,8 @@ class HttpConnector:
                 yield data
                 progress("sending the volume", fraction)
 
-        response = self._http.patiently("PUT", f"/volumes/{self._name}", lambda: {"data": frames()}, read=_SEND)
-        self._http.checked(response, 204)
+        http = self._http
+        http.checked(http.patiently(lambda: http.send("PUT", f"/volumes/{self._name}", _SEND, data=frames())), 204)
 
 
 class HttpLink:
@@ -235,34 +307,41 @@ class HttpLink:
         self._http = http
         self._path = f"/sessions/{session}"
         self._closed = Event()
-        self._seconds = heartbeat_seconds
-        Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        Thread(
+            target=_beat, args=(http, self._path, heartbeat_seconds, self._closed), name="heartbeat", daemon=True
+        ).start()
+        # Forgotten without being closed, it does not keep its place on the server.
+        weakref.finalize(self, self._closed.set)
 
     def ask(self, request: m.Request) -> Iterator[m.Reply]:
         """Send a request; see `Link.ask`."""
-        return self._answers(request, self._post(request))
+        return self._answers(request, self._ask(request))
 
     def tell(self, request: m.Request) -> None:
         """Send what has no answer; see `Link.tell`."""
-        self._post(request).close()
+        body = encode(request, deflate=True)
+        self._post(lambda: self._http.send("POST", f"{self._path}/messages", data=body))
 
     def close(self) -> None:
         """End the session on the server, if it can be reached."""
         if not self._closed.is_set():
             self._closed.set()
             with contextlib.suppress(*_BROKEN, ServiceError):
-                self._http.send("DELETE", self._path, read=_CONNECT).close()
+                self._http.send("DELETE", self._path, _CONNECT)
 
-    def _post(self, request: m.Request) -> requests.Response:
+    def _ask(self, request: m.Request) -> requests.Response:
         body = encode(request, deflate=True)
+        return self._post(lambda: self._http.stream("POST", f"{self._path}/messages", data=body))
+
+    def _post(self, once: Callable[[], _Got]) -> _Got:
         try:
-            response = self._http.patiently("POST", f"{self._path}/messages", lambda: {"data": body, "stream": True})
+            got = self._http.patiently(once)
         except ServiceError as error:
             raise ConnectionLostError(str(error)) from error
-        if response.status_code == 404:
-            response.close()
+        if got.status_code == 404:
+            got.close()
             raise ConnectionLostError("the server does not know the session any more")
-        return self._http.checked(response, 200, 204)
+        return self._http.checked(got, 200, 204)
 
     def _answers(self, request: m.Request, response: requests.Response) -> Iterator[m.Reply]:
         """Answers as they come; after a broken connection the same request is sent again for the rest."""
@@ -287,7 +366,7 @@ class HttpLink:
                 raise ConnectionLostError(f"the connection to {self._http.url} breaks off again and again")
             if isinstance(request, m.Propagate):
                 request.skip = received
-            response = self._post(request)
+            response = self._ask(request)
 
     @staticmethod
     def _sends(request: m.Request) -> bool:
@@ -296,36 +375,35 @@ class HttpLink:
 
     def _decoded(self, response: requests.Response) -> Iterator[m.Reply]:
         decoder: Decoder[m.Reply] = Decoder(m.Reply)
-        for data in response.iter_content(chunk_size=None):
+        pieces = response.iter_content(chunk_size=None)
+        for data in pieces:
             for reply in decoder.feed(data):
                 if isinstance(reply, Refused):
                     raise ProtocolError(f"{self._http.url} answers what is not understood: {reply.reason}")
+                if isinstance(reply, m.Answer):
+                    # The end of the stream follows; read, so that the connection can be used again.
+                    with contextlib.suppress(*_BROKEN):
+                        next(pieces, None)
                 yield reply
 
-    def _beat(self) -> None:
-        with requests.Session() as session:
-            session.headers.update(self._http.headers)
-            while not self._closed.wait(self._seconds):
-                with contextlib.suppress(requests.RequestException):
-                    session.post(
-                        f"{self._http.url}{self._path}/heartbeat", timeout=_CONNECT, verify=self._http.verify
-                    ).close()
+
+def _beat(http: Http, path: str, seconds: float, closed: Event) -> None:
+    """Send signs of life until the session is closed."""
+    with requests.Session() as session:
+        session.headers.update(http.headers)
+        while not closed.wait(seconds):
+            with contextlib.suppress(requests.RequestException):
+                session.post(f"{http.url}{path}/heartbeat", timeout=_CONNECT, verify=http.verify).close()
 
 
-def server_info(http: Http) -> dict[str, Any]:
+def server_info(http: Http) -> ServerInfo:
     """What the server says of itself.
 
     Raises:
         RefusedError: it wants another key.
         ServiceError: it is out of reach, or is no biosam2 server.
     """
-    response = http.checked(http.patiently("GET", "/info"), 200)
-    try:
-        info = response.json()
-        int(info["protocol"]), str(info["biosam2"]), list(info["models"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ServiceError(f"{http.url} is no biosam2 server; check the address") from error
-    return info
+    return http.understood(http.checked(http.patiently(lambda: http.send("GET", "/info")), 200), ServerInfo)
 
 
 def _line(error: BaseException) -> str:

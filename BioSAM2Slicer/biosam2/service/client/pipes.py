@@ -125,6 +125,13 @@ class WorkerConnector:
             with shared_file(self._volume) as path:
                 link.call(_open_volume(path, self._volume), progress)
             link.call(settings, progress)
+        except ConnectionLostError as error:
+            link.close()
+            code = link.process.returncode
+            if code is not None and code > 0:
+                # It ended by itself, and would again.
+                raise ServiceError(str(error)) from error
+            raise
         except BaseException:
             link.close()
             raise

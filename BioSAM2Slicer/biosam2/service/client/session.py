@@ -27,8 +27,8 @@ from .mirror import Mirror
 if TYPE_CHECKING:
     import torch
 
-# A request that ends the other side this often is not tried again.
-_TRIES = 2
+# A request that ends the other side this often is not tried again; one more than bad luck needs.
+_TRIES = 3
 
 
 @dataclass(eq=False)
@@ -108,7 +108,7 @@ class ClientSession:
         self._losses = 0
         self._closed = False
         self.model: RemoteModel
-        self._linked()
+        self._surely(lambda link: None)
 
     # -- what there is ---------------------------------------------------------------------------
 
