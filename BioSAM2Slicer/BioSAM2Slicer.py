@@ -41,27 +41,42 @@ class BioSAM2SlicerWidget(ScriptedLoadableModuleWidget):
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
-        from BioSAM2SlicerLib.InstallLogic import InstallLogic
-        from BioSAM2SlicerLib.InstallPanel import InstallPanel
+        from BioSAM2SlicerLib.InstallPanel import logicFor
+        from BioSAM2SlicerLib.WorkerPlace import readPlace
 
-        install = InstallLogic()
-        if install.complete:
+        if logicFor(readPlace(slicer.app.userSettings()).kind).complete:
             self.showPanel()
         else:
-            self.installPanel = InstallPanel(self.layout, install, self.onInstalled)
+            self.showChoice()
 
     def showPanel(self):
         # Only now: it needs packages that Slicer does not bring.
         from BioSAM2SlicerLib.Widget import Widget
 
         self.logic = BioSAM2SlicerLogic()
-        self.panel = Widget(self.layout, self.logic.getParameterNode)
+        self.panel = Widget(self.layout, self.logic.getParameterNode, onChangePlace=self.onChangePlace)
 
-    def onInstalled(self):
+    def showChoice(self):
+        from BioSAM2SlicerLib.InstallPanel import InstallPanel
+        from BioSAM2SlicerLib.WorkerPlace import readPlace
+
+        self.installPanel = InstallPanel(self.layout, readPlace(slicer.app.userSettings()), self.onReady)
+
+    def onReady(self, place):
+        """It is said where the network runs, and what that needs is there."""
+        from BioSAM2SlicerLib.WorkerPlace import writePlace
+
+        writePlace(slicer.app.userSettings(), place)
         self.installPanel.cleanup()
         self.installPanel = None
         self.showPanel()
         self.panel.enter()
+
+    def onChangePlace(self):
+        """The work stays in the scene; the panel takes it up again afterwards."""
+        self.panel.cleanup()
+        self.panel = None
+        self.showChoice()
 
     def enter(self):
         if self.panel is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,11 +32,15 @@ class Package:
     alone: bool = False
 
 
-PACKAGES = (
-    Package("msgspec", "msgspec", 1),
-    Package("filelock", "filelock", 1),
+# What the panel itself needs, wherever the network runs.
+PANEL_PACKAGES = (
+    Package("msgspec>=0.19", "msgspec", 1),
+    Package("filelock>=3.12", "filelock", 1),
     Package("platformdirs>=4", "platformdirs", 1),
     Package("psutil>=5.9", "psutil", 1),
+)
+# What the network needs beside PyTorch.
+ENGINE_PACKAGES = (
     Package("hydra-core>=1.3.2", "hydra", 1),
     Package("omegaconf>=2.3", "omegaconf", 1),
     Package("safetensors>=0.4", "safetensors", 2),
@@ -44,6 +48,9 @@ PACKAGES = (
     Package("tqdm", "tqdm", 1),
     Package("rf-sam-2==1.0.3", "sam2", 2, alone=True),
 )
+PACKAGES = PANEL_PACKAGES + ENGINE_PACKAGES
+# What writes DICOM SEG.
+DICOM_PACKAGES = (Package("highdicom>=0.24", "highdicom", 10),)
 _TORCH_MEGABYTES = 900
 
 
@@ -59,6 +66,8 @@ class InstallLogic:
         finished(bool, str): whether everything is there now, and one line on it.
 
     Args:
+        packages: what is needed.
+        torch: whether PyTorch is needed too.
         isThere: says whether a module can be imported.
         installTorch: installs PyTorch as the PyTorch extension does; False when the user declined.
         makeProcess: makes the process in which pip runs.
@@ -67,6 +76,8 @@ class InstallLogic:
 
     def __init__(
         self,
+        packages: Sequence[Package] = PACKAGES,
+        torch: bool = True,
         isThere: Callable[[str], bool] = _isThere,
         installTorch: Callable[[], bool] | None = None,
         makeProcess: Callable[[], Any] | None = None,
@@ -74,6 +85,8 @@ class InstallLogic:
     ) -> None:
         self.progress = Signal()
         self.finished = Signal()
+        self._packages = packages
+        self._torch = torch
         self._isThere = isThere
         self._installTorch = installTorch or installTorchByExtension
         self._makeProcess = makeProcess or qt.QProcess
@@ -85,12 +98,16 @@ class InstallLogic:
 
     def missing(self) -> list[Package]:
         """Packages that are not there, PyTorch aside."""
-        return [package for package in PACKAGES if not self._isThere(package.module)]
+        return [package for package in self._packages if not self._isThere(package.module)]
 
     @property
     def complete(self) -> bool:
         """Whether nothing has to be installed."""
-        return self._isThere("torch") and not self.missing()
+        return not self._lacksTorch and not self.missing()
+
+    @property
+    def _lacksTorch(self) -> bool:
+        return self._torch and not self._isThere("torch")
 
     @property
     def running(self) -> bool:
@@ -100,21 +117,30 @@ class InstallLogic:
     def describe(self) -> str:
         """What would be installed, and how big it is."""
         missing = self.missing()
-        names = [package.requirement for package in missing]
-        size = sum(package.megabytes for package in missing)
-        if not self._isThere("torch"):
-            names.insert(0, _("PyTorch, by the extension of that name"))
-            size += _TORCH_MEGABYTES
-        return _("BioSAM2Slicer needs packages that Slicer does not have ({size} MB or more): {names}.").format(
-            size=size, names=", ".join(names)
-        )
+        parts = []
+        if self._lacksTorch:
+            parts.append(
+                _("PyTorch, by the extension of that name: {size} MB, several times that with CUDA").format(
+                    size=_TORCH_MEGABYTES
+                )
+            )
+        if missing:
+            parts.append(
+                _("small packages, {size} MB: {names}").format(
+                    size=sum(package.megabytes for package in missing),
+                    names=", ".join(package.requirement for package in missing),
+                )
+            )
+        if not parts:
+            return _("Nothing has to be installed.")
+        return _("This installs into Slicer: {parts}.").format(parts="; ".join(parts))
 
     def install(self) -> None:
         """Install what is missing: PyTorch in its extension's way, the rest while Slicer goes on."""
         if self.running:
             return
         self._cancelled = False
-        if not self._isThere("torch"):
+        if self._lacksTorch:
             try:
                 if not self._installTorch():
                     self.finished.emit(False, _("PyTorch was not installed."))

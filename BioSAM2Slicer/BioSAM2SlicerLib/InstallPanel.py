@@ -1,70 +1,245 @@
-"""What is shown in the panel's place until the packages that it needs are installed."""
+"""What is shown in the panel's place until it is said where the network runs, and what that needs is installed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import qt
 from slicer.i18n import tr as _
 
-from .InstallLogic import InstallLogic
+from .InstallLogic import ENGINE_PACKAGES, PACKAGES, PANEL_PACKAGES, InstallLogic
+from .WorkerPlace import HERE, PYTHON, SERVER, WorkerPlace
+
+# What the other environment must be able to import.
+_MODULES = ("torch", *(package.module for package in PACKAGES), "numpy", "requests", "SimpleITK", "pydicom", "PIL")
+_CHECK = (
+    "import importlib.util as u, sys; "
+    "m = [n for n in sys.argv[1:] if u.find_spec(n) is None]; "
+    "print('Python', sys.version.split()[0], 'lacks ' + ', '.join(m) if m else 'has everything'); "
+    "sys.exit(1 if m else 3 if sys.version_info < (3, 10) else 0)"
+)
+
+
+def logicFor(kind: str) -> InstallLogic:
+    """What installs into Slicer what a place of that kind needs."""
+    return InstallLogic(PACKAGES, torch=True) if kind == HERE else InstallLogic(PANEL_PACKAGES, torch=False)
 
 
 class InstallPanel:
-    """Says what would be installed, and does it when asked.
+    """Says what would be installed, offers another Python or a server instead, and does it when asked.
 
     Args:
         layout: where it is put.
-        logic: what installs.
-        onInstalled: called once everything is there.
+        place: what was chosen before.
+        makeLogic: makes what installs, for a kind of place.
+        onReady: called with the place once everything is there.
     """
 
-    def __init__(self, layout: Any, logic: InstallLogic, onInstalled: Callable[[], None]) -> None:
-        self._logic = logic
-        self._onInstalled = onInstalled
+    def __init__(
+        self,
+        layout: Any,
+        place: WorkerPlace,
+        onReady: Callable[[WorkerPlace], None],
+        makeLogic: Callable[[str], InstallLogic] = logicFor,
+    ) -> None:
+        self._onReady = onReady
+        self._logics = {kind: makeLogic(kind) for kind in (HERE, PYTHON, SERVER)}
+        self._check: Any = None
         self._root = qt.QWidget()
         column = qt.QVBoxLayout(self._root)
-        self._text = qt.QLabel(logic.describe())
-        self._text.objectName = "needed"
-        self._text.wordWrap = True
-        self._installButton = qt.QPushButton(_("Install"))
-        self._installButton.objectName = "install"
-        self._cancelButton = qt.QPushButton(_("Cancel"))
-        self._cancelButton.objectName = "cancel"
-        self._cancelButton.enabled = False
+        title = qt.QLabel(
+            _("The network runs outside of Slicer. Where? Nothing is installed before you press the button below.")
+        )
+        title.wordWrap = True
+        column.addWidget(title)
+        self._choices: dict[str, Any] = {}
+        self._texts: dict[str, Any] = {}
+        self._addChoice(column, HERE, _("On this computer, in Slicer's own Python"))
+        self._addChoice(column, PYTHON, _("On this computer, in a Python environment that has PyTorch and SAM 2"))
+        self._pythonEdit = self._edit("python", place.python, _("Path of its Python, for example …/bin/python"))
+        self._browseButton = qt.QPushButton(_("Browse…"))
+        self._browseButton.clicked.connect(lambda *_arguments: self._onBrowse())
+        self._addFields(column, self._pythonEdit, self._browseButton)
+        self._addChoice(column, SERVER, _("On a server"))
+        self._serverEdit = self._edit("server", place.server, "https://gpu.example.org:8080")
+        self._keyEdit = self._edit("key", place.key, _("Key, if it wants one"))
+        self._keyEdit.setEchoMode(qt.QLineEdit.Password)
+        self._addFields(column, self._serverEdit, self._keyEdit)
+        row = qt.QHBoxLayout()
+        self._installButton = self._button("install", "", self._onInstall)
+        self._cancelButton = self._button("cancel", _("Cancel"), self._onCancel)
+        row.addWidget(self._installButton)
+        row.addWidget(self._cancelButton)
+        column.addLayout(row)
+        self._busyBar = qt.QProgressBar()
+        self._busyBar.setRange(0, 0)
+        column.addWidget(self._busyBar)
         self._line = qt.QLabel("")
         self._line.objectName = "line"
         self._line.wordWrap = True
-        for widget in (self._text, self._installButton, self._cancelButton, self._line):
-            column.addWidget(widget)
+        column.addWidget(self._line)
         column.addStretch(1)
         layout.addWidget(self._root)
-        self._installButton.clicked.connect(lambda *_arguments: self._onInstall())
-        self._cancelButton.clicked.connect(lambda *_arguments: logic.cancel())
-        logic.progress.connect(self._say)
-        logic.finished.connect(self._onFinished)
+        self._choices[place.kind].checked = True
+        for kind, logic in self._logics.items():
+            self._choices[kind].toggled.connect(lambda *_arguments: self._refresh())
+            logic.progress.connect(self._say)
+            logic.finished.connect(self._onFinished)
+        self._refresh()
+
+    @property
+    def place(self) -> WorkerPlace:
+        """What is chosen now."""
+        kind = next(kind for kind, button in self._choices.items() if button.checked)
+        return WorkerPlace(
+            kind, self._pythonEdit.text.strip(), self._serverEdit.text.strip().rstrip("/"), self._keyEdit.text.strip()
+        )
 
     def cleanup(self) -> None:
         """Stop installing, and show nothing any more."""
-        self._logic.progress.disconnect(self._say)
-        self._logic.finished.disconnect(self._onFinished)
-        self._logic.cancel()
+        for logic in self._logics.values():
+            logic.progress.disconnect(self._say)
+            logic.finished.disconnect(self._onFinished)
+            logic.cancel()
+        self._endCheck()
         self._root.setParent(None)
         self._root.deleteLater()
 
-    def _onInstall(self) -> None:
-        self._installButton.enabled = False
-        self._cancelButton.enabled = True
-        self._logic.install()
+    # -- what is seen ----------------------------------------------------------------------------
+
+    def _addChoice(self, column: Any, kind: str, text: str) -> None:
+        button = self._choices[kind] = qt.QRadioButton(text)
+        button.objectName = kind
+        column.addWidget(button)
+        label = self._texts[kind] = qt.QLabel("")
+        label.objectName = f"{kind}-text"
+        label.wordWrap = True
+        label.setContentsMargins(22, 0, 0, 0)
+        column.addWidget(label)
+
+    def _addFields(self, column: Any, *widgets: Any) -> None:
+        row = qt.QHBoxLayout()
+        row.setContentsMargins(22, 0, 0, 6)
+        for widget in widgets:
+            row.addWidget(widget)
+        column.addLayout(row)
+
+    def _edit(self, name: str, text: str, hint: str) -> Any:
+        edit = qt.QLineEdit(text)
+        edit.objectName = f"{name}-edit"
+        edit.setPlaceholderText(hint)
+        return edit
+
+    def _button(self, name: str, text: str, action: Callable[[], None]) -> Any:
+        button = qt.QPushButton(text)
+        button.objectName = name
+        button.clicked.connect(lambda *_arguments: action())
+        return button
+
+    def _refresh(self) -> None:
+        kind = self.place.kind
+        sent = {
+            HERE: _("Nothing leaves this computer."),
+            PYTHON: _("Nothing leaves this computer. That environment is not changed."),
+            SERVER: _("Voxels, geometry and prompts go to that machine, and nothing else; no names, no DICOM headers."),
+        }
+        for which, label in self._texts.items():
+            label.text = f"{self._logics[which].describe()} {sent[which]}"
+        working = self._check is not None or any(logic.running for logic in self._logics.values())
+        self._installButton.text = _("Go on") if self._logics[kind].complete else _("Install and go on")
+        self._installButton.enabled = not working
+        self._cancelButton.enabled = working
+        self._busyBar.visible = working
+        for button in self._choices.values():
+            button.enabled = not working
+        for widget, where in (
+            (self._pythonEdit, PYTHON),
+            (self._browseButton, PYTHON),
+            (self._serverEdit, SERVER),
+            (self._keyEdit, SERVER),
+        ):
+            widget.enabled = kind == where and not working
 
     def _say(self, text: str) -> None:
         self._line.text = text
 
+    # -- what the user does ----------------------------------------------------------------------
+
+    def _onBrowse(self) -> None:
+        chosen = qt.QFileDialog.getOpenFileName(self._root, _("Python of the environment"), self._pythonEdit.text)
+        if chosen:
+            self._pythonEdit.text = chosen
+
+    def _onInstall(self) -> None:
+        place = self.place
+        if place.kind == SERVER:
+            address = urlsplit(place.server)
+            if address.scheme not in ("http", "https") or not address.hostname:
+                self._say(_("Give the server's address, beginning with https:// or http://."))
+                return
+        if place.kind == PYTHON:
+            self._startCheck(place)
+        else:
+            self._install()
+
+    def _install(self) -> None:
+        self._logics[self.place.kind].install()
+        self._refresh()
+
+    def _onCancel(self) -> None:
+        self._endCheck()
+        for logic in self._logics.values():
+            logic.cancel()
+        self._refresh()
+
     def _onFinished(self, complete: bool, text: str) -> None:
         self._say(text)
-        self._installButton.enabled = True
-        self._cancelButton.enabled = False
-        self._text.text = self._logic.describe()
+        self._refresh()
         if complete:
-            self._onInstalled()
+            self._onReady(self.place)
+
+    # -- the other environment -------------------------------------------------------------------
+
+    def _startCheck(self, place: WorkerPlace) -> None:
+        """Ask that Python what it has; it takes seconds where a disk is slow."""
+        if not place.python:
+            self._say(_("Give the path of the environment's Python."))
+            return
+        process = self._check = qt.QProcess()
+        process.setProcessEnvironment(place.environment())
+        process.setProcessChannelMode(qt.QProcess.MergedChannels)
+        process.finished.connect(lambda *_arguments: self._onChecked(process))
+        process.errorOccurred.connect(lambda *_arguments: self._onFault(process))
+        process.start(place.python, ["-c", _CHECK, *_MODULES])
+        self._say(_("Looking at that environment …"))
+        self._refresh()
+
+    def _onChecked(self, process: Any) -> None:
+        if process is not self._check:
+            return
+        self._check = None
+        said = bytes(process.readAllStandardOutput().data()).decode("utf-8", "replace").strip()
+        if process.exitCode() == 0:
+            self._install()
+        elif process.exitCode() == 3:
+            self._say(_("{found}, but it is older than Python 3.10.").format(found=said))
+        else:
+            needed = " ".join(package.requirement for package in ENGINE_PACKAGES)
+            last = said.splitlines()[-1] if said else _("It ended at once")
+            self._say(_("{found}. It needs: torch {needed}").format(found=last, needed=needed))
+        self._refresh()
+
+    def _onFault(self, process: Any) -> None:
+        # A process that never ran does not say that it has finished.
+        if process is self._check and process.state() == qt.QProcess.NotRunning:
+            self._check = None
+            self._say(_("That is no Python that can be started: {why}").format(why=process.errorString()))
+            self._refresh()
+
+    def _endCheck(self) -> None:
+        process, self._check = self._check, None
+        if process is not None:
+            process.kill()
+            process.waitForFinished(2000)

@@ -14,6 +14,7 @@ from biosam2.journal import Cleared, Propagated
 from biosam2.volume import Volume
 from slicer.i18n import tr as _
 
+from .Exporter import ModelUsed
 from .History import Step
 from .Parameters import Parameters, readParameters, writeParameters
 from .Previews import Previews
@@ -147,6 +148,14 @@ class SessionLogic:
     def journal(self) -> SessionJournal:
         """What was said and done."""
         return self._journal
+
+    @property
+    def modelUsed(self) -> ModelUsed:
+        """The network that draws, as far as a worker has told."""
+        loaded = self._worker.model
+        if loaded is None:
+            return ModelUsed(self.parameters.model)
+        return ModelUsed(loaded.name, loaded.sha256, loaded.device)
 
     @property
     def axis(self) -> str:

@@ -9,15 +9,18 @@ import ctk
 import qt
 import slicer
 from biosam2.frames import CT_PRESETS
-from biosam2.models.registry import list_models
 from slicer.i18n import tr as _
 
+from .ExportPanel import ExportPanel
+from .ModelChooser import ModelChooser
 from .Parameters import SEGMENTATION_ROLE, VOLUME_ROLE
 from .PromptTools import BOX, NONE, POINT, PromptTools
+from .ReviewPanel import ReviewPanel
 from .SessionLogic import SessionLogic
 from .Shortcuts import Shortcuts
 from .VolumeGeometry import VolumeGeometry
-from .WorkerClient import WorkerClient, workerCommand
+from .WorkerClient import WorkerClient
+from .WorkerPlace import WorkerPlace, readPlace
 
 NAME = "BioSAM2Slicer"
 _ENTIRE = -1
@@ -29,8 +32,9 @@ class Widget:
     Args:
         layout: where the panel is put.
         getParameterNode: gives the node that carries the settings in the scene.
-        makeClient: makes a client for a worker.
+        makeClient: makes a client for a worker; by default one where the settings say.
         modelFields: see `SessionLogic`.
+        onChangePlace: called when the user wants to choose anew where the network runs.
 
     Example:
         >>> widget = Widget(self.layout, logic.getParameterNode)
@@ -43,12 +47,13 @@ class Widget:
         getParameterNode: Callable[[], Any],
         makeClient: Callable[[], WorkerClient] | None = None,
         modelFields: dict[str, Any] | None = None,
+        onChangePlace: Callable[[], None] | None = None,
     ) -> None:
         self._getParameterNode = getParameterNode
+        self._onChangePlace = onChangePlace
+        self._place: WorkerPlace = readPlace(slicer.app.userSettings())
         self.tools = PromptTools()
-        self.session = SessionLogic(
-            getParameterNode(), self._editorNode(), makeClient or (lambda: WorkerClient(workerCommand())), modelFields
-        )
+        self.session = SessionLogic(getParameterNode(), self._editorNode(), makeClient or self._makeClient, modelFields)
         self._entered = False
         self._filling = False
         self._build(layout)
@@ -64,6 +69,7 @@ class Widget:
                 "V": lambda: self._showButton.toggle(),
                 "Ctrl+Z": self._onUndo,
                 "Ctrl+Shift+Z": self._onRedo,
+                "N": self._review.next,
                 "Shift+Space": self._onPropagate,
                 "Esc": self._onCancel,
             }
@@ -85,11 +91,13 @@ class Widget:
         self._shortcuts.enable(slicer.util.mainWindow() or self._root.window())
         self._editor.setupViewObservations()
         self._onInput()
+        self._review.enter()
 
     def exit(self) -> None:
         """Another module was chosen: mouse and keys are Slicer's again. A propagation goes on."""
         self._entered = False
         self._shortcuts.disable()
+        self._review.exit()
         self.tools.use(NONE)
         self._editor.setActiveEffectByName("")
         self._editor.removeViewObservations()
@@ -102,9 +110,13 @@ class Widget:
             slicer.mrmlScene.RemoveObserver(tag)
         self._sceneTags = []
         self.tools.cleanup()
+        self._models.cleanup()
+        self._export.cleanup()
         self.session.cleanup()
         for selector in (self._volumeSelector, self._segmentationSelector, self._editor):
             selector.setMRMLScene(None)
+        self._root.setParent(None)
+        self._root.deleteLater()
 
     # -- what is seen ----------------------------------------------------------------------------
 
@@ -117,6 +129,10 @@ class Widget:
         column.addWidget(self._buildPrompts())
         column.addWidget(self._buildSegments())
         column.addWidget(self._buildPropagation())
+        self._review = ReviewPanel(self.session, lambda: self._editor.currentSegmentID() or "", self._say)
+        column.addWidget(self._review.widget)
+        self._export = ExportPanel(self.session, lambda: self.session.modelUsed, self._say)
+        column.addWidget(self._export.widget)
         self._status = qt.QLabel("")
         self._status.objectName = "status"
         self._status.wordWrap = True
@@ -141,12 +157,19 @@ class Widget:
             self._windowBox.addItem(_("CT {name}").format(name=name), name)
         self._windowBox.toolTip = _("The brightness and contrast in which the model sees the volume.")
         form.addRow(_("Window:"), self._windowBox)
-        self._modelBox = self._choice("model", [(model.name, model.name) for model in list_models()])
-        form.addRow(_("Model:"), self._modelBox)
+        self._models = ModelChooser(self._place)
+        form.addRow(_("Model:"), self._models.widget)
         self._deviceBox = self._choice(
             "device", [(_("Automatic"), "auto"), ("CPU", "cpu"), ("CUDA", "cuda"), ("Apple GPU", "mps")]
         )
-        form.addRow(_("Device:"), self._deviceBox)
+        if self._onChangePlace is None:
+            form.addRow(_("Device:"), self._deviceBox)
+        else:
+            self._placeButton = self._button(
+                "place", _("Where…"), _("Choose where the network runs: here, in another Python, or on a server.")
+            )
+            self._placeButton.clicked.connect(lambda *_: self._onChangePlace())
+            form.addRow(_("Device:"), self._row(self._deviceBox, self._placeButton))
         return section
 
     def _buildPrompts(self) -> Any:
@@ -239,7 +262,9 @@ class Widget:
     def _connect(self) -> None:
         self._volumeSelector.currentNodeChanged.connect(lambda *_node: self._onInput())
         self._segmentationSelector.currentNodeChanged.connect(lambda *_node: self._onInput())
-        for box in (self._windowBox, self._modelBox, self._deviceBox):
+        self._models.chosen.connect(lambda *_name: self._onSettings())
+        self._models.said.connect(self._say)
+        for box in (self._windowBox, self._deviceBox):
             box.currentIndexChanged.connect(lambda *_index: self._onSettings())
         self._pointButton.clicked.connect(lambda *_: self._toggle(POINT))
         self._boxButton.clicked.connect(lambda *_: self._toggle(BOX))
@@ -278,6 +303,7 @@ class Widget:
         self._stopButton.enabled = self.session.running
         if not self.session.running:
             self._progress.visible = False
+        self._export.refresh()
         axis = self.session.axis or "k"
         volume = self.session.volumeNode
         for box in (self._firstBox, self._lastBox):
@@ -318,7 +344,7 @@ class Widget:
         if not self._filling:
             self.session.setParameters(
                 window=self._windowBox.currentData,
-                model=self._modelBox.currentData,
+                model=self._models.name,
                 device=self._deviceBox.currentData,
             )
 
@@ -369,6 +395,7 @@ class Widget:
     def _onSegment(self) -> None:
         if self.tools.tool == POINT:
             self._take(POINT)
+        self._review.refreshSoon()
         self._refresh()
 
     def _onBox(self, minIjk: tuple[float, ...], maxIjk: tuple[float, ...], axis: str) -> None:
@@ -423,6 +450,9 @@ class Widget:
         else:
             self.tools.cancel()
 
+    def _makeClient(self) -> WorkerClient:
+        return WorkerClient(self._place.command(), self._place.environment)
+
     # -- the scene -------------------------------------------------------------------------------
 
     def _editorNode(self) -> Any:
@@ -455,12 +485,12 @@ class Widget:
         self._filling = True
         for box, value in (
             (self._windowBox, parameters.window),
-            (self._modelBox, parameters.model),
             (self._deviceBox, parameters.device),
         ):
             index = box.findData(value)
             if index >= 0:
                 box.currentIndex = index
+        self._models.show(parameters.model)
         volume = node.GetNodeReference(VOLUME_ROLE)
         if volume is None and slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode"):
             volume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")

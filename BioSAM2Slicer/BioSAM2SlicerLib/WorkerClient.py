@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import sys
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -21,11 +19,6 @@ STOPPED, STARTING, READY, DEAD = "stopped", "starting", "ready", "dead"
 _KEPT_STDERR = 4000
 
 
-def workerCommand(python: str = "") -> list[str]:
-    """The command line of a worker in Slicer's own Python, or in the one of another environment."""
-    return [python or shutil.which("PythonSlicer") or sys.executable, "-m", "biosam2.service.worker"]
-
-
 class WorkerClient:
     """One worker process and the questions that wait for its answers.
 
@@ -36,18 +29,21 @@ class WorkerClient:
 
     Args:
         command: what to start.
+        makeEnvironment: makes its environment, a QProcessEnvironment; by default Slicer's own.
 
     Example:
-        >>> client = WorkerClient(workerCommand())
+        >>> place = readPlace(slicer.app.userSettings())
+        >>> client = WorkerClient(place.command(), place.environment)
         >>> client.start()
         >>> client.ask(m.LoadModel, print, name="nano")
     """
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], makeEnvironment: Callable[[], Any] | None = None) -> None:
         self.stateChanged = Signal()
         self.noticed = Signal()
         self.died = Signal()
         self._command = command
+        self._makeEnvironment = makeEnvironment or qt.QProcessEnvironment.systemEnvironment
         self._process: Any = None
         self._state = STOPPED
         self._nextId = 0
@@ -76,7 +72,7 @@ class WorkerClient:
         self._decoder = Decoder(m.Reply)
         self._stderr = ""
         process = self._process = qt.QProcess()
-        environment = qt.QProcessEnvironment.systemEnvironment()
+        environment = self._makeEnvironment()
         package = str(Path(__file__).resolve().parent.parent)
         path = environment.value("PYTHONPATH")
         environment.insert("PYTHONPATH", os.pathsep.join([package, path]) if path else package)

@@ -59,6 +59,7 @@ class WorkerSession:
         self._journal = journal
         self._modelFields = modelFields
         self._client: WorkerClient | None = None
+        self._model: m.ModelLoaded | None = None
         self._volume: Any = None
         self._file: Path | None = None
         self._number = 0
@@ -72,6 +73,11 @@ class WorkerSession:
     def client(self) -> WorkerClient | None:
         """The worker's process; None before the first input."""
         return self._client
+
+    @property
+    def model(self) -> m.ModelLoaded | None:
+        """The network that was loaded last; None before the first."""
+        return self._model
 
     @property
     def number(self) -> int:
@@ -252,6 +258,7 @@ class WorkerSession:
             share = "" if reply.fraction is None else f" {100 * reply.fraction:.0f} %"
             self.said.emit(f"{reply.stage.capitalize()}{share} …")
         elif isinstance(reply, m.ModelLoaded):
+            self._model = reply
             where = _("on CPU") if reply.device == "cpu" else _("on {device}").format(device=reply.device)
             why = f" ({reply.device_reason})" if reply.device_reason else ""
             self.said.emit(_("Ready: {name} {where}{why}").format(name=reply.name, where=where, why=why))

@@ -59,6 +59,9 @@ class _Application(Checked):
     def settings(self) -> Any:
         return self._settings
 
+    def startupEnvironment(self) -> Any:
+        return QtCore.QProcessEnvironment.systemEnvironment()
+
     def processEvents(self) -> None:
         event_loop.process_events()
 

@@ -106,6 +106,7 @@ def make_client(kept_worker: Any) -> Any:
 @pytest.fixture
 def make_own_client() -> Any:
     """Makes clients that each start a worker of their own."""
-    from BioSAM2SlicerLib.WorkerClient import WorkerClient, workerCommand
+    from BioSAM2SlicerLib.WorkerClient import WorkerClient
+    from BioSAM2SlicerLib.WorkerPlace import PYTHON, WorkerPlace
 
-    return lambda: WorkerClient(workerCommand(sys.executable))
+    return lambda: WorkerClient(WorkerPlace(PYTHON, sys.executable).command())

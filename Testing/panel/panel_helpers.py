@@ -89,7 +89,8 @@ def make_kept_worker() -> Any:
 
     from biosam2.service import messages
     from BioSAM2SlicerLib.Signal import Signal
-    from BioSAM2SlicerLib.WorkerClient import READY, STARTING, STOPPED, WorkerClient, workerCommand
+    from BioSAM2SlicerLib.WorkerClient import READY, STARTING, STOPPED, WorkerClient
+    from BioSAM2SlicerLib.WorkerPlace import PYTHON, WorkerPlace
 
     class KeptWorker(WorkerClient):
         def start(self) -> None:
@@ -109,4 +110,4 @@ def make_kept_worker() -> Any:
         def end(self) -> None:
             super().stop()
 
-    return KeptWorker(workerCommand(sys.executable))
+    return KeptWorker(WorkerPlace(PYTHON, sys.executable).command())

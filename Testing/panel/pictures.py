@@ -17,7 +17,8 @@ import host as slicer_host  # noqa: E402
 
 HOST = slicer_host.start()
 
-from BioSAM2SlicerLib.WorkerClient import WorkerClient, workerCommand  # noqa: E402
+from BioSAM2SlicerLib.WorkerClient import WorkerClient  # noqa: E402
+from BioSAM2SlicerLib.WorkerPlace import PYTHON, WorkerPlace  # noqa: E402
 from host import event_loop  # noqa: E402
 from panel_helpers import add_volume, load_volume  # noqa: E402
 
@@ -30,7 +31,7 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     volume, box = case()
     HOST.show(volume)
-    panel = Panel(HOST, lambda: WorkerClient(workerCommand(sys.executable)), None)
+    panel = Panel(HOST, lambda: WorkerClient(WorkerPlace(PYTHON, sys.executable).command()), None)
     try:
         panel.click("box")
         low, high = np.array(box[0]), np.array(box[1])

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 
 import pytest
-from BioSAM2SlicerLib.InstallLogic import PACKAGES, InstallLogic
+from BioSAM2SlicerLib.InstallLogic import DICOM_PACKAGES, PACKAGES, PANEL_PACKAGES, InstallLogic
 from BioSAM2SlicerLib.InstallPanel import InstallPanel
+from BioSAM2SlicerLib.WorkerClient import WorkerClient
+from BioSAM2SlicerLib.WorkerPlace import HERE, PYTHON, SERVER, WorkerPlace, readPlace, writePlace
 from host import event_loop
+from PySide6 import QtWidgets
 
 
 class Computer:
@@ -26,12 +29,19 @@ class Computer:
                 computer.commands.append(arguments)
                 super().start(sys.executable, ["-c", f"import sys; {computer.program}", *arguments])
 
-        self.logic = InstallLogic(lambda name: name in self.there, self.torch, Pip, sys.executable)
+        self.process = Pip
         self.said: list[str] = []
         self.ends: list[tuple[bool, str]] = []
-        self.logic.progress.connect(self.said.append)
-        self.logic.finished.connect(lambda *end: self.ends.append(end))
-        self.logic.finished.connect(lambda *_end: None)
+        self.logic = self.make(PACKAGES, True)
+
+    def make(self, packages, torch) -> InstallLogic:
+        logic = InstallLogic(packages, torch, lambda name: name in self.there, self.torch, self.process, sys.executable)
+        logic.progress.connect(self.said.append)
+        logic.finished.connect(lambda *end: self.ends.append(end))
+        return logic
+
+    def make_for(self, kind) -> InstallLogic:
+        return self.make(PACKAGES, True) if kind == HERE else self.make(PANEL_PACKAGES, False)
 
     def torch(self) -> bool:
         self.there.add("torch")
@@ -54,7 +64,7 @@ def test_nothing_missing_is_nothing_to_do(host):
 
 def test_it_says_what_and_how_big(host):
     text = Computer().logic.describe()
-    assert "PyTorch" in text
+    assert "PyTorch, by the extension of that name: 900 MB" in text
     assert "rf-sam-2==1.0.3" in text
     assert "MB" in text
     assert "PyTorch" not in Computer("torch").logic.describe()
@@ -77,7 +87,7 @@ def test_only_what_is_missing_is_installed(host):
     computer.logic.progress.connect(lambda *_line: computer.install_all())
     computer.logic.install()
     computer.settle()
-    assert computer.commands == [["-m", "pip", "install", "msgspec"]]
+    assert computer.commands == [["-m", "pip", "install", "msgspec>=0.19"]]
 
 
 def test_a_failure_says_pips_last_line(host):
@@ -122,18 +132,156 @@ def test_without_torch_nothing_else_is_installed(host, how):
     assert not computer.commands
 
 
-def test_the_user_presses_install(host):
-    import qt
-
-    computer = Computer("torch")
-    computer.logic.progress.connect(lambda *_line: computer.install_all())
-    window = qt.QWidget()
-    installed = []
-    panel = InstallPanel(qt.QVBoxLayout(window), computer.logic, lambda: installed.append(True))
-    assert not computer.commands
-    window.findChild(qt.QPushButton, "install").click()
-    assert not window.findChild(qt.QPushButton, "install").enabled
+def test_dicom_seg_asks_for_its_own_package_only(host):
+    computer = Computer("torch", *EVERYTHING)
+    logic = computer.make(DICOM_PACKAGES, False)
+    assert "highdicom" in logic.describe()
+    assert "PyTorch" not in logic.describe()
+    logic.progress.connect(lambda *_line: computer.there.add("highdicom"))
+    logic.install()
     computer.settle()
-    assert installed == [True]
-    panel.cleanup()
-    window.deleteLater()
+    assert computer.commands == [["-m", "pip", "install", "highdicom>=0.24"]]
+
+
+class FirstUse:
+    """The panel that asks where the network runs, in a window."""
+
+    def __init__(self, computer, place=None):
+        import qt
+
+        self.computer = computer
+        self.window = qt.QWidget()
+        self.ready: list[WorkerPlace] = []
+        self.panel = InstallPanel(
+            qt.QVBoxLayout(self.window), place or WorkerPlace(), self.ready.append, computer.make_for
+        )
+
+    def find(self, name):
+        found = self.window.findChild(QtWidgets.QWidget, name)
+        assert found is not None, name
+        return found
+
+    def press(self, name="install"):
+        self.find(name).click()
+
+
+@pytest.fixture
+def first_use(host):
+    made = []
+
+    def make(*there, place=None):
+        made.append(FirstUse(Computer(*there), place))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.panel.cleanup()
+        one.window.deleteLater()
+
+
+def test_the_user_presses_install(first_use):
+    use = first_use("torch")
+    assert not use.computer.commands
+    assert "small packages" in use.find("here-text").text
+    for logic in use.panel._logics.values():
+        logic.progress.connect(lambda *_line: use.computer.install_all())
+    use.press()
+    assert not use.find("install").enabled
+    assert use.find("cancel").enabled
+    use.computer.settle()
+    assert use.ready == [WorkerPlace(HERE)]
+
+
+def test_a_server_needs_nothing_heavy(first_use):
+    use = first_use()
+    assert "PyTorch" in use.find("here-text").text
+    text = use.find("server-text").text
+    assert "PyTorch" not in text
+    assert "rf-sam-2" not in text
+    assert "Voxels" in text
+    use.find("server").click()
+    use.find("server-edit").text = "gpu.example.org"
+    use.press()
+    assert "https://" in use.find("line").text
+    assert not use.computer.commands
+    use.find("server-edit").text = "https://gpu.example.org:8080/"
+    use.find("key-edit").text = "secret"
+    for logic in use.panel._logics.values():
+        logic.progress.connect(lambda *_line: use.computer.there.update(p.module for p in PANEL_PACKAGES))
+    use.press()
+    use.computer.settle()
+    (command,) = use.computer.commands
+    assert command[3:] == [package.requirement for package in PANEL_PACKAGES]
+    assert use.ready == [WorkerPlace(SERVER, "", "https://gpu.example.org:8080", "secret")]
+
+
+def test_another_environment_is_looked_at_before_it_is_taken(first_use, tmp_path):
+    use = first_use(*(package.module for package in PANEL_PACKAGES))
+    use.find("python").click()
+    assert use.find("install").text == "Go on"
+    use.press()
+    assert "path" in use.find("line").text
+    use.find("python-edit").text = str(tmp_path / "none")
+    use.press()
+    event_loop.wait_until(lambda: "no Python" in use.find("line").text)
+    assert use.find("install").enabled
+    use.find("python-edit").text = sys.executable
+    use.press()
+    assert use.find("cancel").enabled
+    event_loop.wait_until(lambda: use.ready)
+    assert use.ready == [WorkerPlace(PYTHON, sys.executable)]
+    assert not use.computer.commands
+
+
+def test_an_environment_that_lacks_something_says_what(first_use, tmp_path):
+    use = first_use(*(package.module for package in PANEL_PACKAGES))
+    python = tmp_path / "python"
+    # -S: without the site-packages in which everything is.
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    python.chmod(0o755)
+    use.find("python").click()
+    use.find("python-edit").text = str(python)
+    use.press()
+    event_loop.wait_until(lambda: "lacks" in use.find("line").text)
+    assert "torch" in use.find("line").text
+    assert not use.ready
+    assert use.find("install").enabled
+
+
+def test_looking_can_be_cancelled(first_use, tmp_path):
+    use = first_use(*(package.module for package in PANEL_PACKAGES))
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec sleep 1000\n")
+    python.chmod(0o755)
+    use.find("python").click()
+    use.find("python-edit").text = str(python)
+    use.press()
+    use.press("cancel")
+    assert use.find("install").enabled
+    assert not use.ready
+
+
+def test_the_choice_is_kept_and_decides_what_is_started(host, monkeypatch):
+    settings = host.slicer.app.userSettings()
+    place = WorkerPlace(SERVER, "", "https://gpu.example.org", "secret")
+    writePlace(settings, place)
+    assert readPlace(settings) == place
+    assert place.command()[-2:] == ["--server", "https://gpu.example.org"]
+    assert "secret" not in " ".join(place.command())
+    assert place.environment().value("BIOSAM2_API_KEY") == "secret"
+    writePlace(settings, WorkerPlace())
+    assert readPlace(settings) == WorkerPlace()
+    monkeypatch.setenv("PYTHONHOME", "/nowhere")
+    other = WorkerPlace(PYTHON, sys.executable)
+    assert other.command()[0] == sys.executable
+    assert not other.environment().contains("PYTHONHOME")
+    assert WorkerPlace().environment().contains("PYTHONHOME")
+
+
+def test_a_worker_runs_in_another_python_whatever_slicer_has_set(host, monkeypatch):
+    monkeypatch.setenv("PYTHONHOME", "/nowhere")
+    place = WorkerPlace(PYTHON, sys.executable)
+    client = WorkerClient(place.command(), place.environment)
+    client.start()
+    event_loop.wait_until(lambda: client.state == "ready", what="the worker")
+    client.stop()

@@ -16,7 +16,7 @@ NEWER = {"ModifySegmentByLabelmap", "ModificationModeAdd", "ModificationModeRemo
 # VTK's own, and of nodes that the listings leave out.
 VTK = {"SetElement", "GetElement", "TransformPoint", "MultiplyPoint", "RotateWXYZ", "Scale", "GetMatrix"} | {
     *("GetTransformToWorld", "GetTransformFromWorld", "GetEventPosition", "SetAbortFlag", "GetCommand"),
-    *("AddObserver", "RemoveObserver", "GetPointData", "GetScalars", "GetDimensions", "HasObserver"),
+    *("AddObserver", "RemoveObserver", "InsertNextValue", "GetPointData", "GetScalars", "GetDimensions", "HasObserver"),
     *("TransformModifiedEvent", "ImageDataModifiedEvent"),
 }
 

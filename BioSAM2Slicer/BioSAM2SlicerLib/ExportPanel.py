@@ -1,0 +1,215 @@
+"""The section in which results leave the panel: files for others, and numbers."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ctk
+import qt
+import slicer
+from biosam2.errors import BioSAM2Error, DependencyError
+from slicer.i18n import tr as _
+
+from .Exporter import DICOM, FORMATS, Exporter, ModelUsed, namesOf
+from .InstallLogic import DICOM_PACKAGES, InstallLogic
+from .Measures import measure, showTable
+from .SessionLogic import SessionLogic
+
+_FOLDER_SETTING = "BioSAM2Slicer/exportFolder"
+
+
+def askPath(title: str, suggested: str, kinds: str) -> str:
+    """Let the user choose where to write; empty where the user changed their mind."""
+    return str(qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), title, suggested, kinds) or "")
+
+
+def askToInstall(text: str) -> bool:
+    """Whether something may be installed."""
+    return bool(slicer.util.confirmOkCancelDisplay(text, windowTitle=_("BioSAM2Slicer")))
+
+
+class ExportPanel:
+    """Writes the session's segmentation, and measures it.
+
+    Args:
+        session: what is exported.
+        getModel: says which network drew.
+        say: shows one line to the user.
+        ask: lets the user choose a path, see `askPath`.
+        askInstall: asks whether what DICOM SEG needs may be installed, see `askToInstall`.
+        makeInstaller: makes what installs it.
+    """
+
+    def __init__(
+        self,
+        session: SessionLogic,
+        getModel: Callable[[], ModelUsed],
+        say: Callable[[str], None],
+        ask: Callable[[str, str, str], str] = askPath,
+        askInstall: Callable[[str], bool] = askToInstall,
+        makeInstaller: Callable[[], InstallLogic] = lambda: InstallLogic(packages=DICOM_PACKAGES, torch=False),
+    ) -> None:
+        self._session = session
+        self._say = say
+        self._ask = ask
+        self._askInstall = askInstall
+        self._makeInstaller = makeInstaller
+        self._installer: InstallLogic | None = None
+        self._exporter = Exporter(getModel)
+        self._build()
+
+    def cleanup(self) -> None:
+        """Stop what is being installed, and let go of the scene."""
+        if self._installer is not None:
+            self._installer.cancel()
+        self._table.setMRMLTableNode(None)
+
+    def refresh(self) -> None:
+        """Offer what can be done now."""
+        node, volume = self._session.segmentationNode, self._session.volumeNode
+        formats = self._exporter.formats(volume)
+        if [self._formatBox.itemData(n) for n in range(self._formatBox.count)] != list(formats):
+            self._formatBox.clear()
+            for ending, text in formats.items():
+                self._formatBox.addItem(f"{_(text)} ({ending})", ending)
+        names = namesOf(node) if node is not None else {}
+        offered = [("", _("nothing")), *names.items()]
+        if [(self._compareBox.itemData(n), self._compareBox.itemText(n)) for n in range(self._compareBox.count)] != [
+            (segmentId, text) for segmentId, text in offered
+        ]:
+            chosen = self._compareBox.currentData
+            self._compareBox.clear()
+            for segmentId, text in offered:
+                self._compareBox.addItem(text, segmentId)
+            self._compareBox.currentIndex = max(self._compareBox.findData(chosen), 0)
+        for widget in (self._exportButton, self._measureButton):
+            widget.enabled = bool(names)
+
+    def export(self) -> None:
+        """Ask where to, and write."""
+        node = self._session.segmentationNode
+        if node is None or self._busy():
+            return
+        ending = self._formatBox.currentData
+        settings = slicer.app.userSettings()
+        folder = settings.value(_FOLDER_SETTING) or str(Path.home())
+        text = self._ask(
+            _("Export segmentation"),
+            str(Path(folder) / f"{_fileName(node.GetName())}{ending}"),
+            f"{_(FORMATS[ending])} (*{ending})",
+        )
+        if not text:
+            return
+        path = Path(text)
+        if not path.name.lower().endswith(ending):
+            path = path.with_name(path.name + ending)
+        settings.setValue(_FOLDER_SETTING, str(path.parent))
+        if ending == DICOM and importlib.util.find_spec("highdicom") is None:
+            self._installAndWrite(path)
+        else:
+            self._write(path)
+
+    def measure(self) -> None:
+        """Fill the table."""
+        node = self._session.segmentationNode
+        if node is None or self._busy():
+            return
+        reference = self._compareBox.currentData or ""
+        table = showTable(
+            measure(node, self._session.volumeNode, reference),
+            node,
+            namesOf(node).get(reference, "") if reference else "",
+        )
+        self._table.setMRMLTableNode(table)
+        self._table.resizeColumnsToContents()
+        self._table.visible = True
+        self._say(_("Measured: the table “{name}” is in the scene.").format(name=table.GetName()))
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        self.widget = ctk.ctkCollapsibleButton()
+        self.widget.text = _("Export")
+        form = qt.QFormLayout(self.widget)
+        self._formatBox = qt.QComboBox()
+        self._formatBox.objectName = "format"
+        self._formatBox.toolTip = _(
+            "A segmentation keeps names, colours and overlaps. A labelmap holds one number a voxel; its names and "
+            "colours go into a colour table beside it."
+        )
+        form.addRow(_("Format:"), self._formatBox)
+        self._exportButton = self._button(
+            "export", _("Export…"), _("Write all segments, and beside them a record of how they came about.")
+        )
+        form.addRow(self._exportButton)
+        self._compareBox = qt.QComboBox()
+        self._compareBox.objectName = "compare"
+        self._compareBox.toolTip = _("How well each segment overlaps with this one (Dice, 0 to 1).")
+        form.addRow(_("Compare with:"), self._compareBox)
+        self._measureButton = self._button(
+            "measure", _("Measure"), _("Volume, mean and, where chosen, overlap of each segment, as a table.")
+        )
+        form.addRow(self._measureButton)
+        self._table = slicer.qMRMLTableView()
+        self._table.objectName = "measures"
+        self._table.setMRMLScene(slicer.mrmlScene)
+        self._table.setMinimumHeight(110)
+        self._table.visible = False
+        form.addRow(self._table)
+        self._exportButton.clicked.connect(lambda *_arguments: self.export())
+        self._measureButton.clicked.connect(lambda *_arguments: self.measure())
+        self.refresh()
+
+    def _button(self, name: str, text: str, tip: str) -> Any:
+        button = qt.QPushButton(text)
+        button.objectName = name
+        button.toolTip = tip
+        return button
+
+    def _busy(self) -> bool:
+        if self._session.running:
+            self._say(_("Masks are still coming; wait for the propagation to end, or stop it."))
+        return bool(self._session.running)
+
+    def _write(self, path: Path) -> None:
+        session = self._session
+        try:
+            written = self._exporter.write(
+                path, session.segmentationNode, session.volumeNode, session.journal, session.parameters
+            )
+        except (BioSAM2Error, DependencyError) as error:
+            self._say(str(error))
+            return
+        names = ", ".join(file.name for file in written)
+        self._say(_("Exported to {folder}: {names}").format(folder=path.parent, names=names))
+
+    def _installAndWrite(self, path: Path) -> None:
+        """DICOM SEG needs a package that is installed only when the user says so."""
+        if self._installer is not None:
+            return
+        installer = self._makeInstaller()
+        if not self._askInstall(installer.describe()):
+            self._say(_("Nothing was installed, and nothing exported."))
+            return
+
+        def finished(complete: bool, text: str) -> None:
+            self._installer = None
+            if complete:
+                self._write(path)
+            else:
+                self._say(text)
+
+        self._installer = installer
+        installer.progress.connect(self._say)
+        installer.finished.connect(finished)
+        installer.install()
+
+
+def _fileName(name: str) -> str:
+    """A node's name as a file's: no sign that a file system refuses."""
+    return (
+        "".join("_" if sign in '<>:"/\\|?*' or ord(sign) < 32 else sign for sign in name).strip(". ") or "segmentation"
+    )

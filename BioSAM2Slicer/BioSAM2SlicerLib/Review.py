@@ -1,0 +1,113 @@
+"""Looking through what the model drew: which slices need the user's eyes, and which have had them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+
+from .ReviewStrip import SliceState
+from .SessionLogic import SessionLogic
+from .VolumeGeometry import OBLIQUE_DEGREES, VolumeGeometry
+
+
+class Review:
+    """The slices of a session's segments, and the views that show them.
+
+    Args:
+        session: what was said and drawn.
+
+    Example:
+        >>> review = Review(session)
+        >>> index = review.next("Segment_1")
+        >>> review.jump(index)
+    """
+
+    def __init__(self, session: SessionLogic) -> None:
+        self._session = session
+        self._corrected: dict[str, set[int]] = {}
+
+    @property
+    def axis(self) -> str:
+        """The axis along which the slices lie: the session's, or the red view's before there is one."""
+        return self._session.axis or "k"
+
+    def slices(self, segmentId: str) -> list[SliceState]:
+        """All slices along the axis, first to last; empty without a volume."""
+        session = self._session
+        if session.volumeNode is None:
+            return []
+        prompted = set(session.promptedSlices(segmentId))
+        # Comparing every slice takes too long while masks come in; then nobody paints on what is not there yet.
+        if segmentId not in self._corrected or not session.running:
+            self._corrected[segmentId] = session.correctedSlices(segmentId)
+        corrected = self._corrected[segmentId]
+        locked = session.lockedSlices(segmentId)
+        results = session.journal.results(segmentId)
+        return [
+            SliceState(
+                prompted=index in prompted,
+                corrected=index in corrected,
+                locked=index in locked,
+                propagated=index in results,
+                reviewed=index in results and (segmentId, index) in results[index].seen,
+                sureness=results[index].scores.get((segmentId, index)) if index in results else None,
+            )
+            for index in range(VolumeGeometry(session.volumeNode).count(self.axis))
+        ]
+
+    def next(self, segmentId: str) -> int | None:
+        """The slice that the model is least sure of, among those that the user has not looked at; None if none is left.
+
+        Slices that the user drew, corrected or locked are the user's and need no look.
+        """
+        left = [
+            (state.sureness, index)
+            for index, state in enumerate(self.slices(segmentId))
+            if state.sureness is not None and not (state.reviewed or state.corrected or state.locked)
+        ]
+        return min(left)[1] if left else None
+
+    def see(self, segmentId: str, index: int) -> bool:
+        """The user has looked at a slice; False where there was nothing new to see."""
+        remark = self._session.journal.results(segmentId).get(index)
+        if remark is None or (segmentId, index) in remark.seen:
+            return False
+        remark.seen.add((segmentId, index))
+        return True
+
+    def jump(self, index: int) -> bool:
+        """Show a slice in every view that looks along the axis; False if none does."""
+        world = self._middle(index)
+        views = [node for node in sliceNodes() if self._looksAlong(node)]
+        for node in views:
+            node.JumpSliceByOffsetting(*world)
+        return bool(views)
+
+    def shown(self) -> list[int]:
+        """Slices that views show now."""
+        volume = self._session.volumeNode
+        if volume is None:
+            return []
+        geometry = VolumeGeometry(volume)
+        found = (geometry.sliceOfView(node, self.axis) for node in sliceNodes())
+        return list(dict.fromkeys(index for index in found if index is not None))
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _middle(self, index: int) -> list[float]:
+        geometry = VolumeGeometry(self._session.volumeNode)
+        ijk = [(geometry.count(axis) - 1) / 2 for axis in "ijk"]
+        ijk["ijk".index(self.axis)] = index
+        return geometry.worldFromIjk(ijk).tolist()
+
+    def _looksAlong(self, node: Any) -> bool:
+        axis, degrees = VolumeGeometry(self._session.volumeNode).axisOfView(node)
+        return axis == self.axis and degrees <= OBLIQUE_DEGREES
+
+
+def sliceNodes() -> list[Any]:
+    """The slice views of the layout that can be seen."""
+    layout = slicer.app.layoutManager()
+    widgets = [layout.sliceWidget(name) for name in layout.sliceViewNames()]
+    return [widget.mrmlSliceNode() for widget in widgets if widget.isVisible()]

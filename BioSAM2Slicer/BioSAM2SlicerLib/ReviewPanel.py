@@ -1,0 +1,167 @@
+"""The section in which results are looked through: the strip, what is marked in it, and the way to the next slice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ctk
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from .Review import Review, sliceNodes
+from .ReviewStrip import ReviewStrip, SliceState, legend
+from .SessionLogic import SessionLogic
+
+# Masks may come faster than anybody looks; the strip is painted at most this often.
+_REPAINT_MS = 100
+# Who scrolls past a slice has not looked at it.
+_LOOK_MS = 600
+
+
+class ReviewPanel:
+    """Shows the review of the active segment.
+
+    Args:
+        session: what is reviewed.
+        segment: gives the active segment's identifier, or an empty string.
+        say: shows one line to the user.
+    """
+
+    def __init__(self, session: SessionLogic, segment: Callable[[], str], say: Callable[[str], None]) -> None:
+        self._session = session
+        self._segment = segment
+        self._say = say
+        self.review = Review(session)
+        self.strip = ReviewStrip()
+        self._entered = False
+        self._tags: list[tuple[Any, int]] = []
+        self._segmentation: Any = None
+        self._segmentationTag: int | None = None
+        self._build()
+        self._paintTimer = self._timer(_REPAINT_MS, self.refresh)
+        self._lookTimer = self._timer(_LOOK_MS, self._onLooked)
+        self.strip.clicked.connect(self.goTo)
+        session.stateChanged.connect(self._onState)
+        session.maskWritten.connect(lambda *_arguments: self.refreshSoon())
+
+    def enter(self) -> None:
+        """Follow the slice views."""
+        self.exit()
+        self._entered = True
+        for node in sliceNodes():
+            self._tags.append((node, node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._onView)))
+        self._onState()
+
+    def exit(self) -> None:
+        """Follow nothing any more, and paint nothing that nobody sees."""
+        self._entered = False
+        for node, tag in self._tags:
+            node.RemoveObserver(tag)
+        self._tags = []
+        self._follow(None)
+        self._paintTimer.stop()
+        self._lookTimer.stop()
+
+    def goTo(self, index: int) -> None:
+        """Show a slice."""
+        if not self.review.jump(index):
+            self._say(_("No slice view shows this plane; turn one to the volume's plane."))
+        self.refresh()
+
+    def next(self) -> None:
+        """Go to the slice that the model is least sure of, and that has not been looked at."""
+        segment = self._segment()
+        index = self.review.next(segment) if segment else None
+        if index is None:
+            self._say(_("Every slice that the model drew has been looked at."))
+            return
+        self.goTo(index)
+        # Who asks for a slice looks at it.
+        self.review.see(segment, index)
+        self.refresh()
+        self._say(_("Slice {n}: {what}").format(n=index, what=self.strip.states[index].words()))
+
+    def refreshSoon(self) -> None:
+        """Paint in a moment, once for many changes."""
+        if self._entered and not self._paintTimer.active:
+            self._paintTimer.start()
+
+    def refresh(self) -> None:
+        """Paint what is so now."""
+        segment = self._segment()
+        states = self.review.slices(segment) if segment else []
+        shown = self._show(states)
+        left = sum(s.propagated and not (s.reviewed or s.corrected or s.locked) for s in states)
+        self._left.text = _("{left} slices not looked at yet").format(left=left) if left else ""
+        self._nextButton.enabled = bool(left)
+        if shown:
+            self._lookTimer.start()
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        self.widget = ctk.ctkCollapsibleButton()
+        self.widget.text = _("Review")
+        column = qt.QVBoxLayout(self.widget)
+        column.addWidget(self.strip.widget)
+        self._legend = qt.QLabel(legend())
+        self._legend.wordWrap = True
+        column.addWidget(self._legend)
+        row = qt.QHBoxLayout()
+        self._nextButton = qt.QPushButton(_("Least sure (N)"))
+        self._nextButton.objectName = "next"
+        self._nextButton.toolTip = _("Go to the slice that the model is least sure of and that you have not looked at.")
+        self._nextButton.enabled = False
+        self._nextButton.clicked.connect(lambda *_arguments: self.next())
+        row.addWidget(self._nextButton)
+        self._left = qt.QLabel("")
+        self._left.objectName = "left"
+        row.addWidget(self._left, 1)
+        column.addLayout(row)
+
+    def _timer(self, milliseconds: int, function: Callable[[], Any]) -> Any:
+        timer = qt.QTimer()
+        timer.setSingleShot(True)
+        timer.setInterval(milliseconds)
+        timer.timeout.connect(function)
+        return timer
+
+    def _show(self, states: list[SliceState]) -> list[int]:
+        shown = self.review.shown()
+        self.strip.show(states, shown[0] if shown else None)
+        return shown
+
+    def _onState(self) -> None:
+        if self._entered:
+            self._follow(self._session.segmentationNode)
+            self.refreshSoon()
+
+    def _follow(self, segmentationNode: Any) -> None:
+        """Notice what the user paints."""
+        segmentation = segmentationNode.GetSegmentation() if segmentationNode is not None else None
+        if segmentation is self._segmentation:
+            return
+        if self._segmentation is not None:
+            self._segmentation.RemoveObserver(self._segmentationTag)
+        self._segmentation = segmentation
+        if segmentation is not None:
+            self._segmentationTag = segmentation.AddObserver(
+                slicer.vtkSegmentation.SourceRepresentationModified, lambda *_event: self.refreshSoon()
+            )
+
+    def _onView(self, *_event: Any) -> None:
+        """A view was scrolled: only the mark moves, as nothing on the slices has changed."""
+        if self._show(self.strip.states):
+            self._lookTimer.start()
+
+    def _onLooked(self) -> None:
+        """A slice has been in a view for a while; while masks are still coming it is not what will be there."""
+        segment = self._segment()
+        if not segment or self._session.running:
+            return
+        news = [self.review.see(segment, index) for index in self.review.shown()]
+        if any(news):
+            self.refreshSoon()

@@ -1,0 +1,156 @@
+"""Choosing a model that is not here: its licence is shown first, then it is downloaded; a real download, from here."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import http.server
+import sys
+import threading
+
+import pytest
+from biosam2.models import registry
+from BioSAM2SlicerLib.ModelChooser import ModelChooser
+from BioSAM2SlicerLib.WorkerPlace import PYTHON, SERVER, WorkerPlace
+from host import event_loop
+from PySide6 import QtWidgets
+
+CONTENT = bytes(range(256)) * 4096
+
+
+@pytest.fixture
+def web(tmp_path, monkeypatch):
+    """A mirror on this computer that holds one file, and the registry pointing at it."""
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / "sam2.1_hiera_tiny.pt").write_bytes(CONTENT)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=str(served))
+
+        def log_message(self, *_arguments):
+            """Nothing on the terminal."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    monkeypatch.setenv("BIOSAM2_MIRROR", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("BIOSAM2_HOME", str(tmp_path / "home"))
+    yield served
+    server.shutdown()
+    server.server_close()
+
+
+class Chooser:
+    """The user before the list of models."""
+
+    def __init__(self, accepts=True, place=None, make_process=None):
+        self.shown: list[str] = []
+        self.accepts = accepts
+        self.chosen: list[str] = []
+        self.said: list[str] = []
+        self.chooser = ModelChooser(place or WorkerPlace(PYTHON, sys.executable), self.accept, make_process)
+        self.chooser.chosen.connect(self.chosen.append)
+        self.chooser.said.connect(self.said.append)
+        self.chooser.show("nano")
+        self.box = self.chooser.widget.findChild(QtWidgets.QComboBox, "model")
+        self.button = self.chooser.widget.findChild(QtWidgets.QPushButton, "download")
+
+    def accept(self, text):
+        self.shown.append(text)
+        return self.accepts
+
+    def choose(self, name):
+        self.box.currentIndex = self.box.findData(name)
+
+
+@pytest.fixture
+def make_chooser(host, web):
+    for key in host.slicer.app.userSettings().allKeys():
+        if "Licence" in key:
+            host.slicer.app.userSettings().remove(key)
+    made = []
+
+    def make(*arguments, **named):
+        made.append(Chooser(*arguments, **named))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.chooser.cleanup()
+        one.chooser.widget.deleteLater()
+
+
+def test_the_licence_is_shown_before_anything_is_downloaded(make_chooser, tmp_path):
+    user = make_chooser(accepts=False)
+    user.choose("medsam2")
+    (text,) = user.shown
+    assert "CC-BY-SA-4.0" in text
+    assert "creativecommons.org" in text
+    assert user.box.currentData == "nano"
+    assert not user.chosen
+    assert "not downloaded" in user.said[-1]
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_download_that_is_not_what_the_registry_says_is_told_in_one_line(make_chooser):
+    """The mirror's file is not the real one: it is fetched, its hash compared, and thrown away."""
+    user = make_chooser()
+    user.choose("sam2.1-tiny")
+    event_loop.wait_until(lambda: user.box.currentData == "nano" and len(user.said) > 1, what="the refusal")
+    assert "sam2.1_hiera_tiny.pt" in user.said[-1]
+    assert "\n" not in user.said[-1]
+    assert not user.chosen
+    # Accepted once, the licence is not asked for again.
+    user.choose("sam2.1-tiny")
+    assert len(user.shown) == 1
+
+
+def test_a_download_ends_with_the_model_chosen(make_chooser, monkeypatch, tmp_path):
+    import qt
+
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    entry = dataclasses.replace(registry.get("sam2.1-tiny"), bytes=len(CONTENT), sha256=digest)
+    nano = registry.get("nano")
+    monkeypatch.setattr(registry, "_built_in", lambda: (nano, entry))
+    # The same change in the process that downloads; the rest is as it is.
+    script = (
+        "import dataclasses, sys; from biosam2.models import fetch, registry; "
+        f"e = dataclasses.replace(registry.get('sam2.1-tiny'), bytes={len(CONTENT)}, sha256='{digest}'); "
+        "registry._built_in = lambda: (e,); sys.exit(fetch.main(sys.argv[1:]))"
+    )
+
+    class Download(qt.QProcess):
+        def start(self, python, arguments):
+            assert arguments[:2] == ["-m", "biosam2.models.fetch"]
+            super().start(python, ["-c", script, *arguments[2:]])
+
+    user = make_chooser(make_process=Download)
+    assert "156" not in user.box.itemText(user.box.findData("nano"))
+    user.choose("sam2.1-tiny")
+    event_loop.wait_until(lambda: user.chosen, what="the download")
+    assert user.chosen == ["sam2.1-tiny"]
+    assert entry.path.read_bytes() == CONTENT
+    assert any("MB" in line for line in user.said)
+    assert user.box.currentText == "sam2.1-tiny"
+    assert not user.button.isVisibleTo(user.chooser.widget)
+
+
+def test_stopping_goes_back_to_the_model_before(make_chooser, web):
+    user = make_chooser()
+    # As long as the download has not begun to check the file, it can be stopped.
+    user.choose("sam2.1-tiny")
+    assert user.button.text == "Stop"
+    user.button.click()
+    assert user.box.currentData == "nano"
+    assert "stopped" in user.said[-1]
+    assert not user.chosen
+    assert user.box.isEnabled()
+
+
+def test_a_server_has_its_own_models(make_chooser):
+    user = make_chooser(place=WorkerPlace(SERVER, server="https://gpu.example.org"))
+    user.choose("sam2.1-tiny")
+    assert user.chosen == ["sam2.1-tiny"]
+    assert not user.shown
