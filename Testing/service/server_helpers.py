@@ -52,6 +52,7 @@ class Answering:
         self._handle = handle
         self._listening = listen()
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self.connections = 0
         self._over = Event()
 
     def __enter__(self) -> Answering:
@@ -70,6 +71,7 @@ class Answering:
                 connection, _ = self._listening.accept()
             except OSError:
                 return
+            self.connections += 1
             Thread(target=self._one, args=(connection,), daemon=True).start()
 
     def _one(self, connection: socket.socket) -> None:
@@ -84,6 +86,7 @@ class Cutting(Answering):
         port: of the server.
         up, down: bytes that the next connections may carry each way before they are cut; None for all. Each is used
             once, by the connection that gets so far.
+        lies: what the next requests are answered instead of the server, once each; their connections then end.
     """
 
     def __init__(self, port: int) -> None:
@@ -91,11 +94,15 @@ class Cutting(Answering):
         self._port = port
         self.up: list[int] = []
         self.down: list[int] = []
+        self.lies: list[bytes] = []
         self.cuts = 0
 
     def _pass_on(self, client: socket.socket) -> None:
         with socket.create_connection(("127.0.0.1", self._port)) as server:
             for data, target, limits in self._flow(client, server):
+                if target is server and self.lies:
+                    client.sendall(self.lies.pop(0))
+                    return
                 if limits and len(data) >= limits[0]:
                     target.sendall(data[: limits.pop(0)])
                     self.cuts += 1

@@ -11,6 +11,9 @@ from fastapi import HTTPException
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+# The rest of such a request is not even received.
+_CLOSE = {"Connection": "close"}
+
 
 class Gate:
     """ASGI middleware that bounds requests' bodies, of clients without a key too.
@@ -41,11 +44,11 @@ class Gate:
             try:
                 message = await asyncio.wait_for(receive(), self._seconds)
             except asyncio.TimeoutError:
-                raise HTTPException(408, "the client fell silent in the middle of sending") from None
+                raise HTTPException(408, "the client fell silent in the middle of sending", _CLOSE) from None
             count += len(message.get("body", b""))
             more = message.get("more_body", False)
             if most is not None and count > most:
-                raise HTTPException(413, f"the request is too large; the limit is {most} bytes")
+                raise HTTPException(413, f"the request is too large; the limit is {most} bytes", _CLOSE)
             return message
 
         await self._app(scope, bounded, send)

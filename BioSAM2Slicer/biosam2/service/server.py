@@ -178,7 +178,8 @@ def make_app(models: Mapping[str, Model], settings: Settings | None = None) -> F
         summary="Sessions of biosam2 for clients without a GPU.",
         lifespan=lifespan,
     )
-    app.state.leases, app.state.volumes, app.state.features, app.state.scheduler = leases, volumes, features, scheduler
+    app.state.leases, app.state.volumes, app.state.features = leases, volumes, features
+    app.state.scheduler, app.state.worker = scheduler, worker
 
     def most(path: str) -> int | None:
         """Bytes that a request's body may have: a volume is counted as it is unpacked."""
