@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .PromptNodes import PlacedPrompt
@@ -20,16 +21,37 @@ class Step:
         promptsAfter: the markups after it.
         remarks: what it added to the journal.
         changes: voxels that it wrote.
+        marks: whose the slices were before, see `SliceLedger`; while the step is taken back, whose they are after it.
         worker: number of the worker that was told about it.
         inForce: whether it is done and not taken back.
+        byOthers: whether it is an edit made elsewhere, in the Segment Editor for example.
     """
 
     promptsBefore: dict[str, PlacedPrompt]
     promptsAfter: dict[str, PlacedPrompt] = field(default_factory=dict)
     remarks: list[Remark] = field(default_factory=list)
     changes: list[SliceChange] = field(default_factory=list)
+    marks: dict[tuple[str, int], str] = field(default_factory=dict)
     worker: int = 0
     inForce: bool = True
+    byOthers: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that its voxels take."""
+        return sum(change.nbytes for change in self.changes)
+
+    def traces(self) -> dict[str, int]:
+        """What it changes, see `tracesOf`."""
+        return tracesOf(self.changes)
+
+
+def tracesOf(changes: Iterable[SliceChange]) -> dict[str, int]:
+    """For each segment that changes as a whole, the trace of its voxels; what is changed and changed back cancels."""
+    found: dict[str, int] = {}
+    for change in changes:
+        found[change.segmentId] = found.get(change.segmentId, 0) ^ change.trace
+    return {name: trace for name, trace in found.items() if trace}
 
 
 class History:
@@ -52,6 +74,11 @@ class History:
         return tuple(self._done)
 
     @property
+    def nbytes(self) -> int:
+        """Memory that all steps take."""
+        return sum(step.nbytes for step in (*self._done, *self._undone))
+
+    @property
     def undone(self) -> tuple[Step, ...]:
         """Steps that can be done again, the next one last."""
         return tuple(self._undone)
@@ -60,7 +87,12 @@ class History:
         """A step was done; of the steps before it, as many are kept as make `keep` with it."""
         self._undone.clear()
         self._done.append(step)
-        del self._done[:-keep]
+        self.keep(keep)
+
+    def keep(self, count: int) -> None:
+        """Forget the oldest steps beyond this many, at least one."""
+        del self._done[:-count]
+        del self._undone[:-count]
 
     def takeBack(self) -> Step | None:
         """The last step, which is not in force any more; None if there is none."""

@@ -21,9 +21,11 @@ class Parameters:
         axis: index axis of the session, ``i``, ``j`` or ``k``; empty until the first prompt decides.
         window: ``view`` (what the slice view shows), ``auto``, or the name of a CT preset.
         sessionWindow: (centre, width) that the running session began with; empty before.
+        film: whether the volume's third axis is time; then the session goes along it.
         crop: whether the network looks at a crop around a small target.
         undoStates: how many steps can be undone.
         journal: what was said and done in the session, as JSON; empty before the first prompt.
+        corrected: slices that the user changed and that are no prompts yet, as JSON.
     """
 
     model: str = "nano"
@@ -31,9 +33,11 @@ class Parameters:
     axis: str = ""
     window: str = "view"
     sessionWindow: tuple[float, ...] = ()
+    film: bool = False
     crop: bool = True
     undoStates: int = 20
     journal: str = ""
+    corrected: str = ""
 
 
 def readParameters(node: Any) -> Parameters:

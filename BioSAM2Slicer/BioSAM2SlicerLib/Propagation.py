@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import slicer
 from biosam2.journal import Propagated
 from biosam2.service import messages as m
 from slicer.i18n import tr as _
 
 from .History import Step
-from .SessionJournal import Remark
+from .SessionJournal import Remark, SessionJournal
 from .Signal import Signal
 from .SliceLedger import SliceLedger
 from .WorkerSession import WorkerSession
@@ -22,15 +21,37 @@ from .WorkerSession import WorkerSession
 _AHEAD = 4
 
 
+# An object has ended where this many slices in a row are empty.
+_GONE = 3
+
+
 @dataclass(eq=False)
 class _Run:
-    """A propagation under way."""
+    """A propagation under way.
+
+    Attributes:
+        step: what it is part of.
+        remark: its entry in the journal; of the way that it is going now, where it goes both one after the other.
+        started: time.monotonic() at its beginning.
+        untilGone: whether it ends where the object does.
+        received: slices that have arrived.
+        receivedHere: of them, those of this way.
+        total: slices that are to come, as far as is known.
+        empty: by segment, how many empty slices have come in a row beyond all that are marked.
+        backwardLeft: whether the way back is still to go.
+        stopped: whether the user stopped it.
+    """
 
     step: Step
     remark: Remark
     started: float
+    untilGone: bool = False
     received: int = 0
+    receivedHere: int = 0
     total: int = 0
+    empty: dict[str, int] = field(default_factory=dict)
+    backwardLeft: bool = False
+    stopped: bool = False
 
 
 class Propagation:
@@ -43,32 +64,73 @@ class Propagation:
 
     Args:
         worker: who does it.
+        journal: where it is noted.
         ledger: where masks are written.
+        marked: gives the slices with prompts of a segment.
+        goOn: gives the step that the way back is part of: that of the way there, or a new one where the user has done
+            something meanwhile.
     """
 
-    def __init__(self, worker: WorkerSession, ledger: SliceLedger) -> None:
+    def __init__(
+        self,
+        worker: WorkerSession,
+        journal: SessionJournal,
+        ledger: SliceLedger,
+        marked: Callable[[str], Sequence[int]],
+        goOn: Callable[[Step], Step],
+    ) -> None:
         self.said = Signal()
         self.failed = Signal()
         self.progressChanged = Signal()
         self.ended = Signal()
         self._worker = worker
+        self._journal = journal
         self._ledger = ledger
-        self._segmentation: Any = None
+        self._marked = marked
+        self._goOn = goOn
         self._run: _Run | None = None
-        self._surface = False
 
     @property
     def running(self) -> bool:
         """Whether one is under way."""
         return self._run is not None
 
-    def start(self, step: Step, remark: Remark, segmentationNode: Any) -> None:
-        """Do what the remark says, as part of a step."""
-        entry = remark.entry
+    def start(self, step: Step, wanted: Propagated, untilGone: bool = False) -> None:
+        """Begin a propagation as part of a step.
+
+        Args:
+            step: the step.
+            wanted: segments, direction and range.
+            untilGone: whether to end where the object does. Upwards and downwards are then two propagations, one
+                after the other, which gives the same masks as one that goes both ways.
+        """
+        both = untilGone and wanted.direction == "both"
+        if both:
+            wanted = replace(wanted, direction="forward")
+        self._run = _Run(step, self._note(step, wanted), time.monotonic(), untilGone, backwardLeft=both)
+        self._ask(self._run)
+        self.said.emit(_("Propagating …"))
+
+    def stop(self) -> None:
+        """Stop after the slice that it is at; finished slices stay."""
+        if self._run is not None:
+            self._run.stopped = True
+            self._worker.tell(m.Cancel)
+
+    def abandon(self) -> None:
+        """Nobody is there to go on with it, or nobody who wants it."""
+        self._run = None
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _note(self, step: Step, entry: Propagated) -> Remark:
+        remark = self._journal.add(entry)
+        step.remarks.append(remark)
+        return remark
+
+    def _ask(self, run: _Run) -> None:
+        entry = run.remark.entry
         assert isinstance(entry, Propagated)
-        self._segmentation = segmentationNode
-        self._run = _Run(step, remark, time.monotonic())
-        self._throttleSurface(True)
         fields = {
             "segments": list(entry.segments),
             "direction": entry.direction,
@@ -77,24 +139,10 @@ class Propagation:
         }
         self._worker.send(m.CountSteps, self._onCounted, **fields)
         self._worker.send(m.Propagate, self._onUpdate, credit=_AHEAD, **fields)
-        self.said.emit(_("Propagating …"))
-
-    def stop(self) -> None:
-        """Stop after the slice that it is at; finished slices stay."""
-        if self._run is not None:
-            self._worker.tell(m.Cancel)
-
-    def abandon(self) -> None:
-        """Nobody is there to go on with it, or nobody who wants it."""
-        if self._run is not None:
-            self._run = None
-            self._throttleSurface(False)
-
-    # -- inside ---------------------------------------------------------------------------------
 
     def _onCounted(self, reply: Any) -> None:
         if self._run is not None and isinstance(reply, m.Done):
-            self._run.total = int(reply.value or 0)
+            self._run.total += int(reply.value or 0)
 
     def _onUpdate(self, reply: Any) -> None:
         run = self._run
@@ -102,6 +150,7 @@ class Propagation:
             return
         if isinstance(reply, m.Update):
             run.received += 1
+            run.receivedHere += 1
             self._showPrepared(run, reply.prepared)
             entry = run.remark.entry
             assert isinstance(entry, Propagated)
@@ -111,20 +160,43 @@ class Propagation:
             run.remark.scores[key] = reply.score if mask.any() else 1 - reply.score
             if run.step.inForce:
                 self._ledger.write(run.step, *key, mask, reply.score)
-            self._worker.tell(m.Grant, of=reply.id, credit=1, received=run.received)
+            self._worker.tell(m.Grant, of=reply.id, credit=1, received=run.receivedHere)
             self._report(run)
+            self._endWithObject(run, *key, bool(mask.any()))
             return
+        if isinstance(reply, m.Propagated):
+            self._showPrepared(run, reply.prepared)
+            entry = run.remark.entry
+            assert isinstance(entry, Propagated)
+            run.remark.entry = entry = replace(entry, complete=reply.complete)
+            if run.backwardLeft and not run.stopped and run.step.inForce:
+                run.backwardLeft = False
+                run.step = self._goOn(run.step)
+                run.receivedHere, run.empty, run.total = 0, {}, run.received
+                run.remark = self._note(run.step, replace(entry, direction="backward", finished=(), complete=False))
+                self._ask(run)
+                return
         self._run = None
-        self._throttleSurface(False)
         if isinstance(reply, m.Failure):
             self.failed.emit(reply.text)
         elif isinstance(reply, m.Propagated):
-            self._showPrepared(run, reply.prepared)
-            text = _("Ready: {count} slices in {seconds:.1f} s")
-            if not reply.complete:
-                text = _("Stopped after {count} slices in {seconds:.1f} s")
+            text = _("Stopped after {count} slices in {seconds:.1f} s")
+            if not run.stopped:
+                text = _("Ready: {count} slices in {seconds:.1f} s")
             self.said.emit(text.format(count=run.received, seconds=time.monotonic() - run.started))
         self.ended.emit(isinstance(reply, m.Failure))
+
+    def _endWithObject(self, run: _Run, segmentId: str, index: int, found: bool) -> None:
+        """Stop this way when every segment has been gone for some slices, beyond all that is marked on it."""
+        entry = run.remark.entry
+        assert isinstance(entry, Propagated)
+        if not run.untilGone:
+            return
+        marked = self._marked(segmentId)
+        beyond = index > max(marked) if entry.direction == "forward" else index < min(marked)
+        run.empty[segmentId] = 0 if found or not beyond else run.empty.get(segmentId, 0) + 1
+        if all(run.empty.get(name, 0) >= _GONE for name in entry.segments):
+            self._worker.tell(m.Cancel)
 
     def _showPrepared(self, run: _Run, prepared: Iterable[Any]) -> None:
         """Results on prompted slices that the propagation does not pass."""
@@ -136,13 +208,3 @@ class Propagation:
         rate = run.received / max(time.monotonic() - run.started, 1e-3)
         left = max(run.total - run.received, 0)
         self.progressChanged.emit(run.received, run.total, rate, left / rate)
-
-    def _throttleSurface(self, begin: bool) -> None:
-        """The surface is made again at the end, not for each slice."""
-        name = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
-        if begin:
-            self._surface = self._segmentation.GetSegmentation().ContainsRepresentation(name)
-            if self._surface:
-                self._segmentation.RemoveClosedSurfaceRepresentation()
-        elif self._surface:
-            self._segmentation.CreateClosedSurfaceRepresentation()

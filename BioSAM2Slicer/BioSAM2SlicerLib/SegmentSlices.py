@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
 import slicer
@@ -17,22 +18,64 @@ from .VolumeGeometry import AXES, VolumeGeometry, matrixAsArray
 _DIMENSION = {"k": 0, "j": 1, "i": 2}
 _NAME = "Binary labelmap"
 
+# A box of voxels, (i0, i1, j0, j1, k0, k1), inclusive.
+Extent: TypeAlias = tuple[int, int, int, int, int, int]
+
 
 @dataclass(frozen=True, eq=False)
 class SliceChange:
-    """Voxels of one segment that a write changed.
+    """Voxels of one segment that a write changed, one bit for a voxel; make one with `of`.
 
     Attributes:
         segmentId: the segment; not always the one that was written, others may have been overwritten.
-        extent: the box of voxels, (i0, i1, j0, j1, k0, k1), inclusive.
-        before: bool, the box's (k, j, i).
-        after: bool, the same shape.
+        extent: the box of voxels.
     """
 
     segmentId: str
-    extent: tuple[int, int, int, int, int, int]
-    before: NDArray[np.bool_]
-    after: NDArray[np.bool_]
+    extent: Extent
+    _before: NDArray[np.uint8]
+    _after: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, segmentId: str, extent: Extent, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> SliceChange:
+        """The change from one mask to another, bool, the box's (k, j, i)."""
+        return cls(segmentId, extent, np.packbits(before), np.packbits(after))
+
+    @property
+    def before(self) -> NDArray[np.bool_]:
+        """The box as it was, bool (k, j, i)."""
+        return self._unpacked(self._before)
+
+    @property
+    def after(self) -> NDArray[np.bool_]:
+        """The box as it became, bool (k, j, i)."""
+        return self._unpacked(self._after)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return self._before.nbytes + self._after.nbytes
+
+    @cached_property
+    def trace(self) -> int:
+        """A number that stands for the set of voxels that changed: changes that cancel each other have traces that
+        cancel each other under exclusive or."""
+        k, j, i = np.nonzero(self.before != self.after)
+        i0, _, j0, _, k0, _ = self.extent
+        place = ((k + k0).astype(np.uint64) << 42) | ((j + j0).astype(np.uint64) << 21) | (i + i0).astype(np.uint64)
+        # The mixing steps of SplitMix64, which spread neighbours over all bits.
+        place = (place ^ (place >> 30)) * np.uint64(0xBF58476D1CE4E5B9)
+        place = (place ^ (place >> 27)) * np.uint64(0x94D049BB133111EB)
+        return int(np.bitwise_xor.reduce(place ^ (place >> 31)))
+
+    def _unpacked(self, packed: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        shape = shapeOf(self.extent)
+        return np.unpackbits(packed, count=int(np.prod(shape))).reshape(shape).view(bool)
+
+
+def shapeOf(extent: Extent) -> tuple[int, int, int]:
+    """The shape (k, j, i) of a box."""
+    return (extent[5] - extent[4] + 1, extent[3] - extent[2] + 1, extent[1] - extent[0] + 1)
 
 
 class SegmentSlices:
@@ -62,7 +105,25 @@ class SegmentSlices:
     def readSlice(self, segmentId: str, axis: str, index: int) -> NDArray[np.bool_]:
         """Bool, the slice's (rows, columns): (j, i) along k, (k, i) along j, (k, j) along i."""
         extent = self._extentOfSlice(axis, index)
-        return np.squeeze(self._read(segmentId, extent), _DIMENSION[axis])
+        return np.squeeze(self.read(segmentId, extent), _DIMENSION[axis])
+
+    def read(self, segmentId: str, extent: Extent) -> NDArray[np.bool_]:
+        """The segment's voxels in a box, bool (k, j, i)."""
+        found = np.zeros(shapeOf(extent), bool)
+        layer = self.layer(segmentId)
+        if layer is None:
+            return found
+        lies, voxels = layer
+        low, high = np.maximum(lies[::2], extent[::2]), np.minimum(lies[1::2], extent[1::2])
+        if np.any(high < low):
+            return found
+        label = self._node.GetSegmentation().GetSegment(segmentId).GetLabelValue()
+        there, to = (
+            tuple(slice(int(low[a] - box[2 * a]), int(high[a] - box[2 * a]) + 1) for a in (2, 1, 0))
+            for box in (lies, extent)
+        )
+        found[to] = voxels[there] == label
+        return found
 
     def writeSlice(self, segmentId: str, axis: str, index: int, mask: NDArray[np.bool_]) -> list[SliceChange]:
         """Make a slice of a segment this mask, as far as the masking settings allow.
@@ -72,23 +133,23 @@ class SegmentSlices:
         """
         extent = self._extentOfSlice(axis, index)
         wanted = np.expand_dims(np.asarray(mask, bool), _DIMENSION[axis])
-        here = self._read(segmentId, extent)
+        here = self.read(segmentId, extent)
         if wanted.shape != here.shape:
             raise ValueError(f"a slice of shape {here.shape} cannot be made a mask of shape {wanted.shape}")
         different = wanted != here
         if not different.any():
             return []
-        box, inside = _bounds(different, extent)
-        before = {segment: self._read(segment, box) for segment in self._segmentsNear(box)}
+        box, inside = bounds(different, extent)
+        before = {segment: self.read(segment, box) for segment in self._segmentsNear(box)}
         before.setdefault(segmentId, here[inside])
         # Erasing first: what is added may move the segment to a layer of its own.
         self._modify(segmentId, box, (here & ~wanted)[inside], self._logic.ModificationModeRemove)
         self._modify(segmentId, box, (wanted & ~here)[inside], self._logic.ModificationModeAdd)
         changes = []
         for segment, old in before.items():
-            new = self._read(segment, box)
+            new = self.read(segment, box)
             if not np.array_equal(old, new):
-                changes.append(SliceChange(segment, box, old, new))
+                changes.append(SliceChange.of(segment, box, old, new))
         return changes
 
     def restore(self, change: SliceChange, *, forward: bool = False) -> None:
@@ -96,7 +157,7 @@ class SegmentSlices:
         if self._node.GetSegmentation().GetSegment(change.segmentId) is None:
             return
         wanted = change.after if forward else change.before
-        here = self._read(change.segmentId, change.extent)
+        here = self.read(change.segmentId, change.extent)
         self._modify(
             change.segmentId, change.extent, here & ~wanted, self._logic.ModificationModeRemove, bypassMasking=True
         )
@@ -104,23 +165,46 @@ class SegmentSlices:
             change.segmentId, change.extent, wanted & ~here, self._logic.ModificationModeAdd, bypassMasking=True
         )
 
-    def usedSlices(self, segmentId: str, axis: str) -> list[int]:
-        """Slices on which the segment has voxels, ascending."""
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The volume's (k, j, i)."""
+        return self._geometry.shape
+
+    @property
+    def whole(self) -> Extent:
+        """The volume's box."""
+        k, j, i = self.shape
+        return (0, i - 1, 0, j - 1, 0, k - 1)
+
+    def layer(self, segmentId: str) -> tuple[Extent, NDArray[Any]] | None:
+        """The labelmap that the segment lives on, with others maybe, within the volume: where it lies and a view of
+        its labels (k, j, i). None while the segment is empty."""
         image = self._image(segmentId)
         if image is None:
-            return []
+            return None
         low, high = self._clipped(image.GetExtent())
         if np.any(high < low):
+            return None
+        own = np.array(image.GetExtent()[::2])
+        voxels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
+        there = tuple(slice(int(a), int(b) + 1) for a, b in zip((low - own)[::-1], (high - own)[::-1], strict=True))
+        extent = tuple(int(n) for pair in zip(low, high, strict=True) for n in pair)
+        return extent, voxels[there]  # type: ignore[return-value]
+
+    def usedSlices(self, segmentId: str, axis: str) -> list[int]:
+        """Slices on which the segment has voxels, ascending."""
+        layer = self.layer(segmentId)
+        if layer is None:
             return []
-        box = (low[0], high[0], low[1], high[1], low[2], high[2])
+        extent = layer[0]
         dimension = _DIMENSION[axis]
         others = tuple(d for d in range(3) if d != dimension)
-        used = np.flatnonzero(self._read(segmentId, box).any(axis=others))
-        return [int(n + low[AXES.index(axis)]) for n in used]
+        used = np.flatnonzero(self.read(segmentId, extent).any(axis=others))
+        return [int(n + extent[2 * AXES.index(axis)]) for n in used]
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _extentOfSlice(self, axis: str, index: int) -> tuple[int, int, int, int, int, int]:
+    def _extentOfSlice(self, axis: str, index: int) -> Extent:
         k, j, i = self._geometry.shape
         extent = [0, i - 1, 0, j - 1, 0, k - 1]
         position = 2 * AXES.index(axis)
@@ -132,28 +216,6 @@ class SegmentSlices:
         segment = self._node.GetSegmentation().GetSegment(segmentId)
         image = segment.GetRepresentation(_NAME) if segment is not None else None
         return None if image is None or image.IsEmpty() else image
-
-    def _read(self, segmentId: str, extent: tuple[int, ...]) -> NDArray[np.bool_]:
-        """The segment's voxels in a box, bool (k, j, i)."""
-        shape = (extent[5] - extent[4] + 1, extent[3] - extent[2] + 1, extent[1] - extent[0] + 1)
-        found = np.zeros(shape, bool)
-        image = self._image(segmentId)
-        if image is None:
-            return found
-        low, high = self._clipped(image.GetExtent())
-        asked_low, asked_high = np.array(extent[::2]), np.array(extent[1::2])
-        low, high = np.maximum(low, asked_low), np.minimum(high, asked_high)
-        if np.any(high < low):
-            return found
-        own = np.array(image.GetExtent()[::2])
-        layer = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
-        label = self._node.GetSegmentation().GetSegment(segmentId).GetLabelValue()
-        there = tuple(slice(int(a), int(b) + 1) for a, b in zip((low - own)[::-1], (high - own)[::-1], strict=True))
-        to = tuple(
-            slice(int(a), int(b) + 1) for a, b in zip((low - asked_low)[::-1], (high - asked_low)[::-1], strict=True)
-        )
-        found[to] = layer[there] == label
-        return found
 
     def _clipped(self, extent: tuple[int, ...]) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
         k, j, i = self._geometry.shape
@@ -192,15 +254,20 @@ class SegmentSlices:
         self._logic.ModifySegmentByLabelmap(self._node, segmentId, image, mode, extent, True, bypassMasking)
 
 
-def _bounds(
-    different: NDArray[np.bool_], extent: tuple[int, ...]
-) -> tuple[tuple[int, int, int, int, int, int], tuple[slice, slice, slice]]:
-    """The smallest box around the voxels that are set: as an extent, and as indices into the array."""
-    inside = []
+def bounds(different: NDArray[np.bool_], extent: Extent) -> tuple[Extent, tuple[slice, slice, slice]]:
+    """The smallest box around the voxels that are set, at least one: as an extent, and as indices into the array.
+
+    Args:
+        different: bool (k, j, i).
+        extent: where that array lies.
+    """
+    inside: list[slice] = []
     box: list[int] = []
     for dimension in range(3):
+        # Cut down as far as is known already: most changes are thin.
+        left = different[tuple(inside)]
         others = tuple(d for d in range(3) if d != dimension)
-        used = np.flatnonzero(different.any(axis=others))
+        used = np.flatnonzero(left.any(axis=others))
         first, last = int(used[0]), int(used[-1])
         inside.append(slice(first, last + 1))
         start = extent[2 * (2 - dimension)]

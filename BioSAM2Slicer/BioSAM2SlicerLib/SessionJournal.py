@@ -24,12 +24,14 @@ class Remark:
         scores: of a propagation, by segment and slice: how sure the model is of its mask, 0 to 1; its own score
             where it found something, and what is left to 1 where it found nothing.
         seen: of a propagation: slices that the user has looked at since.
+        text: of anything else, as JSON, once it was asked for.
     """
 
     entry: Entry
     promptId: str = ""
     scores: dict[tuple[str, int], float] = field(default_factory=dict)
     seen: set[tuple[str, int]] = field(default_factory=set)
+    text: str = field(default="", repr=False)
 
 
 class SessionJournal:
@@ -97,6 +99,13 @@ class SessionJournal:
                 found.clear()
         return found
 
+    def kept(self, segmentId: str, axis: str) -> set[int]:
+        """Slices that stay as they are: locked, or drawn as a mask prompt that no later prompt refines."""
+        drawn: set[int] = set()
+        for _name, prompt in self.prompts(segmentId):
+            (drawn.add if isinstance(prompt, Mask) else drawn.discard)(sliceOf(prompt, axis))
+        return drawn | self.locked(segmentId)
+
     def clear(self) -> None:
         """Nothing was said or done."""
         self.remarks = []
@@ -105,7 +114,7 @@ class SessionJournal:
         """As JSON, for the parameter node; empty where there is nothing."""
         if not self.remarks:
             return ""
-        return json.dumps([_toData(remark) for remark in self.remarks])
+        return f"[{', '.join(_toText(remark) for remark in self.remarks)}]"
 
     def load(self, text: str) -> None:
         """Hold what `toText` wrote, and nothing else.
@@ -126,6 +135,15 @@ class SessionJournal:
         except (BioSAM2Error, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             self.clear()
             raise ValueError(f"the journal in the scene is damaged: {error}") from error
+
+
+def _toText(remark: Remark) -> str:
+    """A remark as JSON; a mask, which stays as it is, is packed once."""
+    if isinstance(remark.entry, Propagated):
+        return json.dumps(_toData(remark))
+    if not remark.text:
+        remark.text = json.dumps(_toData(remark))
+    return remark.text
 
 
 def _toData(remark: Remark) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from biosam2.journal import Cleared, Propagated
 from biosam2.volume import Volume
 from slicer.i18n import tr as _
 
+from .EditSteps import EditSteps
 from .Exporter import ModelUsed
 from .History import Step
 from .Parameters import Parameters, readParameters, writeParameters
@@ -26,9 +27,12 @@ from .SessionJournal import Remark, SessionJournal, sliceOf
 from .SessionSteps import SessionSteps
 from .Signal import Signal
 from .SliceLedger import SliceLedger
-from .VolumeGeometry import VolumeGeometry
+from .SurfaceThrottle import SurfaceThrottle
+from .VolumeGeometry import VolumeGeometry, looksLikeFilm
 from .WorkerClient import WorkerClient
 from .WorkerSession import WorkerSession
+
+_NOTHING_MARKED = _("Mark the structure first: click into it, or draw a box around it.")
 
 
 class SessionLogic:
@@ -75,8 +79,10 @@ class SessionLogic:
 
         self._journal = SessionJournal()
         self._worker = WorkerSession(makeClient, lambda: self.parameters, self._journal, modelFields)
-        self._ledger = SliceLedger(lambda: self.axis)
+        self._surface = SurfaceThrottle(lambda: self.running)
+        self._ledger = SliceLedger(self._journal, lambda: self.axis, self._surface.beforeWrite)
         self._steps = SessionSteps(lambda: self._node, self._worker, self._journal, self._ledger)
+        self._editSteps = EditSteps(self._steps, self._ledger)
         self._previews = Previews(self._worker, self._journal, self._ledger, lambda: self.axis)
         self._promptSteps = PromptSteps(
             self._steps,
@@ -86,11 +92,14 @@ class SessionLogic:
             lambda: self.axis,
             lambda: self._ensureSession(self.axisOfPointer()),
         )
-        self._propagation = Propagation(self._worker, self._ledger)
+        self._propagation = Propagation(
+            self._worker, self._journal, self._ledger, self.promptedSlices, self._stepOfWayBack
+        )
         self.progressChanged = self._propagation.progressChanged
         self.maskWritten = self._ledger.written
         self._steps.changed.connect(self.stateChanged.emit)
         self._previews.changed.connect(self.stateChanged.emit)
+        self._promptSteps.refused.connect(self.problem.emit)
         self._propagation.ended.connect(self._onPropagated)
         self._worker.ready.connect(self.stateChanged.emit)
         self._worker.noticed.connect(self.problem.emit)
@@ -130,6 +139,11 @@ class SessionLogic:
     @property
     def canRedo(self) -> bool:
         return bool(self._steps.history.undone)
+
+    @property
+    def undoBytes(self) -> int:
+        """Memory that the steps take which can be undone and redone."""
+        return self._steps.history.nbytes
 
     @property
     def prompts(self) -> PromptNodes | None:
@@ -197,12 +211,15 @@ class SessionLogic:
         self._volume, self._segmentation = volumeNode, segmentationNode
         self._geometry = VolumeGeometry(volumeNode)
         self._slices = SegmentSlices(segmentationNode, self._editor, volumeNode)
+        self._surface.open(segmentationNode)
         self._ledger.open(segmentationNode, self._slices)
         self._prompts = PromptNodes(segmentationNode, volumeNode)
         self._prompts.refused.connect(self.problem.emit)
         self._promptSteps.open(self._prompts)
         self._steps.open(self._prompts)
         self._reopenJournal()
+        if not self._journal.remarks:
+            writeParameters(self._node, replace(self.parameters, film=looksLikeFilm(volumeNode)))
         self._observe(volumeNode, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent, self._onVolumeReplaced)
         self._observe(volumeNode, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self._onTransformed)
         self._observe(segmentationNode.GetSegmentation(), slicer.vtkSegmentation.SegmentRemoved, self._onSegmentRemoved)
@@ -219,6 +236,9 @@ class SessionLogic:
         if after == before:
             return
         writeParameters(self._node, after)
+        if after.undoStates != before.undoStates:
+            self._steps.history.keep(after.undoStates)
+            self.stateChanged.emit()
         if (before.model, before.device) != (after.model, after.device) and self._worker.client is not None:
             self._propagation.abandon()
             self._worker.restart()
@@ -244,14 +264,14 @@ class SessionLogic:
         """A box was drawn, flat on an axis."""
         if self._prompts is None:
             return
-        if self.axis and self.axis != axis and self._journal.segments():
+        self._ensureSession(axis)
+        if self.axis != axis:
             self.problem.emit(
                 _(
                     "This session goes along the {axis} axis: boxes belong on its slices; in this view use points."
                 ).format(axis=self.axis)
             )
             return
-        self._ensureSession(axis)
         self._promptSteps.addBox(segmentId, minIjk, maxIjk)
 
     def addMask(self, segmentId: str, index: int, axis: str = "") -> bool:
@@ -264,28 +284,85 @@ class SessionLogic:
             return False
         return True
 
+    def startFrom(self, segmentId: str, axis: str = "") -> bool:
+        """Let the session go on from what a segment holds: clicks refine it, and a propagation may replace it.
+
+        Where nothing is marked yet, the slice with the largest section becomes a mask prompt, to propagate from.
+
+        Args:
+            segmentId: the segment.
+            axis: of a session that begins with this; by default that of the view which the user points at.
+
+        Returns:
+            False for an empty segment.
+        """
+        if self._prompts is None:
+            return False
+        self._ensureSession(axis or self.axisOfPointer())
+        if not self._promptSteps.startFrom(segmentId):
+            self.problem.emit(_("This segment is empty; paint it, or import one."))
+            return False
+        return True
+
+    def lock(self, segmentId: str, index: int, locked: bool = True) -> bool:
+        """Keep a slice as it is now, whatever is propagated later, or let go of it; False if nothing is marked yet."""
+        if self._prompts is None:
+            return False
+        if not self._promptSteps.lock(segmentId, index, locked):
+            self.problem.emit(_NOTHING_MARKED)
+            return False
+        return True
+
+    def propagateFrom(self, segmentId: str, index: int, direction: str = "both") -> bool:
+        """Carry a segment on from a slice that was corrected, away from where the segment was marked first.
+
+        Args:
+            segmentId: the segment.
+            index: the slice.
+            direction: where the slice is the only one that is marked.
+        """
+        self._ledger.look()
+        if self._prompts is None or self.running:
+            return False
+        marked = {*self.promptedSlices(segmentId), *self._ledger.corrected(segmentId)} - {index}
+        if not marked:
+            return self.propagate([segmentId], direction)
+        # Slices above the lowest marked one are reached upwards only, as SAM 2 does.
+        if index > min(marked):
+            return self.propagate([segmentId], "forward", first=index)
+        return self.propagate([segmentId], "backward", last=index)
+
     def propagate(
         self,
         segmentIds: Iterable[str] | None = None,
         direction: str = "both",
         first: int | None = None,
         last: int | None = None,
+        untilGone: bool = False,
     ) -> bool:
-        """Carry segments through the volume; False if there is nothing to carry, or something is being carried."""
+        """Carry segments through the volume; False if there is nothing to carry, or something is being carried.
+
+        Args:
+            segmentIds: by default all that carry prompts.
+            direction: ``both``, ``forward`` (rising slice index) or ``backward``.
+            first, last: the range, inclusive; None for no bound.
+            untilGone: whether to end where the objects do, in each direction.
+        """
         if self._prompts is None or self.running:
+            return False
+        if VolumeGeometry(self._volume).count(self.axis or "k") == 1:
+            self.problem.emit(_("This is a single picture: its outline is there, and there is nothing to carry it to."))
             return False
         prompted = self._journal.segments()
         names = [name for name in prompted if segmentIds is None or name in set(segmentIds)]
         if not names:
-            self.problem.emit(_("Mark the structure first: click into it, or draw a box around it."))
+            self.problem.emit(_NOTHING_MARKED)
             return False
         step = self._steps.new()
         for name in names:
             self._promptSteps.takeCorrections(step, name)
-        remark = self._journal.add(Propagated(tuple(names), direction, first, last))
-        step.remarks.append(remark)
         self._steps.commit(step)
-        self._propagation.start(step, remark, self._segmentation)
+        self._propagation.start(step, Propagated(tuple(names), direction, first, last), untilGone)
         self.stateChanged.emit()
         return True
 
@@ -298,11 +375,14 @@ class SessionLogic:
         if self._prompts is None or not self.axis:
             return
         step = self._steps.new()
+        kept = self._journal.kept(segmentId, self.axis)
         for name, placed in self._prompts.prompts().items():
             if placed.segmentId == segmentId:
                 self._prompts.remove(name)
         for index in self._ledger.ours(segmentId):
-            self._ledger.write(step, segmentId, index, None)
+            if index not in kept:
+                self._ledger.write(step, segmentId, index, None)
+        self._ledger.release(step, segmentId, kept)
         if self._journal.prompts(segmentId) or self._journal.finished(segmentId):
             self._steps.tell(step, Cleared(segmentId))
         self._previews.forget(segmentId)
@@ -324,8 +404,22 @@ class SessionLogic:
 
     # -- the session -----------------------------------------------------------------------------
 
+    def _stepOfWayBack(self, step: Step) -> Step:
+        """Where the user did something during the way there, taking it back must leave the way there alone."""
+        done = self._steps.history.done
+        if done and done[-1] is step:
+            return step
+        step = self._steps.new()
+        self._steps.commit(step)
+        return step
+
     def _ensureSession(self, axis: str) -> None:
-        """Begin a session along this axis, unless one with prompts is under way."""
+        """Begin a session along this axis, unless one with prompts is under way.
+
+        A single picture and a film have one axis only.
+        """
+        single = [a for a in "kji" if VolumeGeometry(self._volume).count(a) == 1]
+        axis = "k" if self.parameters.film else single[0] if single else axis
         if not self.axis:
             self._begin(axis)
         elif not self._journal.segments() and (axis != self.axis or not self.parameters.sessionWindow):
@@ -368,11 +462,12 @@ class SessionLogic:
         known = all(segmentation.GetSegment(name) is not None for name in self._journal.segments())
         if not self._journal.remarks or not known or not parameters.sessionWindow:
             self._journal.clear()
-            writeParameters(self._node, replace(parameters, axis="", sessionWindow=(), journal=""))
+            writeParameters(self._node, replace(parameters, axis="", sessionWindow=(), journal="", corrected=""))
             return
         for name in self._journal.segments():
             for index in {*self.promptedSlices(name), *self._journal.finished(name)}:
                 self._ledger.adopt(name, index)
+        self._ledger.load(parameters.corrected)
 
     # -- the worker ------------------------------------------------------------------------------
 
@@ -469,3 +564,4 @@ class SessionLogic:
         self._steps.open(None)
         self._journal.clear()
         self._ledger.close()
+        self._surface.close()

@@ -47,10 +47,16 @@ class SessionSteps:
         self._prompts = prompts
         self.history.clear()
 
-    def new(self, before: dict[str, PlacedPrompt] | None = None) -> Step:
-        """A step that begins now, or began with these prompts."""
+    def new(self, before: dict[str, PlacedPrompt] | None = None, connect: bool = True) -> Step:
+        """A step that begins now, or began with these prompts.
+
+        Args:
+            before: the markups before it.
+            connect: whether the worker has to be told of it.
+        """
         assert self._prompts is not None
-        if self._worker.down:
+        self._ledger.look()
+        if connect and self._worker.down:
             # Before the step is in the journal, which a new worker is given.
             self._worker.connect()
         return Step(self._prompts.prompts() if before is None else before, worker=self._worker.number)
@@ -69,12 +75,17 @@ class SessionSteps:
         self.save()
         self.changed.emit()
 
-    def undo(self) -> bool:
-        """Take back the last step: prompts, journal and voxels together; False if there is none."""
+    def undo(self, voxels: bool = True) -> bool:
+        """Take back the last step: prompts, journal and voxels together; False if there is none.
+
+        Args:
+            voxels: False where the segmentation is already as it was before the step.
+        """
+        self._ledger.look()
         step = self.history.takeBack() if self._prompts is not None else None
         if step is None:
             return False
-        self._ledger.undo(step)
+        self._ledger.undo(step, voxels)
         assert self._prompts is not None
         self._prompts.restore(step.promptsBefore)
         for remark in step.remarks:
@@ -85,12 +96,17 @@ class SessionSteps:
         self.changed.emit()
         return True
 
-    def redo(self) -> bool:
-        """Put the step that was undone last in force again; False if there is none."""
+    def redo(self, voxels: bool = True) -> bool:
+        """Put the step that was undone last in force again; False if there is none.
+
+        Args:
+            voxels: False where the segmentation is already as it was after the step.
+        """
+        self._ledger.look()
         step = self.history.putBack() if self._prompts is not None else None
         if step is None:
             return False
-        self._ledger.redo(step)
+        self._ledger.redo(step, voxels)
         assert self._prompts is not None
         self._prompts.restore(step.promptsAfter)
         self._journal.remarks += step.remarks
@@ -105,6 +121,7 @@ class SessionSteps:
         return True
 
     def save(self) -> None:
-        """Keep the journal in the scene."""
+        """Keep the journal in the scene, and which slices are the user's."""
         node = self._node()
-        writeParameters(node, replace(readParameters(node), journal=self._journal.toText()))
+        texts = {"journal": self._journal.toText(), "corrected": self._ledger.toText()}
+        writeParameters(node, replace(readParameters(node), **texts))

@@ -100,3 +100,8 @@ class VolumeGeometry:
         matrix = np.diag([-1.0, -1.0, 1.0]) @ self.ijkToLocal[:3]
         direction = matrix[:, :3] / self.spacing
         return self.spacing, tuple(matrix[:, 3].tolist()), tuple(tuple(row) for row in direction.tolist())
+
+
+def looksLikeFilm(volumeNode: Any) -> bool:
+    """Whether a volume's third axis is probably time: pictures in colour, as of an ultrasound cine, are no stack."""
+    return bool(volumeNode.IsA("vtkMRMLVectorVolumeNode")) and volumeNode.GetImageData().GetDimensions()[2] > 1

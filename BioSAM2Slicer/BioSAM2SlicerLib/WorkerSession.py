@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import slicer
-from biosam2.journal import Cleared, Prompted, Propagated, Removed
+from biosam2.journal import Cleared, Locked, Prompted, Propagated, Removed, Started
 from biosam2.service import messages as m
 from slicer.i18n import tr as _
 
@@ -203,6 +203,10 @@ class WorkerSession:
             )
         elif isinstance(entry, Removed):
             self.send(m.RemovePrompt, segment=entry.segment, position=entry.position)
+        elif isinstance(entry, Started):
+            self.send(m.StartFrom, segment=entry.segment, mask=entry.mask)
+        elif isinstance(entry, Locked):
+            self.send(m.Lock, segment=entry.segment, slice_index=entry.slice_index, locked=entry.locked)
         elif isinstance(entry, Cleared):
             self.send(m.Clear, segment=entry.segment)
         elif isinstance(entry, Propagated):

@@ -110,3 +110,40 @@ def make_own_client() -> Any:
     from BioSAM2SlicerLib.WorkerPlace import PYTHON, WorkerPlace
 
     return lambda: WorkerClient(WorkerPlace(PYTHON, sys.executable).command())
+
+
+@pytest.fixture
+def desks(host: Any, make_client: Any, model_fields: dict[str, str]) -> Iterator[Any]:
+    """Makes sessions."""
+    from session_desk import Desk
+
+    made: list[Any] = []
+
+    def make(volume: Any, **more: Any) -> Any:
+        made.append(Desk(host, volume, make_client, model_fields, **more))
+        return made[-1]
+
+    yield make
+    for desk in made:
+        desk.logic.cleanup()
+
+
+@pytest.fixture
+def desk(desks: Any, host: Any, sphere: np.ndarray) -> Any:
+    """A session on the ball."""
+    from panel_helpers import add_volume
+
+    volume = add_volume(host, sphere)
+    host.show(volume)
+    return desks(volume)
+
+
+@pytest.fixture
+def own_desk(host: Any, sphere: np.ndarray, make_own_client: Any, model_fields: dict[str, str]) -> Iterator[Any]:
+    """A session whose worker can be killed."""
+    from panel_helpers import add_volume
+    from session_desk import Desk
+
+    desk = Desk(host, add_volume(host, sphere), make_own_client, model_fields)
+    yield desk
+    desk.logic.cleanup()

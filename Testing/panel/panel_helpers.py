@@ -83,6 +83,30 @@ def load_volume(host: Any, path: Any) -> Any:
     return node
 
 
+def save_scene(host: Any, folder: Any) -> None:
+    """As Slicer's Save dialog: every storable node into a file of its own, then the scene."""
+    scene = host.scene
+    for number in range(scene.GetNumberOfNodesByClass("vtkMRMLStorableNode")):
+        node = scene.GetNthNodeByClass(number, "vtkMRMLStorableNode")
+        if not node.GetSaveWithScene() or node.IsA("vtkMRMLColorNode"):
+            continue
+        node.AddDefaultStorageNode()
+        storage = node.GetStorageNode()
+        if storage is None:
+            continue
+        extension = storage.GetDefaultWriteFileExtension()
+        storage.SetFileName(str(folder / f"{number}-{node.GetName().split()[0]}.{extension}"))
+        assert storage.WriteData(node)
+    scene.SetRootDirectory(str(folder))
+    assert scene.Commit(str(folder / "scene.mrml"))
+
+
+def load_scene(host: Any, folder: Any) -> None:
+    """As Slicer opens it."""
+    host.scene.SetURL(str(folder / "scene.mrml"))
+    assert host.scene.Connect()
+
+
 def make_kept_worker() -> Any:
     """A client whose worker goes on running when a session lets go of it, and takes up the next one's."""
     import sys

@@ -9,7 +9,7 @@ from BioSAM2SlicerLib.BoxDrawing import BoxDrawing
 from BioSAM2SlicerLib.PromptNodes import PlacedPrompt, PromptNodes, bounds, layOut, sliceOf
 from BioSAM2SlicerLib.SegmentSlices import fitSegmentationToVolume
 from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
-from panel_helpers import GRIDS, add_transform, add_volume
+from panel_helpers import GRIDS, add_transform, add_volume, load_scene, save_scene
 
 
 class Scene:
@@ -255,26 +255,3 @@ def test_points_are_numbers_of_the_engine(scene):
     scene.prompts.addPoint("a", (20.25, 20, 8))
     [placed] = scene.prompts.prompts().values()
     assert placed.prompt == Point((20.25, 20, 8))
-
-
-def save_scene(host, folder):
-    """As Slicer's Save dialog: every storable node into a file of its own, then the scene."""
-    scene = host.scene
-    for number in range(scene.GetNumberOfNodesByClass("vtkMRMLStorableNode")):
-        node = scene.GetNthNodeByClass(number, "vtkMRMLStorableNode")
-        if not node.GetSaveWithScene() or node.IsA("vtkMRMLColorNode"):
-            continue
-        node.AddDefaultStorageNode()
-        storage = node.GetStorageNode()
-        if storage is None:
-            continue
-        extension = storage.GetDefaultWriteFileExtension()
-        storage.SetFileName(str(folder / f"{number}-{node.GetName().split()[0]}.{extension}"))
-        assert storage.WriteData(node)
-    scene.SetRootDirectory(str(folder))
-    assert scene.Commit(str(folder / "scene.mrml"))
-
-
-def load_scene(host, folder):
-    host.scene.SetURL(str(folder / "scene.mrml"))
-    assert host.scene.Connect()

@@ -5,95 +5,14 @@ from __future__ import annotations
 import os
 import signal
 
-import biosam2
 import numpy as np
 import pytest
 from biosam2 import Box, Mask, Point
 from BioSAM2SlicerLib.SessionJournal import SessionJournal
-from BioSAM2SlicerLib.SessionLogic import SessionLogic
 from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
 from host import event_loop
-from panel_helpers import GRIDS, add_volume
-from test_panel_prompts import load_scene, save_scene
-
-
-class Desk:
-    """A session on a volume, and the user's hands."""
-
-    def __init__(self, host, volume, make_client, model_fields, segmentation=None, node=None):
-        self.host = host
-        self.volume = volume
-        self.node = node or host.scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", "settings")
-        self.editor = host.scene.AddNewNodeByClass("vtkMRMLSegmentEditorNode")
-        self.editor.SetOverwriteMode(self.editor.OverwriteNone)
-        self.segmentation = segmentation
-        if segmentation is None:
-            self.segmentation = host.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "masks")
-            self.segmentation.CreateDefaultDisplayNodes()
-            for name in ("a", "b"):
-                self.segmentation.GetSegmentation().AddEmptySegment(name, name)
-        self.problems: list[str] = []
-        self.clients = []
-
-        def client():
-            self.clients.append(make_client())
-            return self.clients[-1]
-
-        self.logic = SessionLogic(self.node, self.editor, client, model_fields)
-        self.logic.problem.connect(self.problems.append)
-        assert self.logic.setInput(self.volume, self.segmentation)
-
-    def settle(self, timeout_s=120):
-        event_loop.wait_until(lambda: not self.logic.busy, timeout_s, "the worker to be done")
-
-    def point(self, segment, ijk, positive=True):
-        """As a click: another part of Slicer adds a control point."""
-        node = self.logic.prompts.pointsNode(segment, positive)
-        node.AddControlPoint(*VolumeGeometry(self.volume).localFromIjk(ijk))
-
-    def voxels(self, segment):
-        array = self.host.slicer.util.arrayFromSegmentBinaryLabelmap(self.segmentation, segment, self.volume)
-        return np.zeros(VolumeGeometry(self.volume).shape, bool) if array is None else array.astype(bool)
-
-    def engine(self, model_fields):
-        """The same session in this process."""
-        fields = dict(model_fields)
-        model = biosam2.load_model(fields.pop("name", None), device="cpu", **fields)
-        spacing, origin, direction = VolumeGeometry(self.volume).lps()
-        array = self.host.slicer.util.arrayFromVolume(self.volume)
-        volume = biosam2.Volume(array, spacing, origin, np.array(direction))
-        parameters = self.logic.parameters
-        return biosam2.Session(
-            model, volume, parameters.axis, parameters.sessionWindow, "auto" if parameters.crop else None
-        )
-
-
-@pytest.fixture
-def desks(host, make_client, model_fields):
-    made = []
-
-    def make(volume, **more):
-        made.append(Desk(host, volume, make_client, model_fields, **more))
-        return made[-1]
-
-    yield make
-    for desk in made:
-        desk.logic.cleanup()
-
-
-@pytest.fixture
-def desk(desks, host, sphere):
-    volume = add_volume(host, sphere)
-    host.show(volume)
-    return desks(volume)
-
-
-@pytest.fixture
-def own_desk(host, sphere, make_own_client, model_fields):
-    """A desk whose worker can be killed."""
-    desk = Desk(host, add_volume(host, sphere), make_own_client, model_fields)
-    yield desk
-    desk.logic.cleanup()
+from panel_helpers import GRIDS, add_volume, load_scene, save_scene
+from session_desk import Desk
 
 
 @pytest.mark.parametrize("axis", "kji")

@@ -1,0 +1,76 @@
+"""A session on a volume, and the user's hands, without the panel's widgets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import biosam2
+import numpy as np
+from BioSAM2SlicerLib.SessionLogic import SessionLogic
+from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
+from host import event_loop
+
+
+class Desk:
+    """A session with segments a and b, whose problems are noted."""
+
+    def __init__(
+        self,
+        host: Any,
+        volume: Any,
+        make_client: Any,
+        model_fields: dict[str, str],
+        segmentation: Any = None,
+        node: Any = None,
+    ) -> None:
+        self.host = host
+        self.volume = volume
+        self.node = node or host.scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", "settings")
+        self.editor = host.scene.AddNewNodeByClass("vtkMRMLSegmentEditorNode")
+        self.editor.SetOverwriteMode(self.editor.OverwriteNone)
+        self.segmentation = segmentation
+        if segmentation is None:
+            self.segmentation = host.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "masks")
+            self.segmentation.CreateDefaultDisplayNodes()
+            for name in ("a", "b"):
+                self.segmentation.GetSegmentation().AddEmptySegment(name, name)
+        self.problems: list[str] = []
+        self.clients: list[Any] = []
+
+        def client() -> Any:
+            self.clients.append(make_client())
+            return self.clients[-1]
+
+        self.logic = SessionLogic(self.node, self.editor, client, model_fields)
+        self.logic.problem.connect(self.problems.append)
+        assert self.logic.setInput(self.volume, self.segmentation)
+
+    def settle(self, timeout_s: float = 120) -> None:
+        event_loop.wait_until(lambda: not self.logic.busy, timeout_s, "the worker to be done")
+
+    def point(self, segment: str, ijk: tuple[float, float, float], positive: bool = True) -> None:
+        """As a click: another part of Slicer adds a control point."""
+        node = self.logic.prompts.pointsNode(segment, positive)
+        node.AddControlPoint(*VolumeGeometry(self.volume).localFromIjk(ijk))
+
+    def voxels(self, segment: str) -> np.ndarray:
+        array = self.host.slicer.util.arrayFromSegmentBinaryLabelmap(self.segmentation, segment, self.volume)
+        return np.zeros(VolumeGeometry(self.volume).shape, bool) if array is None else array.astype(bool)
+
+    def engine(self, model_fields: dict[str, str]) -> biosam2.Session:
+        """The same session in this process."""
+        fields = dict(model_fields)
+        model = biosam2.load_model(fields.pop("name", None), device="cpu", **fields)
+        spacing, origin, direction = VolumeGeometry(self.volume).lps()
+        array = self.host.slicer.util.arrayFromVolume(self.volume)
+        volume = biosam2.Volume(array, spacing, origin, np.array(direction))
+        parameters = self.logic.parameters
+        return biosam2.Session(
+            model, volume, parameters.axis, parameters.sessionWindow, "auto" if parameters.crop else None
+        )
+
+
+def paint(desk: Desk, segment: str, axis: str, index: int, mask: np.ndarray) -> None:
+    """As an effect of the Segment Editor does it, and the event loop after it."""
+    desk.logic._slices.writeSlice(segment, axis, index, mask)
+    event_loop.process_events()
