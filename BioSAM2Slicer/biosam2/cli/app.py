@@ -6,6 +6,7 @@ import click
 
 from .. import __version__
 from .data import data
+from .evaluate import evaluate
 from .info import info
 from .models import models
 from .replay import replay
@@ -28,5 +29,5 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (segment, image, video, replay, models, info, data, train, serve):
+for _command in (segment, image, video, replay, models, info, data, train, evaluate, serve):
     cli.add_command(_command)

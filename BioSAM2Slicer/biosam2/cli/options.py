@@ -180,6 +180,24 @@ def elsewhere() -> Callable:
     )
 
 
+def parallel() -> Callable:
+    """--jobs, --cluster."""
+    return _all(
+        [
+            click.option(
+                "--jobs",
+                type=click.IntRange(min=1),
+                default=1,
+                show_default=True,
+                help="So many cases at once, each in a process of its own.",
+            ),
+            click.option(
+                "--cluster", metavar="tcp://HOST:PORT", help="Run the cases on the workers of this Dask scheduler."
+            ),
+        ]
+    )
+
+
 def reports() -> Callable:
     """--montage, --record, --quiet."""
     file = click.Path(dir_okay=False, path_type=Path)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PromptError
+from ..errors import InputError, PromptError
 from ..features import FeatureCache
 from ..memory import MemoryPolicy
 from ..models import Model
 from ..prompts import Prompt
-from ..session import Session
+from ..session import Direction, Session
 from .cases import Case
 from .metrics import dice, iou
 from .user import Kind, User
+
+Pipeline = Literal["image", "volume", "video"]
+PIPELINES: tuple[Pipeline, ...] = get_args(Pipeline)
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Settings:
     Attributes:
         axis, crop, policy: see `Session`.
         rounds: of corrections.
+        pipeline: how the target is found: ``volume`` from its middle slice both ways; ``video`` from the first frame
+            that shows it, forward; ``image`` on each slice that shows it, prompted there and seen without memory.
         beyond: how many slices beyond the target's ends it is propagated, each way; None for the whole volume.
     """
 
@@ -36,6 +41,7 @@ class Settings:
     policy: str | MemoryPolicy | None = None
     rounds: int = 3
     beyond: int | None = None
+    pipeline: Pipeline = "volume"
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Run:
 def run(
     case: Case, model: Model, kind: Kind, settings: Settings | None = None, features: FeatureCache | None = None
 ) -> Run:
-    """Prompt a case, propagate both ways, and correct it `rounds` times.
+    """Prompt a case, segment it as the pipeline does, and correct it `rounds` times.
 
     A prompt that the engine refuses gives an empty mask, as it does to the user.
 
@@ -79,10 +85,19 @@ def run(
         kind: of the first prompt.
         settings: of the engine.
         features: where encoded slices are kept.
+
+    Raises:
+        InputError: masks for the ``image`` pipeline, whose answer would be the prompt itself.
     """
     settings = settings or Settings()
+    if settings.pipeline == "image" and kind == "mask":
+        raise InputError("a mask prompt is its own answer on a single image; leave it out, or choose another pipeline")
     session = Session(model, case.volume, settings.axis, None, settings.crop, settings.policy, features=features)
-    user = User(session, case.target, case.mask)
+    if settings.pipeline == "image":
+        return _run_slices(session, case, kind, settings)
+    slices = session.frames.unstack(case.mask)
+    first = int(np.flatnonzero(slices.any(axis=(1, 2)))[0]) if settings.pipeline == "video" else -1
+    user = User(session, case.target, case.mask, first)
     try:
         user.start(kind)
     except PromptError as error:
@@ -101,9 +116,36 @@ def _rounds(session: Session, user: User, settings: Settings) -> Iterator[NDArra
     if settings.beyond is not None:
         present = np.flatnonzero(user.slices.any(axis=(1, 2)))
         first, last = max(first, int(present[0]) - settings.beyond), min(last, int(present[-1]) + settings.beyond)
+    direction: Direction = "forward" if settings.pipeline == "video" else "both"
     for n in range(settings.rounds + 1):
         if n and not user.correct():
             return
-        for _ in session.propagate([user.segment], first=first, last=last):
+        for _ in session.propagate([user.segment], direction=direction, first=first, last=last):
             pass
         yield session.mask(user.segment)
+
+
+def _run_slices(session: Session, case: Case, kind: Kind, settings: Settings) -> Run:
+    """The ``image`` pipeline: in each round a click on each slice that is still wrong.
+
+    The run's prompts are those of the first slice, as the user of one image would count them.
+    """
+    started = time.perf_counter()
+    slices = session.frames.unstack(case.mask)
+    shown = np.zeros((settings.rounds + 1, *slices.shape), bool)
+    prompts: list[Prompt] = []
+    refused = ""
+    for index in np.flatnonzero(slices.any(axis=(1, 2))).tolist():
+        user = User(session, case.target, case.mask, index)
+        try:
+            user.start(kind)
+        except PromptError as error:
+            refused = refused or f"slice {index}: {error}"
+            continue
+        prompts = prompts or list(user.prompts)
+        for n in range(settings.rounds + 1):
+            if n:
+                user.correct_on(index, shown[n - 1, index])
+            shown[n, index] = session.predict(case.target, index)
+    masks = tuple(np.ascontiguousarray(session.frames.stack(one)) for one in shown)
+    return Run(tuple(prompts), masks, dice(masks[0], case.mask), time.perf_counter() - started, refused)

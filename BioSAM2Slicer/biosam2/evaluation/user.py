@@ -1,4 +1,4 @@
-"""A simulated user: marks a target on its middle slice, looks at the result, and clicks where it is most wrong.
+"""A simulated user: marks a target on one slice, looks at the result, and clicks where it is most wrong.
 
 Everything here is deterministic; prompts with a hand's randomness are made by `biosam2.training.simulation`, whose
 geometry this module shares.
@@ -31,20 +31,23 @@ class User:
         session: on the volume that the target lies in.
         segment: name that the target gets.
         target: bool (K, J, I), not empty.
+        slice_index: where the target is marked first; by default on its middle slice.
         prompts: everything said so far, in order.
     """
 
     session: Session
     segment: str
     target: NDArray[np.bool_]
+    slice_index: int = -1
     prompts: list[Prompt] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.slices = self.session.frames.unstack(self.target)
-        self.slice_index = middle_slice(self.slices)
+        if self.slice_index < 0:
+            self.slice_index = middle_slice(self.slices)
 
     def start(self, kind: Kind) -> None:
-        """Mark the target on its middle slice.
+        """Mark the target on the first slice.
 
         ``click1`` is a click in the middle of its largest piece there; ``click3`` adds two corrections of what
         `Session.predict` shows; ``box`` is tight; ``mask`` is the target itself on that slice.
@@ -68,10 +71,14 @@ class User:
         """Click on the slice that is most wrong after a propagation; False where nothing is wrong."""
         shown = self.session.frames.unstack(self.session.mask(self.segment))
         worst = int((shown ^ self.slices).sum(axis=(1, 2)).argmax())
-        found = correction(shown[worst], self.slices[worst])
+        return self.correct_on(worst, shown[worst])
+
+    def correct_on(self, slice_index: int, shown: NDArray[np.bool_]) -> bool:
+        """Click on a slice, (rows, columns) of which are shown; False where nothing is wrong."""
+        found = correction(shown, self.slices[slice_index])
         if found is None:
             return False
-        self._click(worst, *found)
+        self._click(slice_index, *found)
         return True
 
     def _click(self, slice_index: int, row: int, column: int, positive: bool) -> None:

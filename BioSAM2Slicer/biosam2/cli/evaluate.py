@@ -1,0 +1,130 @@
+"""biosam2 evaluate: how well models do on labelled cases."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import DependencyError, InputError
+from . import options
+
+if TYPE_CHECKING:
+    from ..evaluation.summary import Mean
+    from ..evaluation.tasks import Outcome
+
+# evaluation.runs.PIPELINES and evaluation.user.KINDS have them; importing those would import torch. A test compares.
+PIPELINES = ("image", "volume", "video")
+PROMPTS = ("click1", "click3", "box", "mask")
+_FITTING = {"2D": "image", "3D": "volume", "video": "video"}
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("--data", type=_PATH, required=True, help="A manifest (.csv, .json), or a folder; see 'biosam2 data'.")
+@click.option("-o", "--output", type=_PATH, required=True, help="A folder for results.csv, results.json, report.html.")
+@click.option("--model", "models", multiple=True, metavar="NAME|PATH", help="May be repeated.  [default: nano]")
+@click.option("--config", metavar="NAME|PATH", help="Of checkpoints given as PATH that have no .yaml beside them.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option(
+    "--pipeline", "pipelines", type=click.Choice(PIPELINES), multiple=True,
+    help="May be repeated; by default image, volume or video as the case is.",
+)  # fmt: skip
+@click.option(
+    "--prompt", "prompts", type=click.Choice(PROMPTS), multiple=True, help="May be repeated.  [default: all four]"
+)
+@click.option("--rounds", type=click.IntRange(min=0), default=0, show_default=True, help="Of corrections by clicks.")
+@click.option(
+    "--tolerance", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True, help="Of NSD, in mm."
+)
+@click.option("--split", help="Only the cases of this split.")
+@click.option("--only", default="*", show_default=True, metavar="PATTERN", help="Cases by name, as in 'mr-*'.")
+@click.option("--root", type=_PATH, help="What a manifest's relative paths start from; by default its own folder.")
+@click.option("--axis", type=click.Choice(options.AXES), default="k", show_default=True, help="Slices run along it.")
+@click.option("--policy", type=click.Choice(options.POLICIES), default="sam2", show_default=True, help="Of the memory.")
+@options.crop()
+@click.option(
+    "--beyond", type=click.IntRange(min=0), help="Slices beyond each end of the target; default: the whole volume."
+)
+@options.parallel()
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+def evaluate(
+    data: Path,
+    output: Path,
+    models: tuple[str, ...],
+    config: str | None,
+    device: str,
+    pipelines: tuple[Any, ...],
+    prompts: tuple[Any, ...],
+    rounds: int,
+    tolerance: float,
+    split: str | None,
+    only: str,
+    root: Path | None,
+    axis: str,
+    policy: str,
+    crop: str | None,
+    beyond: int | None,
+    jobs: int,
+    cluster: str | None,
+    quiet: bool,
+) -> None:
+    """Measure models on labelled cases with a simulated user.
+
+    Dice, normalised surface Dice, HD95 and IoU for each case, target and modality, with means and 95 % bootstrap
+    intervals; with --rounds also after each correction. Stopped or started again, the run goes on where it was.
+
+    \b
+    biosam2 evaluate --data cases.csv -o result --model nano --model tuned.safetensors --prompt box --prompt click1
+    biosam2 evaluate --data cases.csv -o result --cluster tcp://10.0.0.1:8786
+    """
+    try:
+        from ..evaluation.campaign import Plan, measure_all, networks_of, tasks_of, write_all
+        from ..evaluation.runs import Settings
+        from ..evaluation.summary import summarise
+    except ImportError as error:
+        raise DependencyError(f"measuring needs {error.name}: pip install 'biosam2[evaluate]'") from error
+    from ..datasets import load_dataset
+    from .progress import Progress
+
+    cases = tuple(case for case in load_dataset(data, split, root) if fnmatch(case.name, only))
+    if not cases:
+        raise InputError(f"{data} has no case named {only!r}; see 'biosam2 data check'")
+    chosen = pipelines or tuple(dict.fromkeys(_FITTING[case.kind] for case in cases))
+    plan = Plan(
+        cases,
+        networks_of(models or ("nano",), config, device),
+        tuple((pipeline, prompt) for pipeline in chosen for prompt in prompts or PROMPTS),
+        Settings(axis=axis, crop=None if crop == "none" else "auto", policy=policy, rounds=rounds, beyond=beyond),
+        tolerance,
+        threads=1 if jobs > 1 or cluster else None,
+    )
+    with Progress(len(tasks_of(plan)), "measured", "cases", quiet=quiet) as progress:
+
+        def report(outcome: Outcome) -> None:
+            progress.advance()
+            if outcome.failure:
+                who = f"{outcome.task.case.name}, {outcome.task.network.label}"
+                click.echo(f"biosam2: warning: {who}: {outcome.failure}", err=True)
+            if outcome.details:
+                click.echo(outcome.details, err=True)
+
+        measured = measure_all(plan, output, jobs, cluster, report)
+    for path in write_all(measured, output):
+        click.echo(f"wrote {path}")
+    for row in summarise(measured.figures):
+        if row.scope == "all":
+            text = ", ".join(f"{name} {_interval(getattr(row, name))}" for name in ("dice", "nsd"))
+            after = f", {row.round} corrections" if row.round else ""
+            click.echo(f"{row.model}, {row.prompt} ({row.pipeline}){after}: {text}")
+    if measured.failures:
+        named = "; ".join(f"{case}, {model}: {why}" for case, model, why in measured.failures[:3])
+        raise InputError(f"{len(measured.failures)} of {len(tasks_of(plan))} could not be measured: {named}")
+
+
+def _interval(mean: Mean) -> str:
+    if mean.mean is None:
+        return "none"
+    return f"{mean.mean:.3f}" + ("" if mean.low is None else f" ({mean.low:.3f} to {mean.high:.3f})")

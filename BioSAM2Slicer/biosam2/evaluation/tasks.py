@@ -1,0 +1,217 @@
+"""One case and one model: everything that is measured of them, in whatever process it happens to run."""
+
+from __future__ import annotations
+
+import functools
+import io
+import traceback
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import datasets
+from ..errors import BioSAM2Error
+from ..features import FeatureCache
+from ..models import Model, load_model
+from .cases import Case, targets_of
+from .metrics import dice, iou, surface_agreement
+from .runs import Pipeline, Run, Settings, run
+from .user import Kind
+
+ENOUGH = 0.9
+"""The Dice at which clicks are counted."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model as a process is told of it.
+
+    Attributes:
+        label: how results call it.
+        name: a registry's name or a checkpoint's path.
+        config: of a checkpoint.
+        device: where it runs.
+        sha256: of its weights.
+    """
+
+    label: str
+    name: str
+    config: str | None
+    device: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be measured.
+
+    Attributes:
+        case: on what.
+        network: with what.
+        ways: pipelines and prompts.
+        settings: of the engine; the pipeline is that of the way.
+        tolerance: of the normalised surface Dice, in mm.
+        threads: of torch, None to leave it alone.
+    """
+
+    case: datasets.Case
+    network: Network
+    ways: tuple[tuple[Pipeline, Kind], ...]
+    settings: Settings
+    tolerance: float
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One target, segmented by one model in one way. Lists have an entry after the first result and each correction.
+
+    Attributes:
+        case, target, modality, split, kind: what was measured on; see `datasets.Case`.
+        model, pipeline, prompt: what was measured.
+        dice, iou, nsd: 0 to 1.
+        hd95: in mm, None where one of the masks is empty.
+        clicks_to_90: prompts until a Dice of 0.9, None where it is not reached.
+        seconds: that it took.
+        note: why there is no result, or empty.
+        picture: name of the picture of the first result, or empty.
+    """
+
+    case: str
+    target: str
+    modality: str
+    split: str
+    kind: str
+    model: str
+    pipeline: Pipeline
+    prompt: Kind
+    dice: tuple[float, ...]
+    iou: tuple[float, ...]
+    nsd: tuple[float, ...]
+    hd95: tuple[float | None, ...]
+    clicks_to_90: int | None
+    seconds: float
+    note: str = ""
+    picture: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task.
+
+    Attributes:
+        task: it.
+        figures: of each target and way; targets that mark nothing are left out.
+        pictures: PNG files by name.
+        empty: targets that mark nothing.
+        failure: why there are no figures, or empty.
+        details: for our own eyes, where the failure is a fault of ours.
+    """
+
+    task: Task
+    figures: tuple[Figures, ...] = ()
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    empty: tuple[str, ...] = ()
+    failure: str = ""
+    details: str = ""
+
+
+def evaluate(task: Task) -> Outcome:
+    """Do a task; whatever goes wrong with it is in the outcome, so that other cases go on."""
+    try:
+        return _evaluate(task)
+    except BioSAM2Error as error:
+        return Outcome(task, failure=str(error))
+    except Exception as error:  # noqa: BLE001 - one case's fault, of whatever kind, must not end the other cases
+        return Outcome(task, failure=f"{type(error).__name__}: {error}", details=traceback.format_exc())
+
+
+def can_do(case: datasets.Case, pipeline: Pipeline, prompt: Kind) -> bool:
+    """Whether a pipeline and a prompt make sense for a case: one image has no sequence and no use for a mask."""
+    return (case.kind != "2D" or pipeline == "image") and not (pipeline == "image" and prompt == "mask")
+
+
+def _evaluate(task: Task) -> Outcome:
+    model = _model(task.network.name, task.network.config, task.network.device)
+    if task.threads is not None:
+        import torch
+
+        torch.set_num_threads(task.threads)
+    sample = task.case.open()
+    features = FeatureCache()
+    figures, pictures, empty = [], {}, []
+    for number, case in enumerate(targets_of(sample)):
+        if not case.mask.any():
+            empty.append(case.target)
+            continue
+        for pipeline, prompt in task.ways:
+            found = run(case, model, prompt, replace(task.settings, pipeline=pipeline), features)
+            name = f"{number}-{pipeline}-{prompt}"
+            measured = _measured(task, case, pipeline, prompt, found)
+            pictures[name] = picture(case, found, task.settings.axis)
+            figures.append(replace(measured, picture=name))
+    return Outcome(task, tuple(figures), pictures, tuple(empty))
+
+
+@functools.lru_cache(maxsize=2)
+def _model(name: str, config: str | None, device: str) -> Model:
+    return load_model(name, device, config=config)
+
+
+def _measured(task: Task, case: Case, pipeline: Pipeline, prompt: Kind, found: Run) -> Figures:
+    agreements = [dice(mask, case.mask) for mask in found.masks]
+    surfaces = [surface_agreement(mask, case.mask, case.volume.spacing, task.tolerance) for mask in found.masks]
+    reached = next((n for n, value in enumerate(agreements) if value >= ENOUGH), None)
+    return Figures(
+        case=case.name,
+        target=case.target,
+        modality=task.case.modality,
+        split=task.case.split,
+        kind=task.case.kind,
+        model=task.network.label,
+        pipeline=pipeline,
+        prompt=prompt,
+        dice=tuple(agreements),
+        iou=tuple(iou(mask, case.mask) for mask in found.masks),
+        nsd=tuple(nsd for nsd, _ in surfaces),
+        hd95=tuple(hd95 for _, hd95 in surfaces),
+        clicks_to_90=None if reached is None else len(found.prompts) + reached,
+        seconds=found.seconds,
+        note=found.note,
+    )
+
+
+class _Compared:
+    """The truth and what was found, as segments to draw."""
+
+    segments = ("truth", "found")
+
+    def __init__(self, case: Case, mask: NDArray[np.bool_]) -> None:
+        self.volume = case.volume
+        self._masks = {"truth": case.mask, "found": mask}
+
+    def mask(self, name: str) -> NDArray[np.bool_]:
+        return self._masks[name]
+
+    def labelmap(self) -> NDArray:
+        return self._masks["truth"] + 2 * self._masks["found"].astype(np.uint8)
+
+
+def picture(case: Case, found: Run, axis: str) -> bytes:
+    """A PNG of the slice that the first prompt is on and of those that are most wrong, truth and result outlined."""
+    from ..frames import Frames
+    from ..render import montage
+
+    frames = Frames(case.volume, axis, None, 0)
+    drawn = montage(
+        _Compared(case, found.masks[0]), frames, [("truth", p) for p in found.prompts], anatomical=False, tiles=3
+    )
+    stream = io.BytesIO()
+    drawn.quantize(64).save(stream, format="PNG", optimize=True)
+    return stream.getvalue()
