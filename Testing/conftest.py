@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -26,3 +29,38 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real cases (../shared/data) are not here")
     return folder
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A file system of its own, in memory."""
+
+    folder: Path
+
+    def resize(self, size: int | str) -> None:
+        """Make it larger or smaller, as `mount` understands sizes: 64k, or bytes."""
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(self.folder)], check=True)
+
+
+@pytest.fixture
+def make_disk(tmp_path: Path) -> Iterator[Callable[[int | str], Disk]]:
+    """Mounts small file systems, which can be filled; that needs root."""
+    mounted: list[Path] = []
+
+    def make(size: int | str) -> Disk:
+        folder = tmp_path / f"disk-{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            pytest.skip("there is no mount command here")
+        if done.returncode:
+            pytest.skip(f"a small disk needs root: {done.stderr.strip()}")
+        mounted.append(folder)
+        return Disk(folder)
+
+    yield make
+    for folder in mounted:
+        # Lazily: ITK's NRRD writer keeps the file open that it could not finish.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -157,17 +157,6 @@ def test_a_read_only_disk(small_disk):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def small_disk(make_disk):
     """A file system of 64 KiB in memory."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command here")
-    if mounted.returncode:
-        pytest.skip(f"a small disk needs root: {mounted.stderr.strip()}")
-    yield folder
-    # Lazily: ITK's NRRD writer keeps the file open that it could not finish.
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    return make_disk("64k").folder

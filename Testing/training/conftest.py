@@ -15,8 +15,8 @@ MEMORY = 16
 _OVERRIDES = [
     f"image_size={SIZE}",
     "image_encoder.trunk.embed_dim=16",
-    "image_encoder.trunk.stages=[1,1,1,1]",
-    "image_encoder.trunk.global_att_blocks=[2]",
+    "image_encoder.trunk.stages=[1,1,2,1]",
+    "image_encoder.trunk.global_att_blocks=[3]",
     "image_encoder.trunk.window_spec=[8,4,4,2]",
     "image_encoder.neck.backbone_channel_list=[128,64,32,16]",
     *(

@@ -110,6 +110,7 @@ class Numbers(click.ParamType):
 @click.option("--workers", type=click.IntRange(min=0), help="Processes that make the data.  [default: 2]")
 @click.option("--save-every", type=click.IntRange(min=1), metavar="STEPS", help="[default: 100]")
 @click.option("--validate-every", type=click.IntRange(min=1), metavar="STEPS", help="[default: 200]")
+@click.option("--validation-clips", type=click.IntRange(min=1), help="That Dice is measured on.  [default: 16]")
 @click.option("--minutes", type=click.FloatRange(min=0), help="Save and stop after this long; run again to go on.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def finetune(

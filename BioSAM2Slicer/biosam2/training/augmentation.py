@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .imports import import_monai
+
 
 def augment_clip(rng: np.random.Generator, image: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """A variation of a clip, all of its frames alike.
@@ -38,8 +40,7 @@ def augment_clip(rng: np.random.Generator, image: Tensor, masks: Tensor) -> tupl
 @lru_cache(maxsize=1)
 def _spatial() -> Any:
     """MONAI's rotation within the slice, scaling and mirroring; the slice's axis is not touched."""
-    from monai import transforms as mt
-
+    mt = import_monai("monai.transforms")
     both = ("image", "masks")
     return mt.Compose(
         [
@@ -60,8 +61,7 @@ def _spatial() -> Any:
 @lru_cache(maxsize=4)
 def _scanner(size: int) -> Any:
     """MONAI's bias field, blur, noise, ringing and contrast, milder than what `nano`'s label maps get."""
-    from monai import transforms as mt
-
+    mt = import_monai("monai.transforms")
     pixel = size / 256
     sigma = (0.2 * pixel, 1.2 * pixel)
     return mt.Compose(

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from monai.losses import DiceLoss
 from torch import Tensor
 from torch.nn import functional
+
+from .imports import import_monai
 
 if TYPE_CHECKING:
     from sam2.modeling.sam.mask_decoder import MaskDecoder
 
-_DICE = DiceLoss(sigmoid=True, reduction="none", smooth_nr=0.5, smooth_dr=0.5)
+_DICE = import_monai("monai.losses").DiceLoss(sigmoid=True, reduction="none", smooth_nr=0.5, smooth_dr=0.5)
 _MARGIN = 16.0  # cells that a target's cross entropy is spread over beyond its own
 _ALL_MASKS_WEIGHT = 0.6  # of all candidates' mean, so that none is left behind by the best
 _PRESENCE_WEIGHT = 2.0
@@ -94,7 +95,10 @@ def segmentation_loss(decoded: Decoded, target: Tensor, area: Tensor, ambiguous:
             union = (shown | true).sum(dim=(2, 3)).clamp(min=1)
             iou = (shown & true).sum(dim=(2, 3)) / union
         # Cross entropy, not a distance: predictions saturate at nought while all masks are bad, and must come back.
-        terms["iou"] = functional.binary_cross_entropy(decoded.ious[present], iou)
+        quality = decoded.ious[present]
+        # No number: binary_cross_entropy would stop the process, and CUDA with it, before anybody could say why.
+        usable = bool(torch.isfinite(quality).all())
+        terms["iou"] = functional.binary_cross_entropy(quality, iou) if usable else quality.sum()
     absent = area == 0
     if absent.any():
         logits = decoded.masks[absent]

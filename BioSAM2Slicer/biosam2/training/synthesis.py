@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .imports import import_monai
 from .labels import Anatomy, Noise
 
 Array = NDArray[np.float32]
@@ -113,8 +114,7 @@ def _scanner(rng: np.random.Generator, image: Array) -> Array:
 @lru_cache(maxsize=4)
 def _pipeline(size: int) -> Any:
     """MONAI's part of the scanner, for frames of a size: a crop that was enlarged to 256 is soft."""
-    from monai import transforms as mt
-
+    mt = import_monai("monai.transforms")
     pixel = size / 256
     sharp, soft = (0.2 * pixel, 1.2 * pixel), (1.0 * pixel, 4.0 * pixel)
     return mt.Compose(
@@ -145,9 +145,7 @@ def _pipeline(size: int) -> Any:
 
 
 def _monai(name: str, **settings: Any) -> Any:
-    from monai import transforms
-
-    return getattr(transforms, name)(**settings)
+    return getattr(import_monai("monai.transforms"), name)(**settings)
 
 
 def _torchio(name: str, **settings: Any) -> Any:
