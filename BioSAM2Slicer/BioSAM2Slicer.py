@@ -1,5 +1,7 @@
 """BioSAM2Slicer: mark a structure on one slice, and carry its outline through the volume."""
 
+from pathlib import Path
+
 import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -25,6 +27,25 @@ class BioSAM2Slicer(ScriptedLoadableModule):
             "outline through the volume. The result is an ordinary segmentation."
         )
         parent.acknowledgementText = _("BioSAM-2: arXiv 2408.03286. Built on SAM 2 (Meta) and 3D Slicer.")
+        icon = iconPath()
+        if icon is not None:
+            import qt
+
+            parent.icon = qt.QIcon(str(icon))
+        # Sample Data may be loaded after this module.
+        slicer.app.startupCompleted.connect(self.onStartupCompleted)
+
+    def onStartupCompleted(self):
+        from BioSAM2SlicerLib.SampleVolume import registerSampleVolume
+
+        registerSampleVolume(iconPath())
+
+
+def iconPath():
+    """Where the icon is: beside the module when installed, at the top of a checkout; None if it is missing."""
+    folder = Path(__file__).resolve().parent
+    places = [top / "Resources" / "Icons" / "BioSAM2Slicer.png" for top in (folder, folder.parent)]
+    return next((place for place in places if place.is_file()), None)
 
 
 class BioSAM2SlicerLogic(ScriptedLoadableModuleLogic):

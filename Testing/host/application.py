@@ -29,6 +29,10 @@ class _LayoutManager(Checked):
         return self._slices.get(name)
 
 
+class _Startup(QtCore.QObject):
+    completed = QtCore.Signal()
+
+
 class _Application(Checked):
     slicer_name = "slicer.app"
 
@@ -43,6 +47,8 @@ class _Application(Checked):
         self.majorVersion, self.minorVersion = 5, 11
         self.slicerHome = str(folder)
         self.aboutToQuit = host.qt_application.aboutToQuit
+        self._startup = _Startup()
+        self.startupCompleted = self._startup.completed
 
     def layoutManager(self) -> _LayoutManager:
         return self._host.layout_manager

@@ -1,0 +1,1 @@
+# Slicer generates and packages here.

@@ -1,0 +1,57 @@
+"""The sample volume, and what Slicer is told about the module."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+from biosam2.phantom import ct_phantom
+from BioSAM2SlicerLib.Exporter import volumeOf
+from BioSAM2SlicerLib.SampleVolume import NAME, makeSampleVolume
+
+
+def test_the_sample_volume_is_the_engines(host):
+    node = makeSampleVolume()
+    expected = ct_phantom().volume
+    found = volumeOf(node)
+    np.testing.assert_array_equal(found.array, expected.array)
+    np.testing.assert_allclose(found.ijk_to_lps, expected.ijk_to_lps, atol=1e-6)
+    assert node.GetName() == NAME
+    assert node.GetScalarVolumeDisplayNode().GetWindow() == 400
+    assert host.views["Red"].mrmlSliceCompositeNode().GetBackgroundVolumeID() == node.GetID()
+
+
+@pytest.fixture
+def sample_data(monkeypatch):
+    """Slicer's Sample Data module has no part in slicer-core: what it is told, by its function's names."""
+    told = []
+
+    def register(**named):
+        assert set(named) <= {
+            *("category", "sampleName", "uris", "fileNames", "nodeNames", "customDownloader", "thumbnailFileName"),
+            *("loadFileType", "loadFiles", "loadFileProperties", "checksums"),
+        }
+        told.append(named)
+
+    module = ModuleType("SampleData")
+    module.SampleDataLogic = SimpleNamespace(registerCustomSampleDataSource=register)
+    monkeypatch.setitem(sys.modules, "SampleData", module)
+    return told
+
+
+def test_slicer_is_told_of_icon_and_sample_when_it_has_started(host, sample_data):
+    import BioSAM2Slicer
+
+    parent = SimpleNamespace()
+    module = BioSAM2Slicer.BioSAM2Slicer(parent)
+    assert not parent.icon.isNull()
+    assert not sample_data
+    host.slicer.app.startupCompleted.emit()
+    host.slicer.app.startupCompleted.disconnect(module.onStartupCompleted)
+    (source,) = sample_data
+    assert (source["category"], source["sampleName"]) == ("BioSAM2Slicer", "Generated abdominal CT")
+    assert source["thumbnailFileName"].endswith("BioSAM2Slicer.png")
+    source["customDownloader"](None)
+    assert host.scene.GetFirstNodeByName(NAME) is not None
