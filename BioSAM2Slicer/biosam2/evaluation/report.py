@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _WORST = 8
 # Mean Dice of SAM 2 and of BioSAM-2 as surveys quote the paper (arXiv 2408.03286), in percent.
 PUBLISHED = (("AMOS MR", 54.9, 74.4), ("FLARE CT", 47.4, 76.3))
+_MARKERS = {"click1": "o", "click3": "^", "box": "s", "mask": "*"}
+_LINES = {"image": ":", "volume": "-", "video": "--"}
 PROMPTS = {"click1": "one click", "click3": "three clicks", "box": "box", "mask": "mask"}
 
 
@@ -130,13 +132,12 @@ def _curves(axes: Any, rows: Sequence[summary.Row]) -> None:
         if row.scope == "all":
             lines.setdefault((row.model, row.pipeline, row.prompt), []).append(row)
     models = list(dict.fromkeys(model for model, _, _ in lines))
-    groups = list(dict.fromkeys((pipeline, prompt) for _, pipeline, prompt in lines))
     for (model, pipeline, prompt), own in lines.items():
-        style = "os^Dvx*P"[groups.index((pipeline, prompt)) % 8]
         axes.plot(
             [row.round for row in own],
             [row.dice.mean for row in own],
-            marker=style,
+            marker=_MARKERS[prompt],
+            linestyle=_LINES[pipeline],
             color=f"C{models.index(model)}",
             label=f"{model}, {PROMPTS.get(prompt, prompt)} ({pipeline})",
         )
