@@ -28,12 +28,14 @@ class EditSteps:
     def _onEdited(self, changes: list[SliceChange]) -> None:
         wanted = tracesOf(changes)
         history = self._steps.history
-        # Its states are from before an effect was used.
-        back = _stepsThatMake(wanted, tuple(reversed(history.done)), deepestByOthers=True)
-        forth = _stepsThatMake(wanted, tuple(reversed(history.undone)), deepestByOthers=False)
-        for _number in range(back):
+        back = _stepsThatMake(wanted, tuple(reversed(history.done)))
+        forth = _stepsThatMake(wanted, tuple(reversed(history.undone)))
+        # Its states are from before an effect was used, or the last one.
+        back = [number for number in back if history.done[-number].byOthers]
+        forth = forth if history.undone and history.undone[-1].byOthers else []
+        for _step in range(back[0] if back else 0):
             self._steps.undo(voxels=False)
-        for _number in range(0 if back else forth):
+        for _step in range(forth[-1] if forth and not back else 0):
             self._steps.redo(voxels=False)
         if not back and not forth:
             step = self._steps.new(connect=False)
@@ -43,20 +45,18 @@ class EditSteps:
             self._steps.commit(step)
 
 
-def _stepsThatMake(wanted: dict[str, int], steps: Sequence[Step], deepestByOthers: bool) -> int:
-    """How many of these steps, from the first on, change together what is wanted; 0 where none do.
+def _stepsThatMake(wanted: dict[str, int], steps: Sequence[Step]) -> list[int]:
+    """After how many of these steps, taken back or done in this order, what is wanted is changed; ascending.
 
     Args:
-        wanted: traces.
-        steps: those next to be undone or redone, in that order.
-        deepestByOthers: whether the last of them, not the first, must be an edit made elsewhere.
+        wanted: traces, see `tracesOf`.
+        steps: those next to be undone or redone.
     """
-    if not deepestByOthers and steps and not steps[0].byOthers:
-        return 0
     together: dict[str, int] = {}
+    found = []
     for number, step in enumerate(steps, start=1):
         for name, trace in step.traces().items():
             together[name] = together.get(name, 0) ^ trace
-        if (step.byOthers or not deepestByOthers) and {n: t for n, t in together.items() if t} == wanted:
-            return number
-    return 0
+        if {name: trace for name, trace in together.items() if trace} == wanted:
+            found.append(number)
+    return found

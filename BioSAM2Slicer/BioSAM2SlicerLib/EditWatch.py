@@ -47,6 +47,8 @@ class EditWatch:
         kinds = slicer.vtkSegmentation
         self._tags = [
             self._segmentation.AddObserver(kinds.SourceRepresentationModified, self._onModified),
+            # All that the Segment Editor's undo says; renaming a segment says it too, and changes no voxel.
+            self._segmentation.AddObserver(kinds.SegmentModified, self._onModified),
             self._segmentation.AddObserver(kinds.SegmentAdded, self._onAdded),
         ]
         self._takeAll()

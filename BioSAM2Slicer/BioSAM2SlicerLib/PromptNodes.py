@@ -134,6 +134,21 @@ class PromptNodes:
                         node.RemoveNthControlPoint(number)
                         return
 
+    def deletePointed(self) -> bool:
+        """Delete the prompt under the pointer, as the user; False where there is none."""
+        for node in self._nodes():
+            display = node.GetDisplayNode()
+            if not display.HasActiveComponent():
+                continue
+            if node.GetAttribute(_KIND) == _BOX:
+                slicer.mrmlScene.RemoveNode(node)
+                return True
+            number = display.GetActiveComponentIndex()
+            if 0 <= number < _count(node) and _placed(node, number):
+                node.RemoveNthControlPoint(number)
+                return True
+        return False
+
     def removeSegment(self, segmentId: str) -> None:
         """Take away all prompts of a segment, and their nodes."""
         with self._quietly():

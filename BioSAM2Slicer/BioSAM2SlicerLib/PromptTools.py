@@ -7,7 +7,9 @@ from typing import Any
 import slicer
 
 from .BoxDrawing import BoxDrawing
+from .ModeCursor import ModeCursor
 from .Signal import Signal
+from .ViewPlanes import sliceNodes
 from .VolumeGeometry import VolumeGeometry
 
 NONE, POINT, BOX = "none", "point", "box"
@@ -28,6 +30,7 @@ class PromptTools:
         self.refused = self._drawing.refused
         self._tool = NONE
         self._positive = True
+        self._cursor = ModeCursor()
         self._interaction: Any = None
         self._tag: int | None = None
         self._switching = False
@@ -69,6 +72,7 @@ class PromptTools:
             interaction.SetCurrentInteractionMode(interaction.ViewTransform)
         self._switching = False
         self._tool = tool
+        self._showCursor()
         self.changed.emit()
 
     def cancel(self) -> bool:
@@ -87,12 +91,13 @@ class PromptTools:
             self._interaction = None
 
     def axisOfPointer(self, volumeNode: Any) -> str:
-        """The voxel axis that the view under the pointer looks along; the red view's, where there is none."""
+        """The voxel axis that the view under the pointer looks along; of the first one seen, where there is none."""
         crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
         sliceNode = crosshair.GetCursorPositionXYZ([0.0, 0.0, 0.0]) if crosshair is not None else None
         if sliceNode is None:
             layout = slicer.app.layoutManager()
-            sliceNode = layout.sliceWidget(layout.sliceViewNames()[0]).mrmlSliceNode()
+            shown = sliceNodes()
+            sliceNode = shown[0] if shown else layout.sliceWidget(layout.sliceViewNames()[0]).mrmlSliceNode()
         return VolumeGeometry(volumeNode).axisOfView(sliceNode)[0]
 
     def _node(self) -> Any:
@@ -110,4 +115,13 @@ class PromptTools:
             return
         if self._interaction.GetCurrentInteractionMode() != self._interaction.Place:
             self._tool = NONE
+            self._showCursor()
             self.changed.emit()
+
+    def _showCursor(self) -> None:
+        if self._tool == POINT:
+            self._cursor.showPoint(self._positive)
+        elif self._tool == BOX:
+            self._cursor.showBox()
+        else:
+            self._cursor.clear()

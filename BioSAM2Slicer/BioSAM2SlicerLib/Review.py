@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import slicer
-
 from .ReviewStrip import SliceState
 from .SessionLogic import SessionLogic
+from .ViewPlanes import sliceNodes
 from .VolumeGeometry import OBLIQUE_DEGREES, VolumeGeometry
 
 
@@ -104,10 +103,3 @@ class Review:
     def _looksAlong(self, node: Any) -> bool:
         axis, degrees = VolumeGeometry(self._session.volumeNode).axisOfView(node)
         return axis == self.axis and degrees <= OBLIQUE_DEGREES
-
-
-def sliceNodes() -> list[Any]:
-    """The slice views of the layout that can be seen."""
-    layout = slicer.app.layoutManager()
-    widgets = [layout.sliceWidget(name) for name in layout.sliceViewNames()]
-    return [widget.mrmlSliceNode() for widget in widgets if widget.isVisible()]

@@ -11,9 +11,10 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from .Review import Review, sliceNodes
+from .Review import Review
 from .ReviewStrip import ReviewStrip, SliceState, legend
 from .SessionLogic import SessionLogic
+from .ViewPlanes import sliceNodes
 
 # Masks may come faster than anybody looks; the strip is painted at most this often.
 _REPAINT_MS = 100

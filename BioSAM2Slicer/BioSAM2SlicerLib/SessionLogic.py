@@ -74,6 +74,8 @@ class SessionLogic:
         self._slices: SegmentSlices | None = None
         self._tags: list[tuple[Any, int]] = []
         self._status = ""
+        # The automatic window, and what it was found for.
+        self._automatic: tuple[int, tuple[float, float]] = (-1, (0.0, 1.0))
         # The axis of the view that the user points at; the panel knows.
         self.axisOfPointer: Callable[[], str] = lambda: "k"
 
@@ -144,6 +146,25 @@ class SessionLogic:
     def undoBytes(self) -> int:
         """Memory that the steps take which can be undone and redone."""
         return self._steps.history.nbytes
+
+    @property
+    def undoCount(self) -> int:
+        """How many steps can be undone and redone."""
+        return len(self._steps.history.done) + len(self._steps.history.undone)
+
+    def window(self) -> tuple[float, float] | None:
+        """(centre, width) in which the model sees the volume, or would if a session began now; None without one."""
+        parameters = self.parameters
+        if self._volume is None:
+            return None
+        if parameters.sessionWindow and self._journal.segments():
+            return (parameters.sessionWindow[0], parameters.sessionWindow[1])
+        return self._windowNow()
+
+    def pixelSize(self, axis: str) -> tuple[float, float]:
+        """Size of a pixel of a slice along rows and columns, in mm."""
+        i, j, k = self._geometry.spacing  # type: ignore[union-attr]
+        return {"k": (j, i), "j": (k, i), "i": (k, j)}[axis]
 
     @property
     def prompts(self) -> PromptNodes | None:
@@ -431,16 +452,22 @@ class SessionLogic:
 
     def _begin(self, axis: str) -> None:
         """The first prompt decides the axis, and the window that the network sees."""
-        volume = self._engineVolume()
-        parameters = self.parameters
-        window: Any = None
-        if parameters.window in CT_PRESETS:
-            window = parameters.window
-        elif parameters.window == "view" and self._volume.IsA("vtkMRMLScalarVolumeNode"):
+        writeParameters(self._node, replace(self.parameters, axis=axis, sessionWindow=self._windowNow()))
+
+    def _windowNow(self) -> tuple[float, float]:
+        """What the settings say, for a session that begins now."""
+        chosen = self.parameters.window
+        if chosen in CT_PRESETS:
+            return CT_PRESETS[chosen]
+        if chosen == "view" and self._volume.IsA("vtkMRMLScalarVolumeNode"):
             display = self._volume.GetScalarVolumeDisplayNode()
             if display is not None and display.GetWindow() > 0:
-                window = (display.GetLevel(), display.GetWindow())
-        writeParameters(self._node, replace(parameters, axis=axis, sessionWindow=tuple(resolve_window(window, volume))))
+                return (display.GetLevel(), display.GetWindow())
+        key = self._volume.GetImageData().GetMTime()
+        if self._automatic[0] != key:
+            # Percentiles of all voxels, which takes a moment.
+            self._automatic = (key, resolve_window(None, self._engineVolume()))
+        return self._automatic[1]
 
     def _engineVolume(self) -> Volume:
         spacing, origin, direction = self._geometry.lps()  # type: ignore[union-attr]

@@ -13,17 +13,19 @@ from slicer.i18n import tr as _
 
 from .ExportPanel import ExportPanel
 from .ModelChooser import ModelChooser
+from .ModelView import ModelView
 from .Parameters import SEGMENTATION_ROLE, VOLUME_ROLE
 from .PromptTools import BOX, NONE, POINT, PromptTools
+from .PropagationPanel import PropagationPanel
 from .ReviewPanel import ReviewPanel
 from .SessionLogic import SessionLogic
 from .Shortcuts import Shortcuts
-from .VolumeGeometry import VolumeGeometry
+from .UndoDepth import UndoDepth
+from .ViewPlanes import shownSlice, tiltOfViews, turnViews
 from .WorkerClient import WorkerClient
 from .WorkerPlace import WorkerPlace, readPlace
 
 NAME = "BioSAM2Slicer"
-_ENTIRE = -1
 
 
 class Widget:
@@ -70,7 +72,8 @@ class Widget:
                 "Ctrl+Z": self._onUndo,
                 "Ctrl+Shift+Z": self._onRedo,
                 "N": self._review.next,
-                "Shift+Space": self._onPropagate,
+                "Del": self._onDelete,
+                "Shift+Space": self._propagation.propagate,
                 "Esc": self._onCancel,
             }
         )
@@ -92,12 +95,14 @@ class Widget:
         self._editor.setupViewObservations()
         self._onInput()
         self._review.enter()
+        self._modelView.enter()
 
     def exit(self) -> None:
         """Another module was chosen: mouse and keys are Slicer's again. A propagation goes on."""
         self._entered = False
         self._shortcuts.disable()
         self._review.exit()
+        self._modelView.exit()
         self.tools.use(NONE)
         self._editor.setActiveEffectByName("")
         self._editor.removeViewObservations()
@@ -112,6 +117,8 @@ class Widget:
         self.tools.cleanup()
         self._models.cleanup()
         self._export.cleanup()
+        for part in (self._propagation, self._modelView, self._undoDepth):
+            part.cleanup()
         self.session.cleanup()
         for selector in (self._volumeSelector, self._segmentationSelector, self._editor):
             selector.setMRMLScene(None)
@@ -128,7 +135,8 @@ class Widget:
         column.addWidget(self._buildInput())
         column.addWidget(self._buildPrompts())
         column.addWidget(self._buildSegments())
-        column.addWidget(self._buildPropagation())
+        self._propagation = PropagationPanel(self.session, lambda: self._editor.currentSegmentID() or "", self._say)
+        column.addWidget(self._propagation.widget)
         self._review = ReviewPanel(self.session, lambda: self._editor.currentSegmentID() or "", self._say)
         column.addWidget(self._review.widget)
         self._export = ExportPanel(self.session, lambda: self.session.modelUsed, self._say)
@@ -157,6 +165,16 @@ class Widget:
             self._windowBox.addItem(_("CT {name}").format(name=name), name)
         self._windowBox.toolTip = _("The brightness and contrast in which the model sees the volume.")
         form.addRow(_("Window:"), self._windowBox)
+        self._modelView = ModelView(self.session)
+        form.addRow(_("The model sees:"), self._modelView.widget)
+        self._filmBox = qt.QCheckBox(_("The third axis is time (a film)"))
+        self._filmBox.objectName = "film"
+        form.addRow(self._filmBox)
+        self._planesButton = self._button(
+            "planes", _("Turn the views to the volume's planes"), _("Boxes and masks need a view along the volume.")
+        )
+        self._planesButton.visible = False
+        form.addRow(self._planesButton)
         self._models = ModelChooser(self._place)
         form.addRow(_("Model:"), self._models.widget)
         self._deviceBox = self._choice(
@@ -185,7 +203,13 @@ class Widget:
         self._redoButton = self._button("redo", _("Redo"), _("Do it again (Ctrl+Shift+Z)."))
         form.addRow(self._row(self._pointButton, self._boxButton, self._signButton))
         form.addRow(self._row(self._maskButton, self._showButton, self._resetButton))
+        self._startButton = self._button(
+            "startFrom", _("Start from this segment"), _("Refine and propagate what the segment holds already.")
+        )
         form.addRow(self._row(self._undoButton, self._redoButton))
+        form.addRow(self._startButton)
+        self._undoDepth = UndoDepth(self.session)
+        form.addRow(self._undoDepth.widget)
         return section
 
     def _buildSegments(self) -> Any:
@@ -198,26 +222,6 @@ class Widget:
         editor.setMRMLScene(slicer.mrmlScene)
         editor.setMRMLSegmentEditorNode(self._editorNode())
         form.addRow(editor)
-        return section
-
-    def _buildPropagation(self) -> Any:
-        section, form = self._section(_("Propagation"))
-        self._directionBox = self._choice(
-            "direction", [(_("Both ways"), "both"), (_("Up"), "forward"), (_("Down"), "backward")]
-        )
-        form.addRow(_("Direction:"), self._directionBox)
-        self._firstBox, self._lastBox = self._sliceBox("first"), self._sliceBox("last")
-        form.addRow(_("From and to slice:"), self._row(self._firstBox, self._lastBox))
-        self._allBox = qt.QCheckBox(_("All segments that have prompts"))
-        self._allBox.objectName = "all"
-        form.addRow(self._allBox)
-        self._propagateButton = self._button("propagate", _("Propagate (Shift+Space)"), _("Carry the mask through."))
-        self._stopButton = self._button("stop", _("Stop (Esc)"), _("Stop; finished slices stay."))
-        form.addRow(self._row(self._propagateButton, self._stopButton))
-        self._progress = qt.QProgressBar()
-        self._progress.objectName = "progress"
-        self._progress.visible = False
-        form.addRow(self._progress)
         return section
 
     def _nodeSelector(self, name: str, kinds: list[str]) -> Any:
@@ -245,14 +249,6 @@ class Widget:
         button.checkable = checkable
         return button
 
-    def _sliceBox(self, name: str) -> Any:
-        box = qt.QSpinBox()
-        box.objectName = name
-        box.setRange(_ENTIRE, _ENTIRE)
-        box.specialValueText = _("end")
-        box.value = _ENTIRE
-        return box
-
     def _row(self, *widgets: Any) -> Any:
         row = qt.QHBoxLayout()
         for widget in widgets:
@@ -274,8 +270,9 @@ class Widget:
         self._resetButton.clicked.connect(lambda *_: self._onReset())
         self._undoButton.clicked.connect(lambda *_: self._onUndo())
         self._redoButton.clicked.connect(lambda *_: self._onRedo())
-        self._propagateButton.clicked.connect(lambda *_: self._onPropagate())
-        self._stopButton.clicked.connect(lambda *_: self.session.stop())
+        self._startButton.clicked.connect(lambda *_: self._onStartFrom())
+        self._planesButton.clicked.connect(lambda *_: self._onPlanes())
+        self._filmBox.toggled.connect(lambda *_: self._onSettings())
         self._editor.currentSegmentIDChanged.connect(lambda *_: self._onSegment())
         self.tools.changed.connect(self._refresh)
         self.tools.boxDrawn.connect(self._onBox)
@@ -283,7 +280,6 @@ class Widget:
         self.session.statusChanged.connect(self._say)
         self.session.problem.connect(self._say)
         self.session.stateChanged.connect(self._refresh)
-        self.session.progressChanged.connect(self._onProgress)
         self.session.axisOfPointer = lambda: self.tools.axisOfPointer(self.session.volumeNode)
 
     def _refresh(self) -> None:
@@ -295,32 +291,25 @@ class Widget:
         self._signButton.text = _("Belongs: + (T)") if self.tools.positive else _("Not: − (T)")
         for button in (self._pointButton, self._boxButton):
             button.enabled = ready
-        for button in (self._maskButton, self._resetButton):
+        for button in (self._maskButton, self._resetButton, self._startButton):
             button.enabled = working
         self._undoButton.enabled = self.session.canUndo
         self._redoButton.enabled = self.session.canRedo
-        self._propagateButton.enabled = working and not self.session.running
-        self._stopButton.enabled = self.session.running
-        if not self.session.running:
-            self._progress.visible = False
         self._export.refresh()
-        axis = self.session.axis or "k"
-        volume = self.session.volumeNode
-        for box in (self._firstBox, self._lastBox):
-            box.setRange(_ENTIRE, VolumeGeometry(volume).count(axis) - 1 if volume is not None else _ENTIRE)
+        volume = self._volumeSelector.currentNode()
+        self._planesButton.visible = volume is not None and self._tilt(volume) > 0
+        self._showFilm()
+
+    def _tilt(self, volume: Any) -> float:
+        return tiltOfViews(volume) if volume.GetImageData() is not None else 0.0
+
+    def _showFilm(self) -> None:
+        before, self._filling = self._filling, True
+        self._filmBox.checked = self.session.parameters.film
+        self._filling = before
 
     def _say(self, text: str) -> None:
         self._status.text = text
-
-    def _onProgress(self, done: int, total: int, rate: float, left: float) -> None:
-        self._progress.visible = True
-        self._progress.maximum = total
-        self._progress.value = done
-        self._say(
-            _("Slice {done} of {total}, {rate:.1f} slices per second, {left:.0f} s left").format(
-                done=done, total=total, rate=rate, left=left
-            )
-        )
 
     # -- what the user does ----------------------------------------------------------------------
 
@@ -339,6 +328,12 @@ class Widget:
             self._editor.setSegmentationNode(segmentation)
             self._editor.setSourceVolumeNode(volume)
         self._refresh()
+        if volume is not None and self._tilt(volume) > 0:
+            self._say(
+                _(
+                    "This volume lies tilted in the views by {degrees:.0f}°: turn them to its planes, or use points."
+                ).format(degrees=self._tilt(volume))
+            )
 
     def _onSettings(self) -> None:
         if not self._filling:
@@ -346,6 +341,7 @@ class Widget:
                 window=self._windowBox.currentData,
                 model=self._models.name,
                 device=self._deviceBox.currentData,
+                film=self._filmBox.checked,
             )
 
     def _segment(self) -> str:
@@ -408,14 +404,26 @@ class Widget:
         if not segment:
             return
         axis = self.session.axis or self.tools.axisOfPointer(self.session.volumeNode)
-        geometry = VolumeGeometry(self.session.volumeNode)
-        layout = slicer.app.layoutManager()
-        for name in layout.sliceViewNames():
-            index = geometry.sliceOfView(layout.sliceWidget(name).mrmlSliceNode(), axis)
-            if index is not None:
-                self.session.addMask(segment, index, axis)
-                return
-        self._say(_("No slice view shows a slice of this session; turn one to the volume's plane."))
+        index = shownSlice(self.session.volumeNode, axis)
+        if index is None:
+            self._say(_("No slice view shows a slice of this session; turn one to the volume's plane."))
+        else:
+            self.session.addMask(segment, index, axis)
+
+    def _onStartFrom(self) -> None:
+        segment = self._segment()
+        if segment:
+            self.session.startFrom(segment, self.tools.axisOfPointer(self.session.volumeNode))
+
+    def _onPlanes(self) -> None:
+        volume = self._volumeSelector.currentNode()
+        if volume is not None:
+            turnViews(volume)
+        self._refresh()
+
+    def _onDelete(self) -> None:
+        if self.session.prompts is not None and not self.session.prompts.deletePointed():
+            self._say(_("Point at a prompt to delete it."))
 
     def _onShow(self, visible: bool) -> None:
         if self.session.prompts is not None:
@@ -431,18 +439,6 @@ class Widget:
 
     def _onRedo(self) -> None:
         self.session.redo()
-
-    def _onPropagate(self) -> None:
-        if self.session.prompts is None:
-            self._say(_("Choose a volume first."))
-            return
-        first, last = self._firstBox.value, self._lastBox.value
-        self.session.propagate(
-            None if self._allBox.checked else [self._editor.currentSegmentID()],
-            self._directionBox.currentData,
-            None if first == _ENTIRE else first,
-            None if last == _ENTIRE else last,
-        )
 
     def _onCancel(self) -> None:
         if self.session.running:

@@ -57,6 +57,7 @@ class SliceWidget(Checked):
         self._view = SliceView(core.scene, core.app_logic, name, scheduled_render_strategy=OnDemand())
         self._view.set_view_properties(ViewProps(label=name[0], orientation=orientation, color=colour, group=0))
         self._slice_view = _SliceView(self._view)
+        self.hidden = False  # as where the layout does not show it
         self.prepare()
 
     def prepare(self) -> None:
@@ -82,7 +83,7 @@ class SliceWidget(Checked):
         return self._view._logic.GetSliceCompositeNode()
 
     def isVisible(self) -> bool:
-        return True
+        return not self.hidden
 
     # -- the user's hand ------------------------------------------------------------------------
 

@@ -1,0 +1,207 @@
+"""The section from which segments are carried through the volume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ctk
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from .PropagationRange import slicesOfRoi
+from .SessionLogic import SessionLogic
+from .ViewPlanes import shownSlice
+from .VolumeGeometry import VolumeGeometry
+
+_ENTIRE = -1
+
+
+class PropagationPanel:
+    """Direction, range, progress, and the locks of slices.
+
+    Args:
+        session: what is propagated.
+        segment: gives the active segment's identifier, or an empty string.
+        say: shows one line to the user.
+    """
+
+    def __init__(self, session: SessionLogic, segment: Callable[[], str], say: Callable[[str], None]) -> None:
+        self._session = session
+        self._segment = segment
+        self._say = say
+        self._build()
+        session.stateChanged.connect(self.refresh)
+        session.progressChanged.connect(self._onProgress)
+
+    def propagate(self) -> None:
+        """Carry the active segment, or all that are marked, through the range."""
+        if self._session.prompts is None:
+            self._say(_("Choose a volume first."))
+            return
+        self._onRoi()
+        first, last = self._firstBox.value, self._lastBox.value
+        if _ENTIRE not in (first, last) and first > last:
+            self._say(_("The range is empty: its first slice lies above its last."))
+            return
+        self._session.propagate(
+            None if self._allBox.checked else [self._segment()],
+            self._directionBox.currentData,
+            None if first == _ENTIRE else first,
+            None if last == _ENTIRE else last,
+            self._untilGoneBox.checked,
+        )
+
+    def propagateFromHere(self) -> None:
+        """Carry the active segment on from the slice that is shown."""
+        index = self._shown()
+        if index is not None:
+            self._session.propagateFrom(self._segment(), index, self._directionBox.currentData)
+
+    def toggleLock(self) -> None:
+        """Lock the slice that is shown for the active segment, or unlock it."""
+        index = self._shown()
+        if index is None:
+            return
+        segment = self._segment()
+        lock = index not in self._session.lockedSlices(segment)
+        if self._session.lock(segment, index, lock):
+            text = _("Slice {n} is locked: it stays as it is.") if lock else _("Slice {n} is unlocked.")
+            self._say(text.format(n=index))
+
+    def refresh(self) -> None:
+        """Show what can be done."""
+        session = self._session
+        working = session.prompts is not None
+        for button in (self._propagateButton, self._hereButton):
+            button.enabled = working and not session.running
+        for widget in (self._lockButton, self._fromViewButton, self._toViewButton):
+            widget.enabled = working
+        self._stopButton.enabled = session.running
+        if not session.running:
+            self._progress.visible = False
+        volume = session.volumeNode
+        last = VolumeGeometry(volume).count(session.axis or "k") - 1 if volume is not None else _ENTIRE
+        for box in (self._firstBox, self._lastBox):
+            box.setRange(_ENTIRE, last)
+
+    def cleanup(self) -> None:
+        """Let go of the scene."""
+        self._session.stateChanged.disconnect(self.refresh)
+        self._roiSelector.setMRMLScene(None)
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        self.widget = ctk.ctkCollapsibleButton()
+        self.widget.text = _("Propagation")
+        form = qt.QFormLayout(self.widget)
+        self._directionBox = qt.QComboBox()
+        self._directionBox.objectName = "direction"
+        for text, value in ((_("Both ways"), "both"), (_("Up"), "forward"), (_("Down"), "backward")):
+            self._directionBox.addItem(text, value)
+        form.addRow(_("Direction:"), self._directionBox)
+        self._firstBox, self._lastBox = self._sliceBox("first"), self._sliceBox("last")
+        here = _("The slice that is shown.")
+        self._fromViewButton = self._button("firstHere", _("Here"), here, lambda: self._takeShown(self._firstBox))
+        self._toViewButton = self._button("lastHere", _("Here"), here, lambda: self._takeShown(self._lastBox))
+        form.addRow(_("From slice:"), self._row(self._firstBox, self._fromViewButton))
+        form.addRow(_("To slice:"), self._row(self._lastBox, self._toViewButton))
+        self._roiSelector = slicer.qMRMLNodeComboBox()
+        self._roiSelector.objectName = "roi"
+        self._roiSelector.nodeTypes = ["vtkMRMLMarkupsROINode"]
+        self._roiSelector.noneEnabled = True
+        self._roiSelector.addEnabled = self._roiSelector.removeEnabled = False
+        self._roiSelector.toolTip = _("Only slices that this region of interest covers.")
+        self._roiSelector.setMRMLScene(slicer.mrmlScene)
+        self._roiSelector.currentNodeChanged.connect(lambda *_node: self._onRoi())
+        form.addRow(_("Within region:"), self._roiSelector)
+        self._untilGoneBox = qt.QCheckBox(_("Only to the end of the object"))
+        self._untilGoneBox.objectName = "untilGone"
+        self._untilGoneBox.toolTip = _("In each direction, stop where nothing is found on three slices in a row.")
+        form.addRow(self._untilGoneBox)
+        self._allBox = qt.QCheckBox(_("All segments that have prompts"))
+        self._allBox.objectName = "all"
+        form.addRow(self._allBox)
+        self._propagateButton = self._button(
+            "propagate", _("Propagate (Shift+Space)"), _("Carry the mask through."), self.propagate
+        )
+        self._stopButton = self._button(
+            "stop", _("Stop (Esc)"), _("Stop; finished slices stay."), lambda: self._session.stop()
+        )
+        form.addRow(self._row(self._propagateButton, self._stopButton))
+        self._hereButton = self._button(
+            "fromHere",
+            _("Propagate from here"),
+            _("After a correction on this slice: carry it on, away from where the segment was marked."),
+            self.propagateFromHere,
+        )
+        self._lockButton = self._button(
+            "lock",
+            _("Lock slice"),
+            _("Keep this slice of the segment as it is, or let it be changed again."),
+            self.toggleLock,
+        )
+        form.addRow(self._row(self._hereButton, self._lockButton))
+        self._progress = qt.QProgressBar()
+        self._progress.objectName = "progress"
+        self._progress.visible = False
+        form.addRow(self._progress)
+
+    def _button(self, name: str, text: str, tip: str, action: Callable[[], Any]) -> Any:
+        button = qt.QPushButton(text)
+        button.objectName = name
+        button.toolTip = tip
+        button.clicked.connect(lambda *_checked: action())
+        return button
+
+    def _sliceBox(self, name: str) -> Any:
+        box = qt.QSpinBox()
+        box.objectName = name
+        box.setRange(_ENTIRE, _ENTIRE)
+        box.specialValueText = _("end")
+        box.value = _ENTIRE
+        return box
+
+    def _row(self, *widgets: Any) -> Any:
+        row = qt.QHBoxLayout()
+        for widget in widgets:
+            row.addWidget(widget)
+        return row
+
+    def _shown(self) -> int | None:
+        volume = self._session.volumeNode
+        if volume is None or not self._segment():
+            self._say(_("Choose a volume and a segment first."))
+            return None
+        index = shownSlice(volume, self._session.axis or "k")
+        if index is None:
+            self._say(_("No slice view shows a slice of this session; turn one to the volume's plane."))
+        return index
+
+    def _takeShown(self, box: Any) -> None:
+        index = self._shown()
+        if index is not None:
+            box.value = index
+
+    def _onRoi(self) -> None:
+        """The region may have been moved since it was chosen."""
+        roi, volume = self._roiSelector.currentNode(), self._session.volumeNode
+        if roi is None or volume is None:
+            return
+        covered = slicesOfRoi(roi, volume, self._session.axis or "k")
+        if covered is None:
+            self._say(_("The region of interest lies beside the volume."))
+            return
+        self._firstBox.value, self._lastBox.value = covered
+
+    def _onProgress(self, done: int, total: int, rate: float, left: float) -> None:
+        self._progress.visible = True
+        self._progress.maximum = total
+        self._progress.value = done
+        self._say(
+            _("Slice {done} of {total}, {rate:.1f} slices per second, {left:.0f} s left").format(
+                done=done, total=total, rate=rate, left=left
+            )
+        )

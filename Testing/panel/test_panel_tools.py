@@ -1,0 +1,232 @@
+"""What the panel offers around prompts: cursors, keys, locks, ranges, planes, the model's view, the depth of undo."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from biosam2.frames import Frames
+from biosam2.volume import Volume
+from BioSAM2SlicerLib.ModelView import toneOf
+from BioSAM2SlicerLib.PromptNodes import layOut
+from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
+from host import event_loop
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from panel_helpers import GRIDS, add_transform, add_volume
+from PySide6 import QtCore
+from test_panel_widget import open_panel, panel  # noqa: F401 - fixtures
+
+KEY = QtCore.Qt.Key
+
+
+@pytest.fixture
+def marked(panel, host):  # noqa: F811
+    """A click on slice 12, and its mask."""
+    panel.click("point")
+    host.views["Red"].click(panel.world(26, 20, 12))
+    panel.settle()
+    panel.press(KEY.Key_Escape)
+    return panel
+
+
+def cursor(host, view="Red"):
+    return host.views[view].sliceView()._cursor
+
+
+def test_the_pointer_shows_what_a_click_will_do(panel, host):  # noqa: F811
+    looks = []
+    for key in (KEY.Key_P, KEY.Key_T, KEY.Key_B):
+        panel.press(key)
+        assert all(cursor(host, view) is not None for view in host.views)
+        picture = cursor(host).pixmap().toImage()
+        looks.append(bytes(picture.constBits()))
+    assert len(set(looks)) == 3
+    panel.press(KEY.Key_Escape)
+    assert cursor(host) is None
+    panel.press(KEY.Key_P)
+    panel.widget.exit()
+    assert cursor(host) is None
+
+
+def test_del_deletes_the_prompt_under_the_pointer(marked, host):
+    panel = marked  # noqa: F811
+    panel.click("box")
+    host.views["Red"].drag(panel.world(4, 4, 12), panel.world(14, 14, 12))
+    panel.settle()
+    panel.press(KEY.Key_Escape)
+    view = host.views["Red"]
+    view.event(*view.xy(panel.world(40, 35, 12)), "EnterEvent", "MouseMoveEvent")
+    panel.press(KEY.Key_Delete)
+    assert "Point at a prompt" in panel.status
+    assert len(panel.prompts()) == 2
+    view.event(*view.xy(panel.world(26, 20, 12)), "MouseMoveEvent")
+    panel.press(KEY.Key_Delete)
+    panel.settle()
+    assert [type(placed.prompt).__name__ for placed in panel.prompts()] == ["Box"]
+    panel.press(KEY.Key_Z, QtCore.Qt.KeyboardModifier.ControlModifier)
+    panel.settle()
+    assert len(panel.prompts()) == 2
+
+
+def test_lock_and_propagate_from_here_by_button(marked, host):
+    panel = marked  # noqa: F811
+    panel.find("first").value, panel.find("last").value = 10, 15
+    panel.click("propagate")
+    panel.settle()
+    before = panel.voxels()
+    host.views["Red"].go_to(panel.world(20, 20, 14))
+    panel.click("lock")
+    assert panel.session.lockedSlices(panel.segment()) == {14}
+    assert "locked" in panel.status
+    host.views["Red"].go_to(panel.world(20, 20, 13))
+    own = np.zeros((40, 48), bool)
+    own[12:28, 18:34] = True
+    panel.session._slices.writeSlice(panel.segment(), "k", 13, own)
+    panel.click("fromHere")
+    panel.settle()
+    after = panel.voxels()
+    np.testing.assert_array_equal(after[13], own)
+    np.testing.assert_array_equal(after[14], before[14])
+    np.testing.assert_array_equal(after[:13], before[:13])
+    assert panel.session.journal.finished(panel.segment()) >= set(range(13, 24))
+    host.views["Red"].go_to(panel.world(20, 20, 14))
+    panel.click("lock")
+    assert not panel.session.lockedSlices(panel.segment())
+
+
+def test_a_range_from_two_slices_or_a_region(marked, host):
+    panel = marked  # noqa: F811
+    host.views["Red"].go_to(panel.world(20, 20, 11))
+    panel.click("firstHere")
+    host.views["Red"].go_to(panel.world(20, 20, 13))
+    panel.click("lastHere")
+    panel.click("propagate")
+    panel.settle()
+    assert panel.session.journal.finished(panel.segment()) == {11, 12, 13}
+    roi = host.scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "where")
+    layOut(roi, VolumeGeometry(panel.volume), (0, 0, 9), (47, 39, 14))
+    panel.find("roi").setCurrentNode(roi)
+    layOut(roi, VolumeGeometry(panel.volume), (0, 0, 10), (47, 39, 14))  # moved after it was chosen
+    panel.click("propagate")
+    panel.settle()
+    assert panel.session.journal.finished(panel.segment()) == {10, 11, 12, 13, 14}
+    panel.find("roi").setCurrentNode(None)
+    panel.find("first").value, panel.find("last").value = 15, 12
+    panel.click("propagate")
+    assert "empty" in panel.status
+
+
+@pytest.mark.parametrize("transform", [False, True])
+def test_an_oblique_volumes_own_plane_is_offered(open_panel, host, sphere, transform):  # noqa: F811
+    volume = add_volume(host, sphere, GRIDS["axial" if transform else "oblique"])
+    if transform:
+        volume.SetAndObserveTransformNodeID(add_transform(host).GetID())
+    for view in host.views.values():
+        view.show(volume)
+        view.mrmlSliceNode().SetOrientation(view._orientation)
+    panel = open_panel()  # noqa: F811
+    assert panel.find("planes").visible
+    assert "tilted" in panel.status
+    panel.click("box")
+    host.views["Red"].drag(panel.world(18, 12, 12), panel.world(34, 28, 12))
+    assert "tilted" in panel.status
+    assert not panel.prompts()
+    panel.press(KEY.Key_P)  # points are taken
+    host.views["Red"].click(panel.world(26, 20, 12))
+    assert len(panel.prompts()) == 1
+    panel.press(KEY.Key_Escape)
+    panel.click("planes")
+    assert not panel.find("planes").visible
+    panel.settle()
+    axis = panel.session.axis
+    view = next(v for v in host.views.values() if VolumeGeometry(volume).axisOfView(v.mrmlSliceNode())[0] == axis)
+    low, high = [18, 12, 6], [34, 28, 18]
+    high["ijk".index(axis)] = low["ijk".index(axis)] = 12
+    panel.press(KEY.Key_B)
+    view.drag(panel.world(*low), panel.world(*high))
+    assert len(panel.prompts()) == 2
+    panel.settle()
+
+
+def test_a_view_that_is_hidden_is_not_asked(panel, host):  # noqa: F811
+    """Its slice is not what the user sees; another one along the same axis is."""
+    panel.click("point")
+    host.views["Yellow"].click(panel.world(26, 20, 12))
+    panel.settle()
+    panel.press(KEY.Key_Escape)
+    assert panel.session.axis == "i"
+    host.views["Yellow"].hidden = True
+    try:
+        panel.click("lock")
+        assert "No slice view" in panel.status
+        host.views["Green"].mrmlSliceNode().SetOrientation("Sagittal")
+        host.views["Green"].go_to(panel.world(26, 20, 12))
+        panel.click("lock")
+        assert panel.session.lockedSlices(panel.segment()) == {26}
+    finally:
+        host.views["Yellow"].hidden = False
+        host.views["Green"].mrmlSliceNode().SetOrientation("Coronal")
+
+
+def test_the_models_view_follows_the_slice_and_the_window(marked, host):
+    panel = marked  # noqa: F811
+
+    def seen():
+        panel.widget._modelView.refresh()
+        return bytes(panel.find("modelView").pixmap.toImage().constBits())
+
+    host.views["Red"].go_to(panel.world(20, 20, 12))
+    one = seen()
+    host.views["Red"].go_to(panel.world(20, 20, 2))
+    two = seen()
+    assert one != two
+    panel.session.setParameters(window="bone")
+    assert seen() == two  # the session goes on with the window that it began with
+    panel.press(KEY.Key_R)
+    panel.settle()
+    assert seen() != two
+
+
+@settings(max_examples=20, deadline=None)
+@given(centre=st.floats(-500, 500), width=st.floats(1, 2000), seed=st.integers(0, 99))
+def test_the_models_view_is_what_the_model_is_given(centre, width, seed):
+    array = np.random.default_rng(seed).normal(0, 300, (1, 16, 16)).astype(np.float32)
+    array[0, 0, 0] = np.nan
+    given_to_it = Frames(Volume(array, (1, 1, 1)), "k", (centre, width), 16).picture(0)[0].numpy()
+    np.testing.assert_allclose(toneOf(array[0], (centre, width)) / 255, given_to_it, atol=0.51 / 255)
+
+
+def test_the_depth_of_undo_is_set_and_its_cost_is_said(marked):
+    panel = marked  # noqa: F811
+    assert panel.find("undoStates").value == 20
+    assert "1 kept" in panel.find("undoMemory").text
+    panel.find("undoStates").value = 2
+    own = np.zeros((40, 48), bool)
+    for index in range(4):
+        own[index] = True
+        panel.session._slices.writeSlice(panel.segment(), "k", index, own)
+        event_loop.process_events()
+    assert "2 kept" in panel.find("undoMemory").text
+    assert panel.session.parameters.undoStates == 2
+
+
+def test_an_existing_segment_is_the_start(panel, host):  # noqa: F811
+    panel.click("point")
+    panel.press(KEY.Key_Escape)
+    own = np.zeros((40, 48), bool)
+    own[12:28, 18:34] = True
+    for index in (11, 12, 13):
+        panel.session._slices.writeSlice(panel.segment(), "k", index, own)
+    panel.click("startFrom")
+    assert panel.session.promptedSlices(panel.segment()) == [11]
+    panel.click("propagate")
+    panel.settle()
+    np.testing.assert_array_equal(panel.voxels()[11], own)
+
+
+def test_a_film_is_said_to_be_one_in_the_panel(panel, host):  # noqa: F811
+    panel.click("point")
+    panel.find("film").checked = True
+    host.views["Yellow"].click(panel.world(26, 20, 12))
+    panel.settle()
+    assert panel.session.axis == "k"
