@@ -53,11 +53,12 @@ demo: $(VENV)/.installed-to-run
 	@echo "  $(DEMO)/cine/overlay.mp4    the whole cine"
 	@echo "  $(DEMO)/ct-lesion.seg.nrrd  the segmentation, for 3D Slicer, on top of $(DEMO)/ct.nrrd"
 
-# The README's picture.
-picture: demo
+# The pictures of README.md and docs/panel.md.
+picture: demo $(VENV)/.installed-to-test
 	@mkdir -p Resources/Screenshots
 	$(BIN)/python -c "from PIL import Image; p = Image.open('$(DEMO)/ct-lesion.png'); p.thumbnail((1000, 1000)); \
 		p.quantize(96).save('Resources/Screenshots/ct-lesion.png', optimize=True)"
+	$(BIN)/python Testing/panel/pictures.py Resources/Screenshots
 
 test: $(VENV)/.installed-to-test
 	$(BIN)/ruff check

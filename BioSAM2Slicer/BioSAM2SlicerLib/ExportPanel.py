@@ -156,7 +156,8 @@ class ExportPanel:
         self._table = slicer.qMRMLTableView()
         self._table.objectName = "measures"
         self._table.setMRMLScene(slicer.mrmlScene)
-        self._table.setMinimumHeight(110)
+        self._table.setMinimumHeight(90)
+        self._table.setMaximumHeight(150)
         self._table.visible = False
         form.addRow(self._table)
         self._exportButton.clicked.connect(lambda *_arguments: self.export())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -30,6 +31,11 @@ class Package:
     module: str
     megabytes: int
     alone: bool = False
+
+    @property
+    def name(self) -> str:
+        """The distribution's name, without versions."""
+        return re.split("[<>=]", self.requirement)[0]
 
 
 # What the panel itself needs, wherever the network runs.
@@ -128,7 +134,7 @@ class InstallLogic:
             parts.append(
                 _("small packages, {size} MB: {names}").format(
                     size=sum(package.megabytes for package in missing),
-                    names=", ".join(package.requirement for package in missing),
+                    names=", ".join(package.name for package in missing),
                 )
             )
         if not parts:

@@ -132,6 +132,11 @@ class Widget:
         self._root.objectName = "BioSAM2SlicerPanel"
         column = qt.QVBoxLayout(self._root)
         column.setContentsMargins(0, 0, 0, 0)
+        # On top, where it is seen without scrolling.
+        self._status = qt.QLabel("")
+        self._status.objectName = "status"
+        self._status.wordWrap = True
+        column.addWidget(self._status)
         column.addWidget(self._buildInput())
         column.addWidget(self._buildPrompts())
         column.addWidget(self._buildSegments())
@@ -141,10 +146,6 @@ class Widget:
         column.addWidget(self._review.widget)
         self._export = ExportPanel(self.session, lambda: self.session.modelUsed, self._say)
         column.addWidget(self._export.widget)
-        self._status = qt.QLabel("")
-        self._status.objectName = "status"
-        self._status.wordWrap = True
-        column.addWidget(self._status)
         column.addStretch(1)
         layout.addWidget(self._root)
 

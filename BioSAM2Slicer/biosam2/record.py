@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import __version__
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "session.journal": list,
     "labelmap_sha256": str,
 }
-_PACKAGES = ("biosam2", "torch", "rf-sam-2", "sam2", "numpy", "SimpleITK")
+_PACKAGES = ("torch", "rf-sam-2", "sam2", "numpy", "SimpleITK")
 
 
 def build(
@@ -125,6 +126,8 @@ def read(path: Path) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Versions of what a result depends on."""
     found = {"python": platform.python_version(), "platform": f"{sys.platform} {platform.machine()}"}
+    # Not installed in 3D Slicer, where the package lies beside the module.
+    found["biosam2"] = __version__
     for package in _PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)

@@ -1,4 +1,5 @@
-"""``python Testing/panel/pictures.py FOLDER``: the panel and the slice views at work, as pictures to look at.
+"""``python Testing/panel/pictures.py FOLDER``: the panel and the slice views at work, as pictures to look at (and for
+docs/panel.md).
 
 On the brain tumour of ../shared/data where that is, on a generated CT elsewhere.
 """
@@ -6,6 +7,7 @@ On the brain tumour of ../shared/data where that is, on a generated CT elsewhere
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,14 @@ import host as slicer_host  # noqa: E402
 
 HOST = slicer_host.start()
 
+from BioSAM2SlicerLib.InstallLogic import PACKAGES, PANEL_PACKAGES, InstallLogic  # noqa: E402
+from BioSAM2SlicerLib.InstallPanel import InstallPanel  # noqa: E402
 from BioSAM2SlicerLib.WorkerClient import WorkerClient  # noqa: E402
-from BioSAM2SlicerLib.WorkerPlace import PYTHON, WorkerPlace  # noqa: E402
+from BioSAM2SlicerLib.WorkerPlace import HERE, PYTHON, WorkerPlace  # noqa: E402
 from host import event_loop  # noqa: E402
 from panel_helpers import add_volume, load_volume  # noqa: E402
+from PIL import Image  # noqa: E402
+from PySide6 import QtCore  # noqa: E402
 
 
 def main(folder: Path) -> None:
@@ -29,6 +35,7 @@ def main(folder: Path) -> None:
     from test_panel_widget import Panel
 
     folder.mkdir(parents=True, exist_ok=True)
+    first_use(folder)
     volume, box = case()
     HOST.show(volume)
     panel = Panel(HOST, lambda: WorkerClient(WorkerPlace(PYTHON, sys.executable).command()), None)
@@ -37,20 +44,62 @@ def main(folder: Path) -> None:
         low, high = np.array(box[0]), np.array(box[1])
         HOST.views["Red"].drag(panel.world(*low), panel.world(*high))
         panel.settle()
-        grab(panel, folder, "box")
-        panel.click("point")
-        panel.find("sign").click()
-        HOST.views["Red"].click(panel.world(high[0] + 6, high[1] + 6, low[2]))
-        panel.settle()
-        panel.click("propagate")
-        event_loop.wait_until(lambda: len(panel.session._journal.finished(panel.segment())) >= 4)
-        grab(panel, folder, "propagating")
-        panel.settle()
         for name in ("Yellow", "Green"):
             HOST.views[name].go_to(panel.world(*(low + high) / 2))
-        grab(panel, folder, "done")
+        compose(panel, folder / "panel-box.png")
+        panel.press(QtCore.Qt.Key.Key_Escape)
+        panel.find("first").value, panel.find("last").value = box[0][2] - 5, box[0][2] + 2
+        panel.click("propagate")
+        panel.settle()
+        panel.press(QtCore.Qt.Key.Key_N)
+        panel.click("measure")
+        review = panel.widget._review
+        # Looked at as a user would: a slice a while.
+        event_loop.wait_until(lambda: review.strip.states[low[2]].reviewed or review.strip.current != low[2], 10)
+        compose(panel, folder / "panel-done.png")
+        review.widget.grab().save(str(folder / "review.png"))
     finally:
         panel.widget.cleanup()
+
+
+def first_use(folder: Path) -> None:
+    """What is asked where nothing is installed yet."""
+    import qt
+
+    window = qt.QWidget()
+    panel = InstallPanel(
+        qt.QVBoxLayout(window),
+        WorkerPlace(),
+        lambda _place: None,
+        lambda kind: InstallLogic(PACKAGES if kind == HERE else PANEL_PACKAGES, kind == HERE, lambda _module: False),
+    )
+    window.resize(520, 430)
+    window.show()
+    event_loop.process_events()
+    window.grab().save(str(folder / "first-use.png"))
+    panel.cleanup()
+    window.close()
+
+
+def compose(panel: Any, path: Path) -> None:
+    """The panel and the three slice views in one picture, as they stand in Slicer's window."""
+    panel.window.resize(420, panel.window.sizeHint().height())
+    event_loop.process_events()
+    panel.window.grab().save(str(path))
+    with Image.open(path) as grabbed:
+        left = grabbed.convert("RGB")
+    with tempfile.TemporaryDirectory() as folder:
+        views = []
+        for name, view in HOST.views.items():
+            view.picture(Path(folder) / f"{name}.png")
+            views.append(Image.open(Path(folder) / f"{name}.png").convert("RGB"))
+    side = views[0].width
+    height = max(left.height, 3 * side + 8)
+    whole = Image.new("RGB", (left.width + side + 4, height), left.getpixel((2, 2)))
+    whole.paste(left, (0, 0))
+    for number, view in enumerate(views):
+        whole.paste(view, (left.width + 4, number * (side + 4)))
+    whole.save(path, optimize=True)
 
 
 def case() -> tuple[Any, tuple[tuple[int, int, int], tuple[int, int, int]]]:
@@ -76,13 +125,6 @@ def np_box(truth: Any) -> tuple[int, tuple[int, int], tuple[int, int]]:
     k = int(truth.sum(axis=(1, 2)).argmax())
     rows, columns = np.nonzero(truth[k])
     return k, (int(rows.min()) - 2, int(rows.max()) + 2), (int(columns.min()) - 2, int(columns.max()) + 2)
-
-
-def grab(panel: Any, folder: Path, name: str) -> None:
-    """The panel, and the three slice views."""
-    panel.window.grab().save(str(folder / f"{name}-panel.png"))
-    for view, widget in HOST.views.items():
-        widget.picture(folder / f"{name}-{view.lower()}.png")
 
 
 if __name__ == "__main__":

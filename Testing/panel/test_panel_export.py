@@ -19,6 +19,7 @@ from BioSAM2SlicerLib.Measures import measure, showTable
 from BioSAM2SlicerLib.Parameters import Parameters
 from BioSAM2SlicerLib.SessionJournal import SessionJournal
 from panel_helpers import GRIDS, add_transform, add_volume, load_volume
+from test_panel_widget import open_panel  # noqa: F401 - a fixture
 
 TESTING = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTING / "io"))
@@ -253,3 +254,48 @@ def test_measures_are_right_and_stand_in_a_table(host, voxels, masks):
     # The second time it is the same table.
     assert showTable(measure(node, volume), node) is table
     assert table.GetNumberOfColumns() == 5
+
+
+def test_from_the_panel_to_a_file_and_back_to_the_same_mask(open_panel, host, shared_data, tmp_path):  # noqa: F811
+    """As a user: open a file, box, propagate, export; and the record makes the same mask again."""
+    from biosam2.cli.app import cli
+    from click.testing import CliRunner
+
+    volume = load_volume(host, shared_data / "mr-prostate-phantom" / "image.nrrd")
+    volume.SetAndObserveStorageNodeID(host.scene.GetFirstNodeByClass("vtkMRMLVolumeArchetypeStorageNode").GetID())
+    host.show(volume)
+    panel = open_panel()
+    panel.find("volume").setCurrentNode(volume)
+    panel.click("box")
+    host.views["Red"].drag(panel.world(25, 20, 6), panel.world(58, 48, 6))
+    panel.settle()
+    panel.find("first").value, panel.find("last").value = 5, 8
+    panel.click("propagate")
+    panel.settle()
+    export = panel.widget._export
+    asked = []
+
+    def ask(_title, suggested, kinds):
+        asked.append((Path(suggested).name, kinds))
+        return str(tmp_path / "mine")
+
+    export._ask = ask
+    panel.find("format").currentIndex = panel.find("format").findData(".nii.gz")
+    panel.click("export")
+    assert asked == [("mr-prostate-phantom segmentation.nii.gz", "NIfTI labelmap (*.nii.gz)")]
+    assert "mine.nii.gz, mine.ctbl, mine.json" in panel.status
+    found = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "mine.nii.gz")))
+    np.testing.assert_array_equal(found.astype(bool), panel.voxels())
+    assert found.any()
+    panel.click("measure")
+    table = panel.find("measures")
+    assert table.item(0, 1).text() == str(int(found.sum()))
+    result = CliRunner().invoke(cli, ["replay", str(tmp_path / "mine.json"), "-q"])
+    assert result.exit_code == 0, result.output
+    assert "bit for bit" in result.output
+    # Nothing is asked for, and nothing written, while masks are coming.
+    panel.click("propagate")
+    panel.click("export")
+    assert "still coming" in panel.status
+    assert len(asked) == 1
+    panel.settle()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import sys
+from pathlib import Path
 
 import pytest
 from BioSAM2SlicerLib.InstallLogic import DICOM_PACKAGES, PACKAGES, PANEL_PACKAGES, InstallLogic
@@ -65,7 +67,7 @@ def test_nothing_missing_is_nothing_to_do(host):
 def test_it_says_what_and_how_big(host):
     text = Computer().logic.describe()
     assert "PyTorch, by the extension of that name: 900 MB" in text
-    assert "rf-sam-2==1.0.3" in text
+    assert "rf-sam-2" in text
     assert "MB" in text
     assert "PyTorch" not in Computer("torch").logic.describe()
 
@@ -141,6 +143,24 @@ def test_dicom_seg_asks_for_its_own_package_only(host):
     logic.install()
     computer.settle()
     assert computer.commands == [["-m", "pip", "install", "highdicom>=0.24"]]
+
+
+def test_the_first_use_itself_needs_nothing_that_slicer_lacks():
+    """Imported before anything is installed: Slicer's and Python's own modules only, and each other."""
+    import BioSAM2Slicer
+
+    library = Path(BioSAM2Slicer.__file__).parent / "BioSAM2SlicerLib"
+    waiting, seen = ["InstallPanel", "WorkerPlace", "SampleVolume"], set()
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        for node in ast.parse((library / f"{name}.py").read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and node.level:
+                waiting += [] if node.module in seen else [node.module]
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                imported = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+                top = imported.partition(".")[0]
+                assert top in {"qt", "ctk", "vtk", "slicer", "numpy"} | sys.stdlib_module_names, f"{name}: {top}"
 
 
 class FirstUse:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from BioSAM2SlicerLib.ReviewStrip import ReviewStrip, SliceState
 from host import event_loop
-from panel_helpers import add_volume
+from panel_helpers import add_volume, load_volume
 from PySide6 import QtCore, QtTest
 from test_panel_widget import open_panel, panel  # noqa: F401 - fixtures
 
@@ -185,3 +185,47 @@ def test_without_anything_there_is_nothing_to_review(open_panel, host, sphere): 
     panel.find("volume").setCurrentNode(host.scene.GetFirstNodeByName("image"))
     panel.press(QtCore.Qt.Key.Key_N)
     assert not panel.widget._review.strip.states
+
+
+@pytest.mark.xfail(strict=False, reason="whether a model's score finds its own mistakes is up to the model")
+def test_slices_that_a_wrong_click_spoils_come_first(open_panel, host, tumour, shared_data):  # noqa: F811
+    """The brain tumour: a negative click in its middle, and N goes to the slices that it spoiled before any other."""
+    label = load_volume(host, shared_data / "mr-brain-tumour" / "label.nrrd")
+    truth = host.slicer.util.arrayFromVolume(label).astype(bool)
+    host.scene.RemoveNode(label)
+    slices = np.flatnonzero(truth.any(axis=(1, 2)))
+    middle, wrong = int(truth.sum(axis=(1, 2)).argmax()), int(slices[-1])
+    panel = open_panel()  # noqa: F811
+    panel.find("volume").setCurrentNode(tumour)
+    panel.click("box")
+    rows, columns = np.nonzero(truth[middle])
+    host.views["Red"].drag(
+        panel.world(columns.min() - 2, rows.min() - 2, middle), panel.world(columns.max() + 2, rows.max() + 2, middle)
+    )
+    panel.settle()
+    panel.find("first").value, panel.find("last").value = int(slices[0]) - 1, int(slices[-1]) + 1
+    panel.click("propagate")
+    panel.settle()
+    before = panel.voxels()
+    panel.click("point")
+    panel.click("sign")
+    rows, columns = np.nonzero(truth[wrong])
+    inmost = np.hypot(rows - rows.mean(), columns - columns.mean()).argmin()
+    host.views["Red"].click(panel.world(columns[inmost], rows[inmost], wrong))
+    panel.settle()
+    panel.press(QtCore.Qt.Key.Key_Escape)
+    host.views["Red"].go_to(panel.world(0, 0, 0))
+    panel.click("propagate")
+    panel.settle()
+    after = panel.voxels()
+
+    def dice(a, b):
+        return 2 * (a & b).sum() / max(a.sum() + b.sum(), 1)
+
+    spoiled = {int(k) for k in slices if dice(after[k], truth[k]) < dice(before[k], truth[k]) - 0.1}
+    assert spoiled, "the click spoiled nothing"
+    visited = []
+    for _ in spoiled:
+        panel.press(QtCore.Qt.Key.Key_N)
+        visited.append(panel.widget._review.review.shown()[0])
+    assert set(visited) == spoiled

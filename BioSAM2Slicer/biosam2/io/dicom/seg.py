@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
+from ... import __version__
 from ...errors import DependencyError, InputError, OutputError
 from ...volume import Volume
 from ..atomic import atomic_path
@@ -46,8 +46,7 @@ def write(path: Path, session: Segmented, *, overwrite: bool = True) -> None:
     masks = np.stack([session.mask(name)[order] for name in session.segments], axis=-1)
     if not masks.any():
         raise InputError(f"nothing to write to {path}: every segment is empty")
-    version = importlib.metadata.version("biosam2")
-    algorithm = AlgorithmIdentificationSequence("BioSAM-2", codes.DCM.ArtificialIntelligence, version)
+    algorithm = AlgorithmIdentificationSequence("BioSAM-2", codes.DCM.ArtificialIntelligence, __version__)
     descriptions = [
         highdicom.seg.SegmentDescription(
             segment_number=number,
@@ -75,7 +74,7 @@ def write(path: Path, session: Segmented, *, overwrite: bool = True) -> None:
                 instance_number=1,
                 manufacturer="BioSAM2Slicer",
                 manufacturer_model_name="biosam2",
-                software_versions=version,
+                software_versions=__version__,
                 device_serial_number="0",
                 series_description="BioSAM-2 segmentation",
             )
