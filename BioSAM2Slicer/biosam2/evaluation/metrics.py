@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,8 +49,10 @@ def surface_agreement(
         a, b, around, steps = a[0], b[0], around[1:], steps[1:]
     # A border of background, so that surfaces are closed where the masks reach the volume's.
     one, two = (torch.from_numpy(np.pad(mask[around], 1))[None, None].float() for mask in (a, b))
-    nsd = compute_surface_dice(
-        one, two, class_thresholds=[tolerance], include_background=True, spacing=steps, use_subvoxels=True
-    )
-    hd95 = compute_hausdorff_distance(one, two, include_background=True, percentile=95, spacing=steps)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of MONAI, about its own calls
+        nsd = compute_surface_dice(
+            one, two, class_thresholds=[tolerance], include_background=True, spacing=steps, use_subvoxels=True
+        )
+        hd95 = compute_hausdorff_distance(one, two, include_background=True, percentile=95, spacing=steps)
     return float(nsd), float(hd95)
