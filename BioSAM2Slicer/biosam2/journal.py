@@ -129,6 +129,21 @@ def in_force(entries: list[Entry]) -> list[Entry]:
     return done
 
 
+def read_record(record: dict[str, Any]) -> tuple[dict[str, Any], list[Entry]]:
+    """What `Session.to_record` told: the session's settings, as arguments of `Session`, and its entries.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    try:
+        settings = {name: record[name] for name in ("axis", "crop", "policy", "precision")}
+        settings["window"] = tuple(record["window"])
+        entries = [from_json(entry) for entry in record["journal"]]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"the record lacks {error}; it is not one that biosam2 wrote") from error
+    return settings, entries
+
+
 def to_json(entry: Entry) -> dict[str, Any]:
     """An entry as plain JSON data."""
     name = next(n for n, kind in _NAMES.items() if type(entry) is kind)

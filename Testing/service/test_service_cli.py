@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import requests
 import trustme
+from biosam2.cli.app import cli
 from biosam2.service import running
 from biosam2.service.client import RemoteSession
 from biosam2.service.errors import ServiceError
+from click.testing import CliRunner, Result
 from command_helpers import biosam2_command
 
 KEY = "a key of some length"
@@ -22,6 +24,10 @@ def test_worker_server_and_relay_give_the_same_mask(serve, checkpoint, volume, t
     biosam2.write_labelmap(image, volume, (volume.array > 40).astype(np.uint8))
     port = serve("--model", checkpoint, BIOSAM2_API_KEY=KEY)
     masks = {}
+
+    def run(*arguments: object) -> Result:
+        return CliRunner().invoke(cli, list(map(str, arguments)), env={"BIOSAM2_API_KEY": KEY})
+
     for name, where in {
         "here": ["--model", checkpoint, "--device", "cpu"],
         "worker": ["--model", checkpoint, "--device", "cpu", "--worker"],
@@ -29,14 +35,19 @@ def test_worker_server_and_relay_give_the_same_mask(serve, checkpoint, volume, t
         "relay": ["--server", f"http://127.0.0.1:{port}", "--worker"],
     }.items():
         out = tmp_path / f"{name}.nrrd"
-        done = biosam2_command(
-            "segment", image, "-o", out, "--point", "11,10,2", "--segment", "b", "--box", "4,4,1:9,9,4",
-            "--record", tmp_path / f"{name}.json", *where, BIOSAM2_API_KEY=KEY,
+        done = run(
+            "segment", image, "-o", out, "--point", "11,10,2", "--segment", "b", "--box", "4,4,1:9,9,4", "-q",
+            "--record", tmp_path / f"{name}.json", *where,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        assert done.exit_code == 0, done.output
         masks[name] = biosam2.read_volume(out).array
         record = json.loads((tmp_path / f"{name}.json").read_text())
         assert record["model"]["sha256"]
+    # A record made here is repeated elsewhere, and one made on a server there.
+    for record, where in (("here", "--worker"), ("here", "--server"), ("server", "--server")):
+        url = [f"http://127.0.0.1:{port}"] if where == "--server" else []
+        again = run("replay", tmp_path / f"{record}.json", "-q", where, *url)
+        assert "bit for bit" in again.output, (record, where, again.output)
     assert masks["here"].any()
     for name in ("worker", "server", "relay"):
         assert np.array_equal(masks[name], masks["here"]), name

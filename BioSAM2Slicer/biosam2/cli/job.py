@@ -204,7 +204,7 @@ def open_session(
         "policy": policy,
         "precision": "float32" if exact else "auto",
     }
-    with _session(where, volume, settings) as session:
+    with session_at(where, volume, settings) as session:
         for segment, prompt in located:
             if isinstance(prompt, Start):
                 session.start_from(segment, prompt.mask)
@@ -214,7 +214,12 @@ def open_session(
 
 
 @contextmanager
-def _session(where: Where, volume: Volume, settings: dict[str, Any]) -> Iterator[Any]:
+def session_at(where: Where, volume: Volume, settings: dict[str, Any]) -> Iterator[Any]:
+    """An empty session, here or elsewhere, for as long as the context lasts.
+
+    Args:
+        settings: arguments of `Session`.
+    """
     if not where.worker and where.server is None:
         from ..models import load_model
         from ..session import Session

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ..errors import InputError
+from . import options
 from .progress import Progress
 
 _FILE = click.Path(path_type=Path)
@@ -17,10 +18,18 @@ _FILE = click.Path(path_type=Path)
 @click.option("-o", "--output", type=_FILE, help="Where to write the segmentation; default: only compare.")
 @click.option("--input", "source", type=_FILE, help="The input, where it is no longer at its recorded path.")
 @click.option("--device", help="auto, cpu, cuda, cuda:N or mps; default: as recorded.")
+@options.elsewhere()
 @click.option("--montage", type=click.Path(dir_okay=False, path_type=Path), help="Write a PNG of the result.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def replay(
-    record: Path, output: Path | None, source: Path | None, device: str | None, montage: Path | None, quiet: bool
+    record: Path,
+    output: Path | None,
+    source: Path | None,
+    device: str | None,
+    worker: bool,
+    server: str | None,
+    montage: Path | None,
+    quiet: bool,
 ) -> None:
     """Do a run again from its JSON record.
 
@@ -31,7 +40,7 @@ def replay(
     biosam2 replay run.json                     does it still give the same mask?
     biosam2 replay run.json -o again.seg.nrrd   and write it
     """
-    from .. import Session, load_model
+    from .. import journal
     from .. import record as records
     from . import job
 
@@ -46,26 +55,29 @@ def replay(
         raise InputError(f"{source} is not the input of the record {record}: its SHA-256 differs")
     volume = job.read(pipeline, source, known["input"]["series_uid"])
 
-    model_record = known["model"]
-    model = load_model(
-        model_record["typed"] or model_record["name"], device or known["device"], config=model_record["config"]
-    )
-    if model.sha256 != model_record["sha256"]:
-        raise InputError(f"model {model.name} is not that of the record {record}: its SHA-256 differs")
-    total = sum(_steps(entry) for entry in known["session"]["journal"])
-    with Progress(total, "replay", job.UNITS[pipeline], quiet=quiet) as progress:
-        session = Session.from_record(known["session"], model, volume, on_update=lambda _: progress.advance())
-
-    if output is not None:
-        job.write(pipeline, output, session)
-    if montage is not None:
-        job.write_montage(montage, session, anatomical=pipeline == "segment")
-    job.report(pipeline, session, [output, montage])
-    if records.hash_labels(session) == known["labelmap_sha256"]:
+    settings, entries = journal.read_record(known["session"])
+    model = known["model"]
+    if server is None:
+        where = job.Where(model["typed"] or model["name"], model["config"], device or known["device"], worker)
+    else:
+        where = job.Where(model["name"], device=device or "auto", worker=worker, server=server)
+    with job.session_at(where, volume, settings) as session:
+        if session.model.sha256 != model["sha256"]:
+            raise InputError(f"model {session.model.name} is not that of the record {record}: its SHA-256 differs")
+        total = sum(len(entry.finished) for entry in entries if isinstance(entry, journal.Propagated))
+        with Progress(total, "replay", job.UNITS[pipeline], quiet=quiet) as progress:
+            for entry in entries:
+                session.replay(entry, on_update=lambda _: progress.advance())
+        if output is not None:
+            job.write(pipeline, output, session)
+        if montage is not None:
+            job.write_montage(montage, session, anatomical=pipeline == "segment")
+        job.report(pipeline, session, [output, montage])
+        now = records.hash_labels(session), str(session.model.device)
+    if now[0] == known["labelmap_sha256"]:
         click.echo("the same mask as recorded, bit for bit")
         return
-    differences = _differences(known, str(model.device))
-    message = f"the mask differs from the recorded one; other than then: {differences}"
+    message = f"the mask differs from the recorded one; other than then: {_differences(known, now[1])}"
     if output is None:
         raise InputError(message)
     click.echo(f"biosam2: warning: {message}", err=True)
@@ -77,12 +89,6 @@ def _find(path: Path, record: Path) -> Path:
         if candidate.exists():
             return candidate
     raise InputError(f"the record's input {path} is not there; say with --input where it is")
-
-
-def _steps(entry: object) -> int:
-    """How many slices a journal's entry computes; whether it is an entry at all is for the session to say."""
-    finished = entry.get("finished") if isinstance(entry, dict) else None
-    return len(finished) if isinstance(finished, list) else 0
 
 
 def _differences(known: dict, device: str) -> str:

@@ -301,7 +301,7 @@ class ClientSession:
             "journal": [log.to_json(entry) for entry in self._mirror.in_force()],
         }
 
-    def replay(self, entry: Entry) -> None:
+    def replay(self, entry: Entry, on_update: Callable[[Update], object] | None = None) -> None:
         """As `Session.replay`."""
         match entry:
             case log.Prompted():
@@ -325,6 +325,8 @@ class ClientSession:
                     done = update and (update.segment, update.slice_index)
                     if done != finished:
                         raise InputError(f"the journal's propagation finished {finished} where this one did {done}")
+                    if update and on_update:
+                        on_update(update)
                 self._finish_running()
 
     # -- the end ---------------------------------------------------------------------------------
