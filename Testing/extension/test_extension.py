@@ -60,7 +60,7 @@ def test_licence_icon_and_screenshots_are_there():
     assert list((ROOT / "Resources" / "Screenshots").glob("*.png"))
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/server.md", "Testing/README.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/panel.md", "docs/server.md", "Testing/README.md"])
 def test_links_and_pictures_of_the_pages_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):

@@ -174,6 +174,7 @@ class SegmentEditorWidget(QtWidgets.QWidget):
         layout = QtWidgets.QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         self._list = QtWidgets.QListWidget()
+        QtWidgets.QListWidget.setMaximumHeight(self._list, 80)
         layout.addWidget(self._list)
         self._list.currentItemChanged.connect(self._on_item)
 

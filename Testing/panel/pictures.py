@@ -93,12 +93,11 @@ def compose(panel: Any, path: Path) -> None:
         for name, view in HOST.views.items():
             view.picture(Path(folder) / f"{name}.png")
             views.append(Image.open(Path(folder) / f"{name}.png").convert("RGB"))
-    side = views[0].width
-    height = max(left.height, 3 * side + 8)
-    whole = Image.new("RGB", (left.width + side + 4, height), left.getpixel((2, 2)))
+    side = (left.height - 8) // 3
+    whole = Image.new("RGB", (left.width + side + 4, left.height), left.getpixel((2, 2)))
     whole.paste(left, (0, 0))
     for number, view in enumerate(views):
-        whole.paste(view, (left.width + 4, number * (side + 4)))
+        whole.paste(view.resize((side, side), Image.Resampling.LANCZOS), (left.width + 4, number * (side + 4)))
     whole.save(path, optimize=True)
 
 
