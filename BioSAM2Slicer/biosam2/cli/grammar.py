@@ -67,18 +67,21 @@ class OrderedCommand(click.Command):
         taken = {name: ctx.params.pop(name) for name in _ORDERED if name in ctx.params}
         values = {name: iter(value) for name, value in taken.items() if isinstance(value, tuple)}
         typed = [(p.name, next(values[p.name], None) if p.name in values else None) for p in occurrences]
-        ctx.params["prompts"] = list(assign(typed, ctx))
+        # Those of a table's row may lie in files, and --cases has them in its table.
+        elsewhere = bool(ctx.params.get("cases") or (ctx.obj or {}).get("prompts"))
+        ctx.params["prompts"] = list(assign(typed, ctx, elsewhere))
         return rest
 
 
 def assign(
-    typed: Sequence[tuple[str | None, Any]], ctx: click.Context | None = None
+    typed: Sequence[tuple[str | None, Any]], ctx: click.Context | None = None, elsewhere: bool = False
 ) -> Iterator[tuple[str, PromptText]]:
     """(segment, prompt) in order of typing.
 
     Args:
         typed: (option, value) in order; options that are none of the prompt options are passed over.
         ctx: of the command, for its error messages.
+        elsewhere: whether there are other prompts, so that none need be typed.
 
     Raises:
         click.UsageError: a segment without a prompt or without a name, or no prompt at all.
@@ -103,7 +106,7 @@ def assign(
             elif isinstance(value, BoxText):
                 value = BoxText(value.corner, value.opposite, system)  # type: ignore[arg-type]
             yield segment, value
-    if not corrected:
+    if not corrected and not elsewhere:
         raise click.UsageError("nothing says what to segment; give --point, --box or --mask", ctx)
     for name in named:
         if name not in prompted:

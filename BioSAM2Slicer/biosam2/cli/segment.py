@@ -14,8 +14,16 @@ _EXISTING = click.Path(path_type=Path)
 
 
 @click.command(cls=OrderedCommand)
-@click.argument("image", type=_EXISTING)
-@click.option("-o", "--output", type=_EXISTING, required=True, help=".seg.nrrd, .nrrd, .nii.gz, .mha, .dcm (SEG).")
+@click.argument("image", type=_EXISTING, required=False)
+@click.option("-o", "--output", type=_EXISTING, help=".seg.nrrd, .nrrd, .nii.gz, .mha, .dcm (SEG).")
+@click.option(
+    "--cases",
+    type=_EXISTING,
+    metavar="TABLE.csv",
+    help="Many volumes instead: columns image, output, and prompts (the words as here) or markups (3D Slicer's "
+    ".mrk.json, several with | between); paths are relative to the table.",
+)
+@options.parallel()
 @options.prompts()
 @options.millimetres()
 @click.option("--axis", type=click.Choice(options.AXES), default="k", show_default=True, help="Slices run along it.")
@@ -25,7 +33,9 @@ _EXISTING = click.Path(path_type=Path)
 @options.network()
 @options.elsewhere()
 @options.reports()
-def segment(image: Path, **given: Any) -> None:
+def segment(
+    image: Path | None, output: Path | None, cases: Path | None, jobs: int, cluster: str | None, **given: Any
+) -> None:
     """Segment a volume: prompts on some slices, masks on all.
 
     IMAGE is NRRD, NIfTI, MetaImage, or a DICOM file or folder. The order of the prompts counts: --segment starts a
@@ -35,8 +45,20 @@ def segment(image: Path, **given: Any) -> None:
     \b
     biosam2 segment ct.nrrd -o liver.seg.nrrd --segment lesion --point 120,98,12 --point 90,98,12,-
     biosam2 segment mr.nii.gz -o t.nii.gz --axis coronal --segment tumour --ras --box -10,22,5:14,22,30
+    biosam2 segment --cases cohort.csv --jobs 4
     """
-    _run("segment", image, **given)
+    if cases is not None:
+        if image is not None or output is not None or given["prompts"] or given["montage"] or given["record"]:
+            raise click.UsageError("--cases has images, outputs, prompts and reports in its table; leave them out here")
+        from .cohort import run_cohort
+
+        run_cohort(segment, cases, given, jobs, cluster, given["quiet"])
+        return
+    if image is None or output is None:
+        raise click.UsageError("give IMAGE and -o OUTPUT, or a table of them with --cases")
+    if jobs > 1 or cluster is not None:
+        raise click.UsageError("--jobs and --cluster are for the many volumes of --cases")
+    run("segment", source=image, output=output, **given)
 
 
 @click.command(cls=OrderedCommand)
@@ -57,7 +79,7 @@ def image(image: Path, **given: Any) -> None:
     \b
     biosam2 image skin.jpg -o mole.png --box 40,30:180,160 --montage look.png
     """
-    _run("image", image, **given)
+    run("image", source=image, **given)
 
 
 @click.command(cls=OrderedCommand)
@@ -78,13 +100,13 @@ def video(video: Path, **given: Any) -> None:
     \b
     biosam2 video cine.dcm -o masks/ --segment valve --point 150,120,0
     """
-    _run("video", video, **given)
+    run("video", source=video, **given)
 
 
-def _run(
+def run(
     pipeline: Any,
-    source: Path,
     *,
+    source: Path,
     output: Path,
     prompts: list[tuple[str, PromptText]],
     model: str | None,
@@ -105,6 +127,7 @@ def _run(
     last: int | None = None,
     series: str | None = None,
 ) -> None:
+    """Segment one input; the arguments are the options."""
     from .. import record as records
     from . import job
 
