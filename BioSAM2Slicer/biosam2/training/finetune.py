@@ -324,12 +324,7 @@ class FineTuner:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
         }
-        path = self.folder / _STATE
-        with atomic_path(path) as temporary:
-            try:
-                torch.save(state, temporary)
-            except RuntimeError as error:  # torch's writer does not raise an OSError on a full disk
-                raise cannot_write(path, error) from error
+        _write(self.folder / _STATE, state)
 
     # The run ---------------------------------------------------------------------------------------------------------
 
@@ -385,8 +380,7 @@ class FineTuner:
             {"title": batch.title, "loss": loss, "clip": asdict(batch.clip)}
             for batch, loss in zip(batches, losses, strict=True)
         ]
-        with atomic_path(path) as temporary:
-            torch.save(content, temporary)
+        _write(path, content)
         bad = [batch.title for batch, loss in zip(batches, losses, strict=True) if not math.isfinite(loss)]
         named = gather_object(bad) or [batch.title for batch in batches]
         raise TrainingError(
@@ -640,6 +634,19 @@ def _groups(network: SAM2Base, weight_decay: float) -> list[dict[str, Any]]:
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+def _write(path: Path, content: Any) -> None:
+    """`torch.save`, atomically.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # torch's writer raises no OSError on a full disk
+            raise cannot_write(path, error) from error
 
 
 def _differences(a: dict[str, Any], b: dict[str, Any]) -> str:
