@@ -187,6 +187,10 @@ class MemoryPolicy(ABC):
         """Whether a swept slice's object pointer may be seen."""
         return True
 
+    def span(self, reach: Reach) -> int | None:
+        """How many slices behind a sweep encoded memories may be attended to; None for any number."""
+        return None
+
     def _pointers(
         self, bank: MemoryBank, near: dict[int, SliceMemory], far: dict[int, SliceMemory], step: Step
     ) -> tuple[list[Positioned], int]:
@@ -210,6 +214,10 @@ class MemoryPolicy(ABC):
 
 class Sam2Policy(MemoryPolicy):
     """SAM 2's own: the slices that the sweep has just passed, whatever their quality. Exact."""
+
+    def span(self, reach: Reach) -> int | None:
+        """See `MemoryPolicy.span`."""
+        return 1 + reach.stride * max(0, reach.memories - 2)
 
     def select(self, bank: MemoryBank, far: dict[int, SliceMemory], step: Step, encode: Encode) -> list[Positioned]:
         """See `MemoryPolicy.select`."""

@@ -16,8 +16,10 @@ from .features import FeatureCache
 from .frames import Frames, Region
 from .journal import Entry
 from .memory import MemoryBank, MemoryPolicy, SliceMemory, make_policy
+from .ownership import own_mask, own_slices, pack, unpack, whole_mask
 from .placement import SlicePrompt, bounds, check_prompt, reduce_prompts, slice_of
 from .prompts import Mask, Prompt
+from .speed import Speed
 from .tracker import Tracker
 from .update import Update
 from .volume import Volume
@@ -29,9 +31,11 @@ if TYPE_CHECKING:
 
 Direction = Literal["both", "forward", "backward"]
 DIRECTIONS: tuple[Direction, ...] = ("both", "forward", "backward")
-_UNDO_STEPS = 100
 # A mask that reaches the crop's border is looked at again in a larger one, at most this often on a slice.
 _REGROWTHS = 3
+# Masks agree from this Dice on; a sweep from a correction ends after so many slices in a row that agree.
+_AGREEMENT = 0.99
+_AGREEING = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +69,26 @@ class _Sweep:
     forward: range
     backward: range
     region: Region
+    # For a sweep that only follows corrections: the corrected slices, and what the segment was before.
+    fresh: frozenset[int] = frozenset()
+    before: MemoryBank = field(default_factory=MemoryBank.empty)
+    # Whether it is changing anything at the moment; whether the segment has ended; and how many slices in a row
+    # showed what they had shown before, and showed nothing.
+    active: bool = True
+    over: bool = False
+    agreeing: int = 0
+    absent: int = 0
+
+    def begin(self, backward: bool) -> range:
+        """Start in a direction; the slices to pass, in their order."""
+        slices = self.backward if backward else self.forward
+        self.region = self.bank.conditioning[min(self.bank.conditioning)].region
+        # A correction that lies behind the range takes effect from its first slice on.
+        behind = any((s > slices.start if backward else s < slices.start) for s in self.fresh)
+        self.active = not self.fresh or behind
+        self.over = False
+        self.agreeing = self.absent = 0
+        return slices
 
 
 class Session:
@@ -81,6 +105,7 @@ class Session:
             an instance of `MemoryPolicy`.
         precision: ``"float32"`` (exact); ``"bfloat16"``, ``"float16"`` or ``"auto"`` (approximate).
         features: where encoded slices are kept; by default a cache of its own.
+        speed: which short cuts are taken; by default the exact ones.
 
     Raises:
         InputError: an unknown axis, window, crop or policy.
@@ -103,6 +128,7 @@ class Session:
         policy: str | MemoryPolicy | None = None,
         precision: str = "float32",
         features: FeatureCache | None = None,
+        speed: Speed | None = None,
     ) -> None:
         if crop not in (None, "auto"):
             raise InputError(f"crop must be None or 'auto', not {crop!r}")
@@ -111,7 +137,8 @@ class Session:
         self.crop = crop
         self.frames = Frames(volume, axis, window, model.image_size)
         self._policy_name = policy if isinstance(policy, str) else "sam2" if policy is None else type(policy).__name__
-        self._tracker = Tracker(model, self.frames, make_policy(policy), features, precision)
+        self.speed = speed or Speed()
+        self._tracker = Tracker(model, self.frames, make_policy(policy), features, precision, self.speed)
         self._segments: dict[str, _Segment] = {}
         self._changes: list[_Change] = []
         self._undone: list[_Change] = []
@@ -156,8 +183,7 @@ class Session:
             InputError: there is no such segment.
         """
         state = self._segment(segment)
-        found = {memory.slice_index for memory in state.bank.results()} | set(state.locked)
-        found |= {p.slice_index for p in state.prompts if isinstance(p, Mask)}
+        found = {memory.slice_index for memory in state.bank.results()} | own_slices(state.prompts, state.locked)
         return tuple(sorted(found))
 
     def frame_tensor(self, slice_index: int) -> torch.Tensor:
@@ -243,7 +269,7 @@ class Session:
             raise InputError(f"the mask that segment {segment!r} is to start from is empty")
         known = self._segments.get(segment)
         before = {segment: known}
-        self._segments[segment] = replace(known or _Segment(), start=np.packbits(mask))
+        self._segments[segment] = replace(known or _Segment(), start=pack(mask))
         self._commit(log.Started(segment, mask), before)
 
     def lock(self, segment: str, slice_index: int, locked: bool = True) -> None:
@@ -256,7 +282,7 @@ class Session:
         self.frames.check_index(slice_index)
         masks = dict(state.locked)
         if locked:
-            masks[slice_index] = np.packbits(self._mask_on(state, slice_index))
+            masks[slice_index] = pack(self._mask_on(state, slice_index))
         else:
             masks.pop(slice_index, None)
         before = {segment: state}
@@ -337,7 +363,8 @@ class Session:
         first: int | None = None,
         last: int | None = None,
     ) -> int:
-        """How many updates `propagate` would yield with these arguments.
+        """How many updates `propagate` would yield with these arguments; at most, where approximate short cuts may
+        end a sweep early.
 
         Raises:
             PromptError, InputError: as `propagate`.
@@ -360,17 +387,8 @@ class Session:
             InputError: there is no such segment.
         """
         state = self._segment(segment)
-        frames = self.frames
-        stack = np.zeros((frames.count, frames.rows, frames.columns), dtype=bool)
-        if state.start is not None:
-            stack[:] = frames.unstack(self._start_mask(state))
-        for memory in state.bank.results():
-            stack[memory.slice_index] = self._unpacked(memory.mask)
-        for s in {p.slice_index for p in state.prompts if isinstance(p, Mask)} | set(state.locked):
-            own = self._own_mask(state, s)
-            if own is not None:
-                stack[s] = own
-        return np.ascontiguousarray(frames.stack(stack))
+        results = ((memory.slice_index, memory.mask) for memory in state.bank.results())
+        return whole_mask(state.prompts, state.locked, results, state.start, self.frames)
 
     def labelmap(self) -> NDArray[np.unsignedinteger]:
         """All segments as labels 1, 2, … in order of creation: uint8 or uint16 (K, J, I).
@@ -439,6 +457,7 @@ class Session:
             "crop": self.crop,
             "policy": self._policy_name,
             "precision": self._tracker.precision,
+            "speed": self.speed.to_json(),
             "journal": [log.to_json(entry) for entry in log.in_force(self._journal)],
         }
 
@@ -464,6 +483,8 @@ class Session:
         try:
             settings = {name: record[name] for name in ("axis", "crop", "policy", "precision")}
             window = tuple(record["window"])
+            # Records of before there were short cuts have none.
+            settings["speed"] = Speed.from_json(record.get("speed", {}))
             entries = [log.from_json(entry) for entry in record["journal"]]
         except (KeyError, TypeError) as error:
             raise InputError(f"the record lacks {error}; it is not one that biosam2 wrote") from error
@@ -533,6 +554,7 @@ class Session:
             self._journal[place] = replace(entry, finished=tuple(finished), complete=True)
         finally:
             self._running = None
+            self._tracker.rest()
             self._release(state for state in before.values() if state is not None)
 
     def _prepared(self, name: str, direction: Direction, first: int | None, last: int | None) -> _Sweep:
@@ -552,15 +574,21 @@ class Session:
             bank.conditioning[s] = memory
             bank.swept.pop(s, None)
         self._segments[name] = replace(state, pending=(), bank=bank)
-        return _Sweep(name, bank, forward, backward, bank.conditioning[min(bank.conditioning)].region)
+        sweep = _Sweep(name, bank, forward, backward, bank.conditioning[min(bank.conditioning)].region)
+        if self.speed.local and fresh and state.bank.swept:
+            sweep.fresh, sweep.before = frozenset(fresh), state.bank
+            if direction != "forward":
+                low, high = self._limits(state, first, last)
+                sweep.backward = range(min(max(fresh), high), low - 1, -1)
+        return sweep
 
     def _sweeping(self, sweeps: Sequence[_Sweep], backward: bool, finished: list[tuple[str, int]]) -> Iterator[Update]:
         seen = set(finished)
-        for sweep in sweeps:
-            sweep.region = sweep.bank.conditioning[min(sweep.bank.conditioning)].region
-        ranges = [sweep.backward if backward else sweep.forward for sweep in sweeps]
+        ranges = [sweep.begin(backward) for sweep in sweeps]
         for s in sorted({s for r in ranges for s in r}, reverse=backward):
             here = [sweep for sweep, r in zip(sweeps, ranges, strict=True) if s in r]
+            over = [sweep for sweep in here if sweep.over]
+            here = [sweep for sweep in here if not sweep.over and _goes_on(sweep, s, (sweep.name, s) in seen)]
             moving = [sweep for sweep in here if s not in sweep.bank.conditioning]
             if moving:
                 regions = [sweep.region for sweep in moving]
@@ -572,12 +600,50 @@ class Session:
                 result = sweep.bank.conditioning.get(s) or sweep.bank.swept[s]
                 if result.prompted:
                     sweep.region = result.region
+                self._leave_behind(sweep, s, backward)
+                self._note_end(sweep, result, backward)
                 if (sweep.name, s) in seen:
                     continue
                 finished.append((sweep.name, s))
                 own = self._own_mask(self._segments[sweep.name], s)
                 mask = self._unpacked(result.mask) if own is None else own
                 yield Update(sweep.name, s, mask, result.score)
+            for sweep in over:
+                old = sweep.bank.swept.pop(s, None)
+                if old is None or not old.mask.any() or self._own_mask(self._segments[sweep.name], s) is not None:
+                    continue
+                # What an earlier propagation found beyond the segment's end is taken back.
+                finished.append((sweep.name, s))
+                yield Update(sweep.name, s, np.zeros((self.frames.rows, self.frames.columns), dtype=bool), 0.0)
+
+    def _leave_behind(self, sweep: _Sweep, here: int, backward: bool) -> None:
+        """Let go of the encoded memory that the policy cannot reach any more."""
+        span = self._tracker.policy.span(self._tracker.reach)
+        if not self.speed.release or span is None:
+            return
+        left = here + span + 1 if backward else here - span - 1
+        memory = sweep.bank.swept.get(left)
+        # The backward sweep, and the next propagation, begin where this one began, and look at what lies around.
+        if memory is not None and abs(left - min(sweep.bank.conditioning)) > span:
+            memory.release()
+
+    def _note_end(self, sweep: _Sweep, result: SliceMemory, backward: bool) -> None:
+        """Notice, from a slice's result, that there is nothing left to do in this direction. Approximate."""
+        s = result.slice_index
+        if s in sweep.bank.conditioning:
+            sweep.absent = sweep.agreeing = 0
+            return
+        if sweep.fresh:
+            old = sweep.before.result(s)
+            sweep.agreeing = sweep.agreeing + 1 if old is not None and _agree(old.mask, result.mask) else 0
+            sweep.active = sweep.agreeing < _AGREEING
+        # A mask that the segment started from stands wherever no result does: it would come back.
+        if self.speed.stop is None or self._segments[sweep.name].start is not None:
+            return
+        present = float(result.object_score) > 0 and result.mask.any()
+        sweep.absent = 0 if present else sweep.absent + 1
+        if sweep.absent >= self.speed.stop:
+            sweep.over = not any(c < s if backward else c > s for c in sweep.bank.conditioning)
 
     def _followed(self, sweep: _Sweep, result: SliceMemory, backward: bool) -> SliceMemory:
         """The result, from a larger or moved crop where the target reached the border of its own."""
@@ -618,8 +684,7 @@ class Session:
         self, state: _Segment, direction: Direction, first: int | None, last: int | None
     ) -> tuple[range, range]:
         """Slices of the forward and of the backward sweep, in their order."""
-        low, high = bounds(state.prompts, self.frames)
-        low, high = max(low, first or 0), min(high, self.frames.count - 1 if last is None else last)
+        low, high = self._limits(state, first, last)
         start = min({*state.bank.conditioning, *state.pending})
         forward = range(max(start, low), high + 1)
         backward = range(min(start, high), low - 1, -1)
@@ -629,6 +694,11 @@ class Session:
         if direction == "forward" or start == 0:
             backward = range(0)
         return forward, backward
+
+    def _limits(self, state: _Segment, first: int | None, last: int | None) -> tuple[int, int]:
+        """Lowest and highest slice that a propagation may change."""
+        low, high = bounds(state.prompts, self.frames)
+        return max(low, first or 0), min(high, self.frames.count - 1 if last is None else last)
 
     def _finish_running(self) -> None:
         """End a propagation that was left in the middle; its finished slices stay."""
@@ -667,10 +737,7 @@ class Session:
 
     def _own_mask(self, state: _Segment, slice_index: int) -> NDArray[np.bool_] | None:
         """The user's own pixels on a slice that is theirs: locked, or prompted by a mask that nothing refined."""
-        if slice_index in state.locked:
-            return self._unpacked(state.locked[slice_index])
-        prompt = reduce_prompts(state.prompts, slice_index, self.frames)
-        return prompt.mask.copy() if prompt is not None and prompt.mask is not None else None
+        return own_mask(state.prompts, state.locked, slice_index, self.frames)
 
     def _mask_on(self, state: _Segment, slice_index: int) -> NDArray[np.bool_]:
         own = self._own_mask(state, slice_index)
@@ -680,22 +747,16 @@ class Session:
         if result is not None:
             return self._unpacked(result.mask)
         if state.start is not None:
-            return self.frames.unstack(self._start_mask(state))[slice_index]
+            return self.frames.unstack(unpack(state.start, self.volume.shape))[slice_index]
         return np.zeros((self.frames.rows, self.frames.columns), dtype=bool)
 
-    def _start_mask(self, state: _Segment) -> NDArray[np.bool_]:
-        assert state.start is not None
-        count = int(np.prod(self.volume.shape))
-        return np.unpackbits(state.start, count=count).reshape(self.volume.shape).view(bool)
-
     def _unpacked(self, packed: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        rows, columns = self.frames.rows, self.frames.columns
-        return np.unpackbits(packed, count=rows * columns).reshape(rows, columns).view(bool)
+        return unpack(packed, (self.frames.rows, self.frames.columns))
 
     def _commit(self, entry: Entry, before: Mapping[str, _Segment | None]) -> None:
         self._journal.append(entry)
         self._changes.append(_Change(before, {name: self._segments[name] for name in before}))
-        del self._changes[:-_UNDO_STEPS]
+        del self._changes[: -log.UNDO_STEPS]
         self._undone.clear()
 
     def _release(self, states: Iterable[_Segment]) -> None:
@@ -705,6 +766,32 @@ class Session:
             for memory in state.bank.results():
                 if id(memory) not in live:
                     memory.release()
+
+
+def _goes_on(sweep: _Sweep, slice_index: int, done: bool) -> bool:
+    """Whether a sweep has work on a slice; one that follows corrections has it near them only."""
+    if not sweep.fresh:
+        return True
+    if slice_index in sweep.fresh:
+        sweep.active, sweep.agreeing = True, 0
+        return True
+    if done:  # by this propagation's other sweep
+        return False
+    if slice_index in sweep.bank.conditioning:
+        sweep.active = False
+    elif sweep.bank.result(slice_index) is None:
+        sweep.active = True
+    return sweep.active
+
+
+def _agree(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    """Whether two packed masks are nearly the same."""
+    size = _voxels(one) + _voxels(other)
+    return size == 0 or 2 * _voxels(one & other) >= _AGREEMENT * size
+
+
+def _voxels(packed: NDArray[np.uint8]) -> int:
+    return int(np.unpackbits(packed).sum())
 
 
 def _check_name(segment: str) -> None:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -18,13 +19,17 @@ from numpy.typing import NDArray
 from sam2.modeling.sam2_utils import get_1d_sine_pe
 from torch.nn.functional import grid_sample, interpolate
 
-from .devices import autocast, out_of_memory
+from .attention import ProjectedAttention, ProjectedMemory, Remembered
+from .devices import autocast, out_of_memory, precision_of
+from .encoding import LeanEncoder
 from .errors import DeviceError, PromptError
 from .features import EncodedFrame, FeatureCache
 from .frames import Frames, Region
 from .memory import MemoryBank, MemoryPolicy, Reach, Recall, SliceMemory, Step
 from .models import Model
 from .placement import SlicePrompt
+from .speed import Speed
+from .spill import Spill
 
 # sam2's placeholder logit where the object is absent (sam2_base.NO_OBJ_SCORE).
 ABSENT = -1024.0
@@ -45,6 +50,7 @@ class Tracker:
         policy: what a swept slice is compared with.
         features: where encoded frames are kept.
         precision: ``"float32"`` (exact), or ``"bfloat16"``, ``"float16"``, ``"auto"`` (approximate).
+        speed: which short cuts are taken.
     """
 
     def __init__(
@@ -54,7 +60,9 @@ class Tracker:
         policy: MemoryPolicy,
         features: FeatureCache | None = None,
         precision: str = "float32",
+        speed: Speed | None = None,
     ) -> None:
+        speed = speed or Speed()
         self.model = model
         self.frames = frames
         self.policy = policy
@@ -64,12 +72,21 @@ class Tracker:
         self.reach = Reach(
             memories=network.num_maskmem,
             pointers=network.max_obj_ptrs_in_encoder if network.use_obj_ptrs_in_encoder else 0,
-            conditioning=network.max_cond_frames_in_attn,
+            conditioning=_fewer(network.max_cond_frames_in_attn, speed.conditioning),
             past_pointers_only=network.only_obj_ptrs_in_the_past_for_eval,
             signed_pointers=network.use_signed_tpos_enc_to_obj_ptrs,
             stride=network.memory_temporal_stride_for_eval,
         )
         self._owner = object()  # keeps this volume's frames apart from others' in a shared cache
+        self._spill = Spill() if speed.disk else None
+        self._encoder = LeanEncoder(network) if speed.encoder and LeanEncoder.suits(network) else None
+        suits = (
+            speed.attention and precision_of(model.device, precision) == "float32" and ProjectedAttention.suits(network)
+        )
+        self._attention = ProjectedAttention(network, speed.pool) if suits else None
+        # A memory's features and what was projected from them; and what each bank's sweep looked at last.
+        self._projections: WeakKeyDictionary[SliceMemory, tuple[torch.Tensor, ProjectedMemory]] = WeakKeyDictionary()
+        self._looked_at: WeakKeyDictionary[MemoryBank, set[SliceMemory]] = WeakKeyDictionary()
 
     # -- frames ----------------------------------------------------------------------------------
 
@@ -79,6 +96,8 @@ class Tracker:
         def compute(_: Sequence[None]) -> EncodedFrame:
             image = self.frames.tensor(slice_index, region)[None].to(self.model.device)
             with torch.inference_mode(), autocast(self.model.device, self.precision):
+                if self._encoder is not None:
+                    return self._encoder(image)
                 encoded = self.model.network.forward_image(image)
             levels = encoded["backbone_fpn"][-self.model.network.num_feature_levels :]
             return EncodedFrame(levels[-1], tuple(levels[:-1]))
@@ -121,6 +140,7 @@ class Tracker:
         recalls = []
         for bank, region in zip(banks, regions, strict=True):
             recalls.append(self.policy.recall(bank, step, partial(self.encode_memory, region=region)))
+            self._leave_behind(bank, {memory for _, memory in recalls[-1].memories})
         results: dict[int, SliceMemory] = {}
         # Segments whose memories have the same shape go through the network as one batch.
         order = sorted(range(len(banks)), key=lambda n: _shape(recalls[n]))
@@ -139,6 +159,11 @@ class Tracker:
             memory.features = self._within_memory([memory], lambda _: self._encode_memory(memory, region))
             memory.features_region = region
         return memory.features
+
+    def rest(self) -> None:
+        """Let go of what only a running sweep needs."""
+        self._projections.clear()
+        self._looked_at.clear()
 
     # -- results ---------------------------------------------------------------------------------
 
@@ -235,6 +260,8 @@ class Tracker:
         network, device = self.model.network, self.model.device
         if self.reach.memories == 0:
             return torch.cat([frame.coarse for frame in frames])
+        if self._attention is not None and device.type == "cpu":
+            return self._with_projected(self._attention, frames, recalls, regions)
         tokens, positions = [], []
         for slot in zip(*(recall.memories for recall in recalls), strict=True):
             encoded = [
@@ -258,6 +285,49 @@ class Tracker:
             num_obj_ptr_tokens=pointer_tokens,
         )
         return conditioned.permute(1, 2, 0).reshape(coarse.shape)
+
+    def _with_projected(
+        self,
+        attention: ProjectedAttention,
+        frames: Sequence[EncodedFrame],
+        recalls: Sequence[Recall],
+        regions: Sequence[Region],
+    ) -> torch.Tensor:
+        network = self.model.network
+        batch = len(recalls)
+        if recalls[0].pointers:
+            pointers, where = self._pointer_tokens(recalls)
+        else:
+            pointers = where = torch.zeros(0, batch, network.mem_dim)
+        remembered = []
+        for n, (recall, region) in enumerate(zip(recalls, regions, strict=True)):
+            memories = [
+                (self._projected(m, region, attention), network.num_maskmem - t - 1) for t, m in recall.memories
+            ]
+            remembered.append(Remembered(memories, pointers[:, n], where[:, n].expand(-1, network.mem_dim)))
+        apart = dict(zip(regions, frames, strict=True))
+        coarse = torch.cat([frame.coarse for frame in apart.values()])
+        conditioned = attention(
+            coarse.flatten(2).transpose(1, 2),
+            self._frame_position(coarse[:1])[0].flatten(1).T,
+            [list(apart).index(region) for region in regions],
+            remembered,
+        )
+        return conditioned.transpose(1, 2).reshape(batch, *coarse.shape[1:])
+
+    def _projected(self, memory: SliceMemory, region: Region, attention: ProjectedAttention) -> ProjectedMemory:
+        features = self.encode_memory(memory, region)
+        known = self._projections.get(memory)
+        if known is None or known[0] is not features:
+            known = (features, attention.project(features, self._memory_position(features)))
+            self._projections[memory] = known
+        return known[1]
+
+    def _leave_behind(self, bank: MemoryBank, looked_at: set[SliceMemory]) -> None:
+        """Let go of projections that the bank's sweep no longer looks at."""
+        for memory in self._looked_at.get(bank, set()) - looked_at:
+            self._projections.pop(memory, None)
+        self._looked_at[bank] = looked_at
 
     def _frame_position(self, coarse: torch.Tensor) -> torch.Tensor:
         return self.model.network.image_encoder.neck.position_encoding(coarse).to(coarse)
@@ -313,7 +383,7 @@ class Tracker:
                 SliceMemory(
                     slice_index=slice_index,
                     region=region,
-                    low_logits=low,
+                    low_logits=low if self._spill is None else self._spill.store(low),
                     pointer=pointers[n : n + 1],
                     object_score=object_scores[n : n + 1],
                     score=float(scores[n].clamp(0, 1)),
@@ -333,6 +403,7 @@ class Tracker:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         # Outside the except block: the traceback would keep the failed step's tensors alive.
         self.features.clear()
+        self._projections.clear()
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
         half = len(items) // 2
@@ -356,6 +427,13 @@ class Tracker:
         self.features.clear()
         self.model.to(torch.device("cpu"), f"{self.model.device} ran out of memory")
         return work(items)
+
+
+def _fewer(limit: int, wanted: int | None) -> int:
+    """The smaller of two limits; -1 and None are none."""
+    if wanted is None:
+        return limit
+    return wanted if limit == -1 else min(limit, wanted)
 
 
 def _shape(recall: Recall) -> tuple[int, int]:

@@ -116,7 +116,8 @@ def test_second_propagation_encodes_nothing(model, volume, monkeypatch):
     session = biosam2.Session(model, volume)
     session.add_prompt("x", biosam2.Point((11, 7, 5)))
     list(session.propagate())
-    monkeypatch.setattr(model.network, "forward_image", lambda *_: pytest.fail("encoded again"))
+    embed = model.network.image_encoder.trunk.patch_embed
+    monkeypatch.setattr(embed, "forward", lambda *_: pytest.fail("encoded again"))
     list(session.propagate())
 
 

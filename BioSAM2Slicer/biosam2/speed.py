@@ -1,0 +1,94 @@
+"""What makes the engine faster than SAM 2's own predictor, each part with a name by which it is switched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from .errors import InputError
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Which short cuts a session takes. The first four are exact and on; the others are approximate and off.
+
+    Attributes:
+        encoder: exact; the image encoder leaves out work that its result does not show (see `encoding`).
+        attention: exact; memories are projected once, values are multiplied narrow (see `attention`); on the CPU, in
+            float32.
+        release: exact; encoded memories are let go of once a sweep has left them behind, and made again when needed.
+        disk: exact; logits lie in a temporary file instead of in memory.
+        pool: approximate; memory tokens are seen in squares of this side, 1 for each by itself; with `attention` only.
+        conditioning: approximate; at most this many conditioning slices are attended to, the nearest; None for all
+            that the network allows.
+        stop: approximate; a sweep ends where the segment has been absent from this many slices in a row and no
+            prompted slice lies ahead; None never.
+        local: approximate; after a correction sweeps start at the corrected slices and end at the next prompted slice
+            or where masks agree again with what was there.
+
+    Raises:
+        InputError: a number that is less than 1.
+
+    Example:
+        >>> Speed(stop=5, local=True)
+        >>> Speed.parse("stop=5,local,-attention")
+    """
+
+    encoder: bool = True
+    attention: bool = True
+    release: bool = True
+    disk: bool = True
+    pool: int = 1
+    conditioning: int | None = None
+    stop: int | None = None
+    local: bool = False
+
+    def __post_init__(self) -> None:
+        for name in _NUMBERS:
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise InputError(f"speed: {name} is a whole number of at least 1, not {value!r}")
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether results equal SAM 2's own."""
+        return self == replace(self, pool=1, conditioning=None, stop=None, local=False)
+
+    @classmethod
+    def parse(cls, text: str) -> Speed:
+        """Settings from ``NAME``, ``-NAME`` and ``NAME=NUMBER``, separated by commas; the others as by default.
+
+        Raises:
+            InputError: an unknown name, or a value that it does not take.
+        """
+        changes: dict[str, Any] = {}
+        for part in filter(None, (p.strip() for p in text.split(","))):
+            name, equals, value = part.lstrip("-").partition("=")
+            if name not in _NAMES or bool(equals) != (name in _NUMBERS) or (equals and part.startswith("-")):
+                raise InputError(f"speed: {part!r} is none of {_GRAMMAR}")
+            if equals and not value.isdecimal():
+                raise InputError(f"speed: {name} is a whole number of at least 1, not {value!r}")
+            changes[name] = int(value) if equals else not part.startswith("-")
+        return cls(**changes)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Speed:
+        """What `to_json` gave.
+
+        Raises:
+            InputError: not such a mapping.
+        """
+        unknown = set(data) - set(_NAMES)
+        if unknown:
+            raise InputError(f"speed: there is no setting {min(unknown)!r}; settings are {', '.join(_NAMES)}")
+        return cls(**data)
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as JSON data."""
+        return asdict(self)
+
+
+_NUMBERS = ("pool", "conditioning", "stop")
+_NAMES = tuple(field.name for field in fields(Speed))
+_GRAMMAR = ", ".join(f"{name}=N" if name in _NUMBERS else f"{name} or -{name}" for name in _NAMES)
