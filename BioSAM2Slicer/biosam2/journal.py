@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from .errors import InputError, PromptError
 from .prompts import Box, Mask, Point, Prompt
 
+# Changes that can be taken back.
+UNDO_STEPS = 100
+
 
 @dataclass(frozen=True)
 class Prompted:

@@ -14,7 +14,8 @@ from biosam2.service import running
 from biosam2.service.client import RemoteSession
 from biosam2.service.errors import ServiceError
 from click.testing import CliRunner, Result
-from command_helpers import biosam2_command
+from command_helpers import ServerProcess, biosam2_command
+from service_helpers import same_state, same_updates
 
 KEY = "a key of some length"
 
@@ -51,6 +52,29 @@ def test_worker_server_and_relay_give_the_same_mask(serve, checkpoint, volume, t
     assert masks["here"].any()
     for name in ("worker", "server", "relay"):
         assert np.array_equal(masks[name], masks["here"]), name
+
+
+@pytest.mark.soak
+def test_a_killed_server_is_taken_up_where_it_was(checkpoint, model, volumes) -> None:
+    """kill -9 of ``biosam2 serve`` in mid-propagation and between clicks; another one on the same port."""
+    volume = volumes(5, slices=30)
+    here = biosam2.Session(model, volume)
+    notices: list[str] = []
+    server = ServerProcess("--model", checkpoint)
+    with RemoteSession(server.url, volume, ahead=4, patience=120, on_notice=notices.append) as there:
+        for session in (here, there):
+            session.add_prompt("a", biosam2.Point((11, 10, 12)))
+        updates = there.propagate()
+        got = [next(updates) for _ in range(7)]
+        server.kill()
+        server = ServerProcess("--model", checkpoint, port=server.port)
+        same_updates(got + list(updates), list(here.propagate()))
+        server.kill()
+        server = ServerProcess("--model", checkpoint, port=server.port)
+        assert np.array_equal(there.predict("a", 12), here.predict("a", 12))
+        same_state(there, here)
+    assert len(notices) == 2
+    assert server.stop() in (0, -15, 143)
 
 
 def test_a_served_certificate_is_checked(serve, checkpoint, volume, tmp_path) -> None:

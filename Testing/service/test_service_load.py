@@ -127,7 +127,7 @@ def test_a_click_waits_for_a_slice_of_a_neighbours_propagation_at_most(
             neighbour.add_prompt("a", Point((11, 10, slices // 2)))
             updates = neighbour.propagate()
             next(updates)
-            thread = threading.Thread(target=lambda: [None for _ in updates if not over.is_set()])
+            thread = threading.Thread(target=lambda: next((u for u in updates if over.is_set()), None))
             thread.start()
             host = next(lease.host for lease in server.app.state.leases._leases.values() if lease.host._running)
             beside = waits(clicking, host)

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 
 import biosam2
 import numpy as np
@@ -259,3 +261,54 @@ def test_the_handed_over_file_leaves_nothing_behind(volume) -> None:
     with shared_file(volume) as path:
         assert np.array_equal(np.load(path), volume.array)
     assert not os.path.exists(path)
+
+
+PHASES = ("upload", "click", "propagation", "idle")
+
+
+@pytest.mark.soak
+def test_a_worker_killed_at_random_moments_changes_nothing(checkpoint, model, volumes, started, notices) -> None:
+    """Ten kills, each at a random moment of a phase as long as it lasts undisturbed; a phase of its own each time."""
+    volume = volumes(7, slices=60)
+    chance = random.Random(11)
+    lasted: dict[str, float] = {}
+
+    def during(phase: str, doomed: bool, work):
+        """Do the work, and kill the newest worker at some moment of it."""
+        late = chance.random() * lasted.get(phase, 0.0)
+        timer = threading.Timer(late, lambda: started[-1].kill()) if doomed else None
+        begun = time.perf_counter()
+        if timer is not None:
+            timer.start()
+        done = work()
+        lasted.setdefault(phase, time.perf_counter() - begun)
+        if timer is not None:
+            timer.join()
+        return done
+
+    def story(doomed: str | None) -> None:
+        here = biosam2.Session(model, volume)
+        with during(
+            "upload",
+            doomed == "upload",
+            lambda: WorkerSession(volume, checkpoint=checkpoint, device="cpu", on_notice=notices.append),
+        ) as there:
+            for session in (here, there):
+                session.add_prompt("a", Point((11, 10, 30)))
+            click = during("click", doomed == "click", lambda: there.predict("a", 30))
+            assert np.array_equal(click, here.predict("a", 30))
+            same_updates(
+                during("propagation", doomed == "propagation", lambda: list(there.propagate())), list(here.propagate())
+            )
+            during("idle", doomed == "idle", lambda: None)
+            same_state(there, here)
+            for session in (here, there):
+                session.add_prompt("a", Point((3, 3, 40), positive=False))
+            same_updates(list(there.propagate(first=35)), list(here.propagate(first=35)))
+            same_state(there, here)
+
+    story(None)
+    for n in range(10):
+        story(PHASES[n % len(PHASES)])
+    assert len(started) > 11
+    assert 0 < len(notices) <= 11

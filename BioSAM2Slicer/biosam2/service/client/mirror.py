@@ -1,7 +1,7 @@
 """What a client knows of its session: prompts, finished masks, the journal and undo. No network, no torch.
 
-It follows the rules of `biosam2.session` for whose mask stands on a slice, so that finished masks need not be asked
-for again, survive the other side's death, and can be undone with it.
+Finished masks need not be asked for again, survive the other side's death, and can be undone with it. Whose mask
+stands on a slice is for `biosam2.ownership` to say, here as in `biosam2.session`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,8 @@ from ... import journal as log
 from ...errors import InputError
 from ...frames import Frames
 from ...journal import Entry
-from ...placement import slice_of
-from ...prompts import Mask, Prompt
-
-# As `biosam2.session` keeps them.
-UNDO_STEPS = 100
+from ...ownership import own_slices, pack, whole_mask
+from ...prompts import Prompt
 
 
 @dataclass(frozen=True)
@@ -99,8 +96,7 @@ class Mirror:
     def finished_slices(self, segment: str) -> tuple[int, ...]:
         """Slices with a result or the user's own mask, ascending."""
         state = self._segment(segment)
-        drawn = {p.slice_index for p in state.prompts if isinstance(p, Mask)}
-        return tuple(sorted(set(state.results) | set(state.locked) | drawn))
+        return tuple(sorted(set(state.results) | own_slices(state.prompts, state.locked)))
 
     def score(self, segment: str, slice_index: int) -> float:
         """The last propagation's score on a slice."""
@@ -112,19 +108,8 @@ class Mirror:
     def mask(self, segment: str) -> NDArray[np.bool_]:
         """The segment, bool (K, J, I)."""
         state = self._segment(segment)
-        frames = self.frames
-        stack = np.zeros((frames.count, frames.rows, frames.columns), dtype=bool)
-        if state.start is not None:
-            shape = frames.volume.shape
-            start = np.unpackbits(state.start, count=int(np.prod(shape))).reshape(shape).view(bool)
-            stack[:] = frames.unstack(start)
-        for s, result in list(state.results.items()):
-            stack[s] = self._unpacked(result.mask)
-        for s in {p.slice_index for p in state.prompts if isinstance(p, Mask)} | set(state.locked):
-            own = self._own_mask(state, s)
-            if own is not None:
-                stack[s] = own
-        return np.ascontiguousarray(frames.stack(stack))
+        results = [(s, result.mask) for s, result in state.results.items()]
+        return whole_mask(state.prompts, state.locked, results, state.start, self.frames)
 
     def in_force(self, until: int | None = None) -> list[Entry]:
         """The journal without what was taken back."""
@@ -149,7 +134,7 @@ class Mirror:
     def started(self, segment: str, mask: NDArray[np.bool_]) -> None:
         """A segment got a mask to start from."""
         known = self._segments.get(segment)
-        self._segments[segment] = replace(known or _Segment(), start=np.packbits(mask))
+        self._segments[segment] = replace(known or _Segment(), start=pack(mask))
         self._commit(log.Started(segment, mask), {segment: known})
 
     def locked(self, segment: str, slice_index: int, mask: NDArray[np.bool_] | None) -> None:
@@ -159,7 +144,7 @@ class Mirror:
         if mask is None:
             masks.pop(slice_index, None)
         else:
-            masks[slice_index] = np.packbits(mask)
+            masks[slice_index] = pack(mask)
         self._segments[segment] = replace(state, locked=masks)
         self._commit(log.Locked(segment, slice_index, mask is not None), {segment: state})
 
@@ -206,7 +191,7 @@ class Mirror:
             score: its quality.
             finished: whether the propagation came by; False for prompted slices off its way.
         """
-        self._segments[segment].results[slice_index] = Result(np.packbits(mask), score)
+        self._segments[segment].results[slice_index] = Result(pack(mask), score)
         if finished and self._place is not None:
             self._note(finished=(*self._propagated.finished, (segment, slice_index)))
 
@@ -247,19 +232,8 @@ class Mirror:
             raise InputError(f"there is no segment {name!r}; segments are: {known}")
         return self._segments[name]
 
-    def _own_mask(self, state: _Segment, slice_index: int) -> NDArray[np.bool_] | None:
-        """The user's own pixels on a slice: locked, or drawn and not refined since."""
-        if slice_index in state.locked:
-            return self._unpacked(state.locked[slice_index])
-        here = [p for p in state.prompts if slice_of(p, self.frames) == slice_index]
-        return here[-1].array2d if here and isinstance(here[-1], Mask) else None
-
-    def _unpacked(self, packed: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        rows, columns = self.frames.rows, self.frames.columns
-        return np.unpackbits(packed, count=rows * columns).reshape(rows, columns).view(bool)
-
     def _commit(self, entry: Entry, before: Mapping[str, _Segment | None]) -> None:
         self.journal.append(entry)
         self._changes.append(_Change(entry, before, {name: self._segments[name] for name in before}))
-        del self._changes[:-UNDO_STEPS]
+        del self._changes[: -log.UNDO_STEPS]
         self._undone.clear()
