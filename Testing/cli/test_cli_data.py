@@ -1,5 +1,6 @@
 """biosam2 data: a folder becomes a manifest, misfits are refused by name, finished work is added with one command."""
 
+import json
 import shutil
 
 import numpy as np
@@ -63,6 +64,28 @@ def test_what_segment_wrote_is_added_by_its_record(biosam2, folder):
     again = biosam2.here("data", "add", "done.json", "run.json", "--name", "out.nii.gz")
     assert again.code == 2
     assert "two cases are called out.nii.gz" in again.last_line
+
+
+def test_what_the_panel_exported_is_added_by_its_record(biosam2, folder):
+    """Its labels are numbered as its segments stand, which a colour table beside them says."""
+    ended = biosam2.here(
+        "segment", "ball.nrrd", "-o", "out.nrrd", "--segment", "left lobe", "--box", "14,12,6:34,28,6", "--segment",
+        "right", "--mask", "ball-mask.nrrd=1@6", "--first", "6", "--last", "6", "--model", "seer.safetensors",
+        "--config", "seer.yaml", "--record", "run.json", "-q",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    (folder / "out.ctbl").write_text("# values\n0 background 0 0 0 0\n1 right 1 2 3 255\n2 left_lobe 1 2 3 255\n")
+    record = json.loads((folder / "run.json").read_text())
+    record["outputs"].append({"path": "out.ctbl", "sha256": ""})
+    (folder / "run.json").write_text(json.dumps(record))
+    assert biosam2.here("data", "add", "m.json", "run.json").code == 0
+    (case,) = load_dataset(folder / "m.json")
+    assert [(target.name, target.values) for target in case.targets] == [("right", (1,)), ("left lobe", (2,))]
+    record["input"]["path"] = ""
+    (folder / "run.json").write_text(json.dumps(record))
+    ended = biosam2.here("data", "add", "m.json", "run.json")
+    assert ended.code == 2
+    assert "which file the image is" in ended.last_line
 
 
 def test_what_image_and_video_wrote_is_added_by_its_record(biosam2, folder):

@@ -70,10 +70,19 @@ def case_of_record(path: Path, record: Mapping[str, Any], name: str, wishes: Wis
 
     if not record.get("outputs"):
         raise InputError(f"the record {path} names no output; add the image and the label by their files")
-    image, label = (_from(path, Path(text)) for text in (record["input"]["path"], record["outputs"][0]["path"]))
+    outputs = [Path(output["path"]) for output in record["outputs"]]
+    if not record["input"]["path"]:
+        raise InputError(f"the record {path} does not say which file the image is; add image and label by their files")
+    image, label = (_from(path, named) for named in (Path(record["input"]["path"]), outputs[0]))
     entries = in_force([from_json(entry) for entry in record["session"]["journal"]])
     segments = dict.fromkeys(entry.segment for entry in entries if isinstance(entry, Prompted | Started | Cleared))
-    targets = tuple(Target(segment, (label,), (number,)) for number, segment in enumerate(segments, start=1))
+    numbers = dict(enumerate(segments, start=1))
+    tables = [output for output in outputs if output.suffix == ".ctbl"]
+    if tables:  # 3D Slicer's labels are in the order of its segments, which need not be that of the journal
+        known = {segment.replace(" ", "_"): segment for segment in segments}
+        table = _colour_table(_from(path, tables[0]))
+        numbers = {number: known.get(segment, segment) for number, segment in table.items()}
+    targets = tuple(Target(segment, (label,), (number,)) for number, segment in numbers.items())
     if extension(label) == ".png" and len(targets) == 1:
         targets = (Target(targets[0].name, (label,)),)  # white on black
     if extension(label) in (*SEGMENTATION, *DICOM, ".seg.dcm"):
@@ -99,6 +108,15 @@ def _targets(label: Path) -> tuple[Target, ...]:
     from .pairs import targets_in
 
     return targets_in(label)
+
+
+def _colour_table(path: Path) -> dict[int, str]:
+    """Names by label value: 3D Slicer writes value, name (``_`` for a space), red, green, blue, opacity."""
+    rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    try:
+        return {int(row[0]): row[1] for row in rows if row and int(row[0]) != 0}
+    except (ValueError, IndexError) as error:
+        raise InputError(f"{path} is not a colour table of 3D Slicer; add the label by its own file") from error
 
 
 def _from(record: Path, path: Path) -> Path:
