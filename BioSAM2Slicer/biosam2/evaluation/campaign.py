@@ -108,9 +108,10 @@ def networks_of(names: Sequence[str], config: str | None, device: str) -> tuple[
     """
     found = []
     for name in names:
-        own = config if Path(name).suffix and not Path(name).with_suffix(".yaml").is_file() else None
+        is_file = Path(name).is_file()
+        own = config if is_file and not Path(name).with_suffix(".yaml").is_file() else None
         model = load_model(name, device, config=own)
-        typed = str(Path(name).absolute()) if Path(name).is_file() else name
+        typed = str(Path(name).absolute()) if is_file else name
         # A path, so that a process in another folder finds it.
         beside = str(Path(own).absolute()) if own and Path(own).is_file() else own
         found.append(Network(model.name, typed, beside, device, model.sha256))

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import distance
 
+from ..training.imports import import_monai
+
 
 def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     """Dice coefficient of two masks of one shape, 0 to 1; 1 where both are empty."""
@@ -41,7 +43,8 @@ def surface_agreement(
     if not a.any() or not b.any():
         return 0.0, None
     import torch
-    from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+
+    metrics = import_monai("monai.metrics")
 
     (around,) = ndimage.find_objects((a | b).astype(np.uint8))
     steps = list(spacing[::-1])
@@ -51,8 +54,8 @@ def surface_agreement(
     one, two = (torch.from_numpy(np.pad(mask[around], 1))[None, None].float() for mask in (a, b))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of MONAI, about its own calls
-        nsd = compute_surface_dice(
+        nsd = metrics.compute_surface_dice(
             one, two, class_thresholds=[tolerance], include_background=True, spacing=steps, use_subvoxels=True
         )
-        hd95 = compute_hausdorff_distance(one, two, include_background=True, percentile=95, spacing=steps)
+        hd95 = metrics.compute_hausdorff_distance(one, two, include_background=True, percentile=95, spacing=steps)
     return float(nsd), float(hd95)
