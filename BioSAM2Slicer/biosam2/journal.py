@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .errors import InputError, PromptError
 from .prompts import Box, Mask, Point, Prompt
+from .speed import Speed
 
 # Changes that can be taken back.
 UNDO_STEPS = 100
@@ -141,6 +142,8 @@ def read_record(record: dict[str, Any]) -> tuple[dict[str, Any], list[Entry]]:
     try:
         settings = {name: record[name] for name in ("axis", "crop", "policy", "precision")}
         settings["window"] = tuple(record["window"])
+        # Records of before there were short cuts have none.
+        settings["speed"] = Speed.from_json(record.get("speed", {}))
         entries = [from_json(entry) for entry in record["journal"]]
     except (KeyError, TypeError) as error:
         raise InputError(f"the record lacks {error}; it is not one that biosam2 wrote") from error

@@ -480,15 +480,8 @@ class Session:
         Raises:
             InputError: the record is damaged, or does not fit the volume.
         """
-        try:
-            settings = {name: record[name] for name in ("axis", "crop", "policy", "precision")}
-            window = tuple(record["window"])
-            # Records of before there were short cuts have none.
-            settings["speed"] = Speed.from_json(record.get("speed", {}))
-            entries = [log.from_json(entry) for entry in record["journal"]]
-        except (KeyError, TypeError) as error:
-            raise InputError(f"the record lacks {error}; it is not one that biosam2 wrote") from error
-        session = cls(model, volume, window=window, **settings)
+        settings, entries = log.read_record(record)
+        session = cls(model, volume, **settings)
         for entry in entries:
             session.replay(entry, on_update)
         return session

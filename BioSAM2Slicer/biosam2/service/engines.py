@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
+from ..speed import Speed
 from ..volume import Volume
 from . import messages as m
 from .errors import ProtocolError
@@ -86,6 +87,7 @@ def new_session(model: Model, volume: Volume, asked: m.Create, features: Feature
         policy=asked.policy,
         precision=asked.precision,
         features=features,
+        speed=Speed.from_json(asked.speed),
     )
 
 

@@ -26,6 +26,7 @@ Text: TypeAlias = Annotated[str, Meta(max_length=4000)]
 Credit: TypeAlias = Annotated[int, Meta(ge=1, le=10_000)]
 Three: TypeAlias = tuple[float, float, float]
 Names: TypeAlias = Annotated[list[Name], Meta(max_length=1000)]
+SpeedSettings: TypeAlias = Annotated[dict[Name, bool | int | None], Meta(max_length=100)]
 
 
 def _snake(name: str) -> str:
@@ -122,7 +123,8 @@ class OpenVolume(Request):
 class Create(Request):
     """Begin a session on the model and volume, instead of any earlier one. Answered by `Done`.
 
-    `window` is the resolved (centre, width), so that no host searches the voxels for percentiles again.
+    `window` is the resolved (centre, width), so that no host searches the voxels for percentiles again; `speed` is what
+    `biosam2.speed.Speed.to_json` gives, those left out as by default.
     """
 
     axis: Literal["i", "j", "k"]
@@ -130,6 +132,7 @@ class Create(Request):
     crop: Literal["auto"] | None = None
     policy: Name | None = None
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    speed: SpeedSettings = {}
 
 
 class AddPrompt(Request):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, cast
 
+from ..speed import Speed
 from ..volume import Volume
 from . import messages as m
 from .client.http import Http, RemoteSession, server_info
@@ -69,6 +70,7 @@ class RelayEngine:
             crop=asked.crop,
             policy=asked.policy,
             precision=asked.precision,
+            speed=Speed.from_json(asked.speed),
             api_key=self._key,
             model=self._model,
             verify=self._verify,

@@ -84,6 +84,7 @@ class SessionRequest(BaseModel):
     crop: Literal["auto"] | None = None
     policy: Literal["sam2", "quality", "dissimilar"] | None = None
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    speed: dict[str, bool | int | None] = Field({}, max_length=100, description="short cuts, as biosam2.speed.Speed")
 
 
 class ModelInfo(BaseModel):
@@ -272,6 +273,7 @@ def make_app(models: Mapping[str, Model], settings: Settings | None = None) -> F
             crop=asked.crop,
             policy=asked.policy,
             precision=asked.precision,
+            speed=asked.speed,
         )
         try:
             lease = await leases.open(models[name], asked.volume, create)

@@ -269,6 +269,7 @@ class HttpConnector:
             "crop": settings.crop,
             "policy": settings.policy,
             "precision": settings.precision,
+            "speed": settings.speed,
         }
         for _ in range(3):
             there = http.patiently(lambda: http.send("HEAD", f"/volumes/{self._name}"))

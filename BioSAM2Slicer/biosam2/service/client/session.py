@@ -17,6 +17,7 @@ from ...errors import InputError, PromptError
 from ...frames import Frames
 from ...journal import Entry
 from ...prompts import Box, Mask, Point, Prompt
+from ...speed import Speed
 from ...update import Update
 from ...volume import Volume
 from .. import messages as m
@@ -57,7 +58,7 @@ class ClientSession:
     Args:
         connector: how the other side is reached.
         volume: the voxels.
-        axis, window, crop, policy, precision: as for `biosam2.Session`; a policy by its name.
+        axis, window, crop, policy, precision, speed: as for `biosam2.Session`; a policy by its name.
         ahead: slices that a propagation may be ahead of the one that the caller has taken; 1 works on one only when
             it is asked for, as a `biosam2.Session` does.
         on_notice: told what the user should read; by default a warning is issued.
@@ -78,6 +79,7 @@ class ClientSession:
         policy: str | None = None,
         precision: str = "float32",
         *,
+        speed: Speed | None = None,
         ahead: int = 1,
         on_notice: Notice | None = None,
         on_progress: Progress | None = None,
@@ -93,6 +95,7 @@ class ClientSession:
         self.frames = Frames(volume, axis, window, 0)
         self._policy = policy
         self._precision = precision
+        self.speed = speed or Speed()
         self._connector = connector
         self._ahead = max(1, ahead)
         self._on_notice = on_notice or _warn
@@ -298,6 +301,7 @@ class ClientSession:
             "crop": self.crop,
             "policy": self._policy or "sam2",
             "precision": self._precision,
+            "speed": self.speed.to_json(),
             "journal": [log.to_json(entry) for entry in self._mirror.in_force()],
         }
 
@@ -498,6 +502,7 @@ class ClientSession:
                 crop=self.crop,
                 policy=self._policy,
                 precision=self._precision,  # type: ignore[arg-type]
+                speed=self.speed.to_json(),
             )
             link, model = self._connector.open(settings, self._on_progress, self._on_notice)
             self.model = model
