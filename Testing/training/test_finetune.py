@@ -279,6 +279,22 @@ def test_the_result_is_a_model_with_a_card_and_a_log(tiny, dataset, tmp_path, mo
     assert {"train/click", "validation/0"} <= set(log.Tags()["images"])
 
 
+def test_cases_are_chosen_by_split_and_name(dataset):
+    def chosen(**given):
+        asked = {"root": None, "split": None, "validation": None, "leave_out": (), **given}
+        return tuple([case.name for case in part] for part in command.choose_cases((dataset,), **asked))
+
+    assert chosen() == (["volume-0", "volume-1", "picture"], ["volume-2"])
+    assert chosen(leave_out=("volume-*",)) == (["picture"], ["volume-2"])
+    assert chosen(split="val", validation="train") == (["volume-2"], ["volume-0", "volume-1", "picture"])
+    with pytest.raises(InputError, match="no split 'test'; there are 'train', 'val'"):
+        chosen(split="test")
+    with pytest.raises(InputError, match="no case of the split 'train' is left"):
+        chosen(leave_out=("*",))
+    with pytest.raises(InputError, match="two cases are called volume-0"):
+        command.choose_cases((dataset, dataset), None, None, None, ())
+
+
 def test_it_neither_needs_nor_imports_torchvision():
     check = (
         "import sys, torchio, torch.utils.tensorboard, biosam2.training.finetune, biosam2.training.synthesis as s;"

@@ -141,7 +141,7 @@ def finetune(
     from ..models import load_model
 
     settings = FineTuneSettings(**{key: value for key, value in given.items() if value is not None and value != ()})
-    learnt, measured = _cases(datasets, root, split, validation, leave_out)
+    learnt, measured = choose_cases(datasets, root, split, validation, leave_out)
     begun = (
         load_model(model, device="cpu") if config is None else load_model(checkpoint=model, config=config, device="cpu")
     )
@@ -168,10 +168,14 @@ def finetune(
         click.echo("the minutes are over; run the same command again to go on", err=True)
 
 
-def _cases(
+def choose_cases(
     datasets: tuple[Path, ...], root: Path | None, split: str | None, validation: str | None, leave_out: tuple[str, ...]
 ) -> tuple[list[Case], list[Case]]:
-    """Cases to learn from, and to measure on."""
+    """Cases to learn from, and to measure on.
+
+    Raises:
+        InputError: a dataset cannot be read, two cases have one name, there is no such split, or nothing is left.
+    """
     from ..datasets import load_dataset
 
     found: dict[str, Case] = {}
