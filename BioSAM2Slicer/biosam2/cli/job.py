@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import DependencyError, InputError, OutputError, PromptError
 from ..frames import Frames
 from ..prompts import Box, Mask, Point, Prompt
+from ..speed import Speed
 from ..volume import Volume
 from .grammar import BoxText, PointText, PromptText, StartText
 from .progress import Progress
@@ -190,12 +191,14 @@ def open_session(
     crop: str | None = None,
     exact: bool = False,
     policy: str | None = None,
+    speed: Speed | None = None,
 ) -> Iterator[Session]:
     """A session that has the prompts, here or elsewhere, for as long as the context lasts.
 
     Args:
         crop: ``auto``, ``none``, or None for what serves the user: a crop unless `exact`.
         exact: nothing approximate.
+        speed: short cuts, by default those of `Session`.
     """
     settings: dict[str, Any] = {
         "axis": axis,
@@ -204,6 +207,8 @@ def open_session(
         "policy": policy,
         "precision": "float32" if exact else "auto",
     }
+    if speed is not None:
+        settings["speed"] = speed
     with session_at(where, volume, settings) as session:
         for segment, prompt in located:
             if isinstance(prompt, Start):
@@ -246,7 +251,7 @@ def session_at(where: Where, volume: Volume, settings: dict[str, Any]) -> Iterat
         yield elsewhere
 
 
-def check_exact(exact: bool, crop: str | None, policy: str) -> None:
+def check_exact(exact: bool, crop: str | None, policy: str, speed: Speed | None) -> None:
     """Refuse --exact together with what is approximate.
 
     Raises:
@@ -256,6 +261,8 @@ def check_exact(exact: bool, crop: str | None, policy: str) -> None:
         raise click.UsageError("--exact and --crop auto exclude each other; leave one out")
     if exact and policy != "sam2":
         raise click.UsageError(f"--exact and --policy {policy} exclude each other; leave one out")
+    if exact and speed is not None and not speed.is_exact:
+        raise click.UsageError("--exact and an approximate --speed exclude each other; leave one out")
 
 
 def propagate(pipeline: Pipeline, session: Session, *, quiet: bool, **how: Any) -> None:

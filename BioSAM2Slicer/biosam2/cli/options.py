@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from .. import speed as speeds
+from ..errors import InputError
 from .grammar import BoxText, MaskText, PointText, StartText
 
 # memory.POLICIES has them; importing it would import torch. A test compares the two.
@@ -118,6 +120,23 @@ class Window(click.ParamType):
         return numbers[0], numbers[1]
 
 
+class Speed(click.ParamType):
+    """Short cuts as `biosam2.speed.Speed.parse` takes them."""
+
+    name = "speed"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "NAME[=N],…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> speeds.Speed:
+        if isinstance(value, speeds.Speed):
+            return value
+        try:
+            return speeds.Speed.parse(value)
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+
+
 def prompts(axes: str = "ijk") -> Callable:
     """--segment, --point, --box and --mask; their order counts, see `OrderedCommand`."""
     index = "voxel indices" if axes == "ijk" else "pixel indices (column, row)"
@@ -211,7 +230,7 @@ def reports() -> Callable:
 
 
 def propagation() -> Callable:
-    """--first, --last, --direction, --policy, --crop, --exact."""
+    """--first, --last, --direction, --policy, --speed, --crop, --exact."""
     return _all(
         [
             click.option("--first", type=click.IntRange(min=0), metavar="N", help="First slice to segment."),
@@ -225,6 +244,12 @@ def propagation() -> Callable:
             ),
             click.option(
                 "--policy", type=click.Choice(POLICIES), default="sam2", show_default=True, help="What is remembered."
+            ),
+            click.option(
+                "--speed",
+                type=Speed(),
+                help="Short cuts by name: -encoder or -attention leave an exact one out; stop=5 ends where the target "
+                "has been absent from 5 slices, local follows corrections only (approximate).",
             ),
             crop(),
             exact(),

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..speed import Speed
 from . import options
 from .grammar import MaskText, OrderedCommand, PromptText, StartText
 
@@ -122,6 +123,7 @@ def run(
     window: tuple[float, float] | str | None = None,
     axis: str = "k",
     policy: str = "sam2",
+    speed: Speed | None = None,
     direction: Any = "both",
     first: int | None = None,
     last: int | None = None,
@@ -131,7 +133,7 @@ def run(
     from .. import record as records
     from . import job
 
-    job.check_exact(exact, crop, policy)
+    job.check_exact(exact, crop, policy, speed)
     where = job.Where(model, config, device, worker, server)
     files = [text.path for _, text in prompts if isinstance(text, MaskText | StartText)]
     job.check_outputs(pipeline, output, (montage, record), [source, *files])
@@ -143,7 +145,7 @@ def run(
     job.check_range(first, last, volume, axis)
 
     with job.open_session(
-        where, volume, located, axis=axis, window=window, crop=crop, exact=exact, policy=policy
+        where, volume, located, axis=axis, window=window, crop=crop, exact=exact, policy=policy, speed=speed
     ) as session:
         job.propagate(pipeline, session, quiet=quiet, direction=direction, first=first, last=last)
 
