@@ -1,0 +1,171 @@
+"""The command: python -m bench time|count|memory|agree."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from biosam2.errors import InputError
+from biosam2.speed import Speed
+
+from . import agreement, count, peak, timing
+from .networks import network_of, reference_of, trained
+from .phases import PHASES, noise
+from .sides import Ours, Side, Theirs
+
+
+class _SpeedText(click.ParamType):
+    name = "speed"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Speed]:
+        """A way of the engine by the text that it is written as."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return value or "exact", Speed.parse(value)
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+
+
+_network = click.option("--network", default="sam2.1_hiera_t", show_default=True, help="nano or a name of sam2's.")
+_size = click.option("--size", type=int, help="Side of the network's input. [default: the network's]")
+_threads = click.option("--threads", type=int, default=1, show_default=True, help="Threads of torch.")
+_json = click.option("--json", "out", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here.")
+_speeds = click.option(
+    "--speed",
+    "speeds",
+    type=_SpeedText(),
+    multiple=True,
+    help="A way of the engine, for example 'stop=5,local,-attention'; '' is the default. Repeat for more.",
+)
+
+
+@click.group()
+def main() -> None:
+    """How fast the engine is beside sam2's own SAM2VideoPredictor."""
+
+
+@main.command("time")
+@_network
+@_size
+@_threads
+@_speeds
+@_json
+@click.option("--slices", type=int, default=12, show_default=True, help="Slices of the volume.")
+@click.option("--plane", type=int, default=256, show_default=True, help="Rows and columns of a slice.")
+@click.option("--repetitions", type=int, default=3, show_default=True, help="How often each is done.")
+@click.option("--clock", type=click.Choice(["cpu", "wall"]), default="cpu", show_default=True, help="What is measured.")
+@click.option("--budget", type=int, default=2048, show_default=True, help="MiB of encoded slices that may be kept.")
+@click.argument("phases", nargs=-1, type=click.Choice(list(PHASES)))
+def _time(
+    network: str,
+    size: int | None,
+    threads: int,
+    speeds: tuple[tuple[str, Speed], ...],
+    out: Path | None,
+    slices: int,
+    plane: int,
+    repetitions: int,
+    clock: timing.Clock,
+    budget: int,
+    phases: tuple[str, ...],
+) -> None:
+    """Time both sides alternately on the same frames, prompts and (random) weights."""
+    torch.set_num_threads(threads)
+    volume = noise(slices, plane, plane)
+    ways = dict(speeds or (("exact", Speed()),))
+    timings: list[timing.Timing] = []
+    sides: dict[bool, dict[str, Side]] = {}
+    for name in phases or ("first", "correct", "eight", "click"):
+        phase = PHASES[name]
+        if phase.present not in sides:
+            model = network_of(network, size, phase.present)
+            sides[phase.present] = {"sam2": Theirs(reference_of(model), volume)}
+            for way, speed in ways.items():
+                sides[phase.present][way] = Ours(model, volume, speed, budget * 2**20)
+        timings += timing.measure(name, phase, sides[phase.present], volume, repetitions, clock)
+        click.echo(f"{time.strftime('%H:%M:%S')} {name} done", err=True)
+    titles = {name: phase.title for name, phase in PHASES.items()}
+    click.echo(timing.table(timings, titles))
+    about = {"network": network, "size": size, "slices": slices, "plane": plane, "clock": clock, "budget_mib": budget}
+    _write(out, {**about, "timings": [t.to_json() for t in timings]})
+
+
+@main.command("count")
+@_network
+@_size
+@_threads
+@_json
+def _count(network: str, size: int | None, threads: int, out: Path | None) -> None:
+    """Multiply-adds, bytes, and the floor of each part for one frame."""
+    torch.set_num_threads(threads)
+    parts = count.count(network_of(network, size))
+    click.echo(count.table(parts))
+    _write(out, {"network": network, "size": size, "parts": [p.to_json() for p in parts]})
+
+
+@main.command("memory")
+@_network
+@_size
+@_speeds
+@_json
+@click.option("--slices", type=int, multiple=True, default=(64, 128, 256), show_default=True, help="Repeat for more.")
+@click.option("--plane", type=int, default=256, show_default=True, help="Rows and columns of a slice.")
+@click.option("--sam2/--no-sam2", default=True, show_default=True, help="Whether sam2's predictor is measured too.")
+def _memory(
+    network: str,
+    size: int | None,
+    speeds: tuple[tuple[str, Speed], ...],
+    out: Path | None,
+    slices: tuple[int, ...],
+    plane: int,
+    sam2: bool,
+) -> None:
+    """Peak memory beyond the volume itself, in MiB, against the number of slices."""
+    ways: dict[str, Speed | None] = {"sam2": None} if sam2 else {}
+    found = peak.peaks(network, size, list(slices), plane, {**ways, **dict(speeds or (("exact", Speed()),))})
+    click.echo(peak.table(found))
+    _write(out, {"network": network, "size": size, "peaks": [asdict(p) for p in found]})
+
+
+@main.command("agree")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@_threads
+@_speeds
+@_json
+@click.option("--model", default="nano", show_default=True, help="A registered model.")
+@click.option("--cases", type=int, help="How many of the cases.")
+def _agree(
+    folder: Path,
+    threads: int,
+    speeds: tuple[tuple[str, Speed], ...],
+    out: Path | None,
+    model: str,
+    cases: int | None,
+) -> None:
+    """Dice of approximate ways to the exact one, on the shared cases in FOLDER."""
+    torch.set_num_threads(threads)
+    ways = {"exact": Speed(), **dict(speeds or (("stop=5,local", Speed(stop=5, local=True)),))}
+    found = []
+    for each in agreement.agreement(trained(model), folder, ways, cases):
+        click.echo(f"{each.case}, {each.way}, {each.step}: {each.dice:.4f} in {each.seconds:.1f} s", err=True)
+        found.append(each)
+    click.echo(agreement.table(found))
+    _write(out, {"model": model, "agreement": [a.to_json() for a in found]})
+
+
+def _write(out: Path | None, figures: dict[str, Any]) -> None:
+    about = {"command": " ".join(["python -m bench", *sys.argv[1:]]), "machine": timing.machine()}
+    click.echo(f"\n{json.dumps(about['machine'], ensure_ascii=False)}")
+    if out is not None:
+        out.write_text(json.dumps({**about, **figures}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m bench")
