@@ -15,6 +15,8 @@ from biosam2 import record as records
 from biosam2.errors import InputError, OutputError
 from biosam2.io.atomic import atomic_path
 from biosam2.io.formats import extension
+from biosam2.io.grid import same_grid
+from biosam2.io.itk import read_grid
 from biosam2.io.segmentation import LABELMAP, label_type, write_labelmap, write_segmentation
 from biosam2.journal import to_json
 from biosam2.volume import Volume
@@ -302,13 +304,26 @@ def _bySlicer(path: Path, storage: Any, node: Any) -> None:
 
 
 def _source(volumeNode: Any) -> tuple[str, str]:
-    """Path and SHA-256 of the file that a volume was read from; empty where it is none, or was changed since."""
+    """Path and SHA-256 of the file that a volume was read from.
+
+    The name alone where there is none, where the volume was changed since, and where Slicer counts the file's slices
+    from its other end, as it does in left-handed ones: prompts would be found on other slices.
+    """
     storage = volumeNode.GetStorageNode()
-    path = storage.GetFileName() if storage is not None else None
-    if not path or storage.GetNumberOfFileNames() > 1 or volumeNode.GetModifiedSinceRead():
-        return "", ""
-    file = Path(path)
-    return (str(file), records.hash_input(file)) if file.is_file() else ("", "")
+    file = Path((storage.GetFileName() if storage is not None else None) or "")
+    single = file.is_file() and storage.GetNumberOfFileNames() <= 1 and not volumeNode.GetModifiedSinceRead()
+    if single and _liesAs(file, volumeOf(volumeNode)):
+        return str(file), records.hash_input(file)
+    return f"{volumeNode.GetName()} (3D Slicer)", ""
+
+
+def _liesAs(file: Path, volume: Volume) -> bool:
+    """Whether the file's voxels lie where the volume's do; by its header only."""
+    try:
+        return same_grid(volume, read_grid(file))
+    except InputError:
+        # Not a format of the engine's: it could not be read again.
+        return False
 
 
 def _named(entry: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

@@ -133,7 +133,8 @@ def test_the_record_tells_hashes_of_model_input_and_outputs(host, tmp_path, voxe
     record = json.loads((tmp_path / "out.json").read_text())
     assert record["model"]["sha256"] == MODEL.sha256
     assert record["input"]["voxels_sha256"] == hashlib.sha256(voxels.tobytes()).hexdigest()
-    assert record["input"]["sha256"] == ""  # it came from no file
+    assert record["input"]["path"] == "image (3D Slicer)"  # it came from no file
+    assert record["input"]["sha256"] == ""
     outputs = {o["path"]: o["sha256"] for o in record["outputs"]}
     assert outputs["out.nii.gz"] == hashlib.sha256((tmp_path / "out.nii.gz").read_bytes()).hexdigest()
     assert record["session"]["window"] == [100.0, 400.0]
@@ -155,7 +156,23 @@ def test_a_volume_from_a_file_is_named_with_its_hash(host, tmp_path, shared_data
     assert record["input"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     # A volume that was changed in the scene is not the file's any more.
     host.slicer.util.updateVolumeFromArray(volume, array + 1)
-    assert exporter.record(Segments(node, volume), volume, said(), PARAMETERS)["input"]["path"] == ""
+    assert exporter.record(Segments(node, volume), volume, said(), PARAMETERS)["input"]["sha256"] == ""
+
+
+@pytest.mark.parametrize("handed", [1, -1], ids=["right-handed", "left-handed"])
+def test_a_file_is_named_only_where_its_slices_are_counted_alike(host, tmp_path, voxels, masks, handed):
+    """Slicer counts the slices of a left-handed file from its other end; a record with that path would mislead."""
+    image = sitk.GetImageFromArray(voxels)
+    image.SetDirection(np.diag([1.0, 1.0, handed]).ravel().tolist())
+    path = tmp_path / "image.nrrd"
+    sitk.WriteImage(image, str(path))
+    volume = load_volume(host, path)
+    volume.SetAndObserveStorageNodeID(host.scene.GetFirstNodeByClass("vtkMRMLVolumeArchetypeStorageNode").GetID())
+    alike = np.array_equal(host.slicer.util.arrayFromVolume(volume), voxels)
+    node = segmentation_of(host, volume, masks)
+    record = Exporter(lambda: MODEL).record(Segments(node, volume), volume, said(), PARAMETERS)
+    assert (record["input"]["path"] == str(path)) == alike
+    assert bool(record["input"]["sha256"]) == alike
 
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["as in the files", "slices the other way round"])

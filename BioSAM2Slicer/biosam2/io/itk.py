@@ -74,6 +74,22 @@ def read_channel(path: Path, channel: int) -> Volume:
     return volume_from_image(path, image)
 
 
+def read_grid(path: Path) -> Volume:
+    """Where a file's voxels lie, by its header alone; the voxels of what is returned are all 0.
+
+    Raises:
+        InputError: the file is damaged, or holds no volume of three dimensions.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    with unreadable(path), quiet():
+        reader.ReadImageInformation()
+    if reader.GetDimension() != 3:
+        raise InputError(f"{path} has {reader.GetDimension()} dimensions; a volume has three")
+    voxels = np.broadcast_to(np.uint8(0), reader.GetSize()[::-1])
+    return Volume(voxels, reader.GetSpacing(), reader.GetOrigin(), np.reshape(reader.GetDirection(), (3, 3)))
+
+
 def volume_from_image(path: Path, image: sitk.Image) -> Volume:
     """The Volume of a SimpleITK image of two or three dimensions.
 
