@@ -34,6 +34,7 @@ class PropagationPanel:
         self._build()
         session.stateChanged.connect(self.refresh)
         session.progressChanged.connect(self._onProgress)
+        self.refresh()
 
     def propagate(self) -> None:
         """Carry the active segment, or all that are marked, through the range."""

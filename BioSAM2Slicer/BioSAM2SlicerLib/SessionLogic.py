@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import qt
 import slicer
 from biosam2.errors import BioSAM2Error
 from biosam2.frames import CT_PRESETS, resolve_window
@@ -25,6 +26,7 @@ from .Propagation import Propagation
 from .SegmentSlices import SegmentSlices, fitSegmentationToVolume
 from .SessionJournal import Remark, SessionJournal, sliceOf
 from .SessionSteps import SessionSteps
+from .SessionStore import putAway, takeUp
 from .Signal import Signal
 from .SliceLedger import SliceLedger
 from .SurfaceThrottle import SurfaceThrottle
@@ -74,6 +76,7 @@ class SessionLogic:
         self._slices: SegmentSlices | None = None
         self._tags: list[tuple[Any, int]] = []
         self._status = ""
+        self._replaced = False
         # The automatic window, and what it was found for.
         self._automatic: tuple[int, tuple[float, float]] = (-1, (0.0, 1.0))
         # The axis of the view that the user points at; the panel knows.
@@ -204,6 +207,7 @@ class SessionLogic:
 
     def correctedSlices(self, segmentId: str) -> set[int]:
         """Slices whose mask the user drew, or has changed since it was written."""
+        self._ledger.look()
         return {*self._journal.masks(segmentId), *self._ledger.corrected(segmentId)}
 
     def lockedSlices(self, segmentId: str) -> set[int]:
@@ -480,11 +484,12 @@ class SessionLogic:
 
     def _reopenJournal(self) -> None:
         """Go on with what the scene holds, if it belongs to this segmentation."""
-        parameters = self.parameters
         try:
-            self._journal.load(parameters.journal)
+            takeUp(self._node, self._segmentation)
+            self._journal.load(self.parameters.journal)
         except ValueError as error:
             self.problem.emit(str(error))
+        parameters = self.parameters
         segmentation = self._segmentation.GetSegmentation()
         known = all(segmentation.GetSegment(name) is not None for name in self._journal.segments())
         if not self._journal.remarks or not known or not parameters.sessionWindow:
@@ -522,11 +527,15 @@ class SessionLogic:
         self._propagation.abandon()
         if again:
             self._worker.connect()
-            done = self._steps.history.done
-            for segmentId, index in waiting if done else []:
-                self._previews.show(done[-1], segmentId, index)
+            self._askAgain(waiting)
         self._steps.save()
         self.stateChanged.emit()
+
+    def _askAgain(self, waiting: Iterable[tuple[str, int]]) -> None:
+        """Ask a new session what an old one did not answer."""
+        done = self._steps.history.done
+        for segmentId, index in waiting if done else []:
+            self._previews.show(done[-1], segmentId, index)
 
     def _fail(self, text: str) -> None:
         self._say(text)
@@ -543,17 +552,29 @@ class SessionLogic:
         self._tags.append((node, node.AddObserver(event, method)))
 
     def _onVolumeReplaced(self, *_event: Any) -> None:
-        """Other voxels in the same node: the worker is given them, and the prompts again."""
+        """Other voxels in the same node; looked at when all of them are there, size and values."""
+        if not self._replaced:
+            self._replaced = True
+            qt.QTimer.singleShot(0, self._takeReplaced)
+
+    def _takeReplaced(self) -> None:
+        """The worker is given the voxels, and the prompts again."""
+        self._replaced = False
         if self._volume is None or self._volume.GetImageData() is None:
             return
         if VolumeGeometry(self._volume).shape != self._geometry.shape:  # type: ignore[union-attr]
             volume, segmentation = self._volume, self._segmentation
+            assert self._prompts is not None
+            self._prompts.restore({})
             self._journal.clear()
-            self._steps.save()
             self._forget()
             self.setInput(volume, segmentation)
             return
+        waiting = self._previews.waiting
+        self._propagation.abandon()
         self._worker.resync()
+        self._askAgain(waiting)
+        self.stateChanged.emit()
 
     def _onTransformed(self, *_event: Any) -> None:
         self._segmentation.SetAndObserveTransformNodeID(self._volume.GetTransformNodeID())
@@ -585,6 +606,9 @@ class SessionLogic:
             self._prompts.cleanup()
         self._propagation.abandon()
         self._worker.close()
+        if self._segmentation is not None:
+            self._steps.save()
+            putAway(self._node, self._segmentation)
         self._prompts = self._slices = self._geometry = None
         self._volume = self._segmentation = None
         self._promptSteps.open(None)

@@ -61,7 +61,8 @@ class WorkerSession:
         self._client: WorkerClient | None = None
         self._model: m.ModelLoaded | None = None
         self._volume: Any = None
-        self._file: Path | None = None
+        # Volumes on their way to the worker.
+        self._files: list[Path] = []
         self._number = 0
         self._deaths = 0
         self._created = False
@@ -110,18 +111,19 @@ class WorkerSession:
             self._client.ask(m.Cancel)
         self._volume = None
         self.forget()
-        self._dropFile()
 
     def stop(self) -> None:
         """End the worker."""
         client, self._client = self._client, None
         if client is not None:
             client.stop()
+        self._dropFiles()
 
     def restart(self) -> None:
         """Another worker, for other settings."""
         assert self._client is not None
         self._client.stop()
+        self._dropFiles()
         self._deaths = 0
         self.connect()
 
@@ -149,14 +151,19 @@ class WorkerSession:
         self.forget()
         spacing, origin, direction = VolumeGeometry(self._volume).lps()
         array = np.ascontiguousarray(slicer.util.arrayFromVolume(self._volume))
-        self._dropFile()
         with tempfile.NamedTemporaryFile(
             dir=slicer.app.temporaryPath, prefix="biosam2-", suffix=".npy", delete=False
         ) as file:
             np.save(file, array)
-        self._file = Path(file.name)
+        path = Path(file.name)
+        self._files.append(path)
         self._client.ask(
-            m.OpenVolume, self._onOpened, path=file.name, spacing=spacing, origin=origin, direction=direction
+            m.OpenVolume,
+            lambda reply: self._onOpened(path, reply),
+            path=file.name,
+            spacing=spacing,
+            origin=origin,
+            direction=direction,
         )
         for remark in list(self._journal.remarks):
             self.replay(remark)
@@ -270,12 +277,15 @@ class WorkerSession:
         elif isinstance(reply, m.Failure):
             self.failed.emit(reply.text)
 
-    def _onOpened(self, reply: Any) -> None:
-        self._dropFile()
+    def _onOpened(self, path: Path, reply: Any) -> None:
+        if isinstance(reply, m.Answer):
+            path.unlink(missing_ok=True)
+            self._files.remove(path)
         self._onDone(reply)
 
     def _onDied(self, why: str) -> None:
         self._deaths += 1
+        self._dropFiles()
         if self._volume is None:
             self.forget()
             return
@@ -290,7 +300,7 @@ class WorkerSession:
             )
         self.lost.emit(again)
 
-    def _dropFile(self) -> None:
-        if self._file is not None:
-            self._file.unlink(missing_ok=True)
-            self._file = None
+    def _dropFiles(self) -> None:
+        for path in self._files:
+            path.unlink(missing_ok=True)
+        self._files = []
