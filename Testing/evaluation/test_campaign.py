@@ -360,11 +360,10 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_table(dataset, checkpoint,
         options = ["--nthreads", "1", "--no-dashboard", "--local-directory", str(tmp_path / "dask")]
         workers = [subprocess.Popen([*start, *options], env=environment) for _ in range(2)]
         try:
-            cluster.scheduler_comm  # noqa: B018 - the scheduler is up
             from distributed import Client
 
             with Client(cluster.scheduler_address, set_as_default=False) as client:
-                client.wait_for_workers(2, timeout=60)
+                client.wait_for_workers(2, timeout=300)
             seen = []
 
             def kill_one(outcome):
