@@ -33,6 +33,7 @@ def test_a_fold_is_fine_tuned_on_the_others_and_measured_on_the_one(tiny_checkpo
         engine=Settings(rounds=1, beyond=0),
         report=said.append,
     )
+    assert said[1:] == ["volume-2: measuring", f"wrote {tmp_path / 'leave-one-out.md'}"]
     assert {(f.case, f.target, f.prompt) for f in figures} == {
         ("volume-2", "ball", "click1"),
         ("volume-2", "egg", "click1"),

@@ -74,13 +74,14 @@ def leave_one_out(
         report: told of each fold.
 
     Raises:
-        InputError: there are fewer than two images, or no case fits `only`.
+        InputError: there are fewer than two images, no case fits `only`, or one could not be measured.
         OutputError: the folder cannot be written.
     """
     left_out = [case for case in cases if fnmatch(case.name, only)]
     if not left_out or len({case.image for case in cases}) < 2:
         raise InputError(f"leaving one out needs two images or more, and a case named {only!r}")
     figures: list[Figure] = []
+    failures: list[tuple[str, str, str]] = []
     for case in left_out:
         folder = out / case.name.replace("/", "-")
         others = [other for other in cases if other.image != case.image]
@@ -96,11 +97,13 @@ def leave_one_out(
         plan = Plan((case,), networks, ways, engine or Settings(rounds=1, beyond=20))  # type: ignore[arg-type]
         measured = measure_all(plan, folder / "evaluation")
         write_all(measured, folder / "evaluation")
-        for name, network, why in measured.failures:
-            report(f"{name}, {network}: not measured: {why}")
+        failures += measured.failures
         figures += _paired(measured.to_json()["figures"], *(network.label for network in networks))
         _write(out, figures, settings)
     report(f"wrote {out / 'leave-one-out.md'}")
+    if failures:
+        named = "; ".join(f"{name}, {network}: {why}" for name, network, why in failures)
+        raise InputError(f"not measured: {named}; mend that and run the same command again")
     return figures
 
 
