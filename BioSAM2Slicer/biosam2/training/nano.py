@@ -47,8 +47,8 @@ class Stage:
     Args:
         steps: optimiser steps.
         size: rows and columns of a frame.
-        lengths: numbers of frames in a clip, drawn for every batch; ``(1,)`` is single frames without memory,
-            ``()`` prompts without images.
+        lengths: numbers of frames in a clip, drawn for every batch; 1 is single frames without memory, ``()`` is
+            prompts without images.
         clips: clips in a batch.
         targets: targets in a clip.
         learning_rates: at the beginning and the end, with half a cosine between them.
@@ -67,6 +67,7 @@ STAGES = (
     Stage(1500, 128, (1,), 8, 3, (8e-4, 6e-4)),
     Stage(1200, 128, (3, 4), 4, 4, (6e-4, 6e-4)),
     Stage(800, 256, (3, 4, 5), 1, 4, (4e-4, 1e-5)),
+    Stage(500, 256, (1, 3, 4), 1, 4, (3e-4, 1e-5)),
 )
 
 
@@ -188,7 +189,7 @@ class NanoTrainer:
         if clip is None:
             loss = localization_loss(self.network, rng, stage.targets)
         else:
-            answers = (_frame_answers if stage.lengths == (1,) else _clip_answers)(self.network, clip, rng)
+            answers = (_frame_answers if clip.images.shape[1] == 1 else _clip_answers)(self.network, clip, rng)
             loss = torch.stack([a.loss for a in answers]).mean()
         self.optimizer.zero_grad(set_to_none=True)  # a parameter without a gradient is left alone, decay included
         loss.backward()
