@@ -49,7 +49,8 @@ def bad_files(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("segment",), "Missing argument"),
+        (("segment",), "nothing says what to segment"),
+        (("segment", *POINT), "give IMAGE and -o OUTPUT"),
         (("sgement",), "No such command"),
         (("segment", "ball.nrrd", "-o", "t.nrrd", "--wobble"), "No such option"),
         (("segment", "ball.nrrd", "-o", "t.nrrd"), "nothing says what to segment"),
