@@ -133,7 +133,9 @@ def test_a_file_that_outgrows_the_disk(biosam2: Biosam2, folder: Path, checkpoin
     (folder / "t.nii").write_bytes(b"an earlier result")
     before = files_below(folder)
     script = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, {resource.RLIM_INFINITY}));"
+    # Logits stay in memory: their temporary file would meet the limit first, and say so.
     arguments = ["segment", "ball.nrrd", "-o", "t.nii", *POINT, *NET, "-q", "--first", "6", "--last", "6"]
+    arguments.append("--speed=-disk")
     done = subprocess.run(
         [sys.executable, "-c", f"{script} from biosam2.cli import main; main({arguments!r})"],
         capture_output=True,
