@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import ctk
 import qt
@@ -13,6 +12,7 @@ import slicer
 from biosam2.errors import BioSAM2Error, DependencyError
 from slicer.i18n import tr as _
 
+from .Controls import makeButton
 from .Exporter import DICOM, FORMATS, Exporter, ModelUsed, namesOf
 from .InstallLogic import DICOM_PACKAGES, InstallLogic
 from .Measures import measure, showTable
@@ -141,7 +141,7 @@ class ExportPanel:
             "colours go into a colour table beside it."
         )
         form.addRow(_("Format:"), self._formatBox)
-        self._exportButton = self._button(
+        self._exportButton = makeButton(
             "export", _("Export…"), _("Write all segments, and beside them a record of how they came about.")
         )
         form.addRow(self._exportButton)
@@ -149,7 +149,7 @@ class ExportPanel:
         self._compareBox.objectName = "compare"
         self._compareBox.toolTip = _("How well each segment overlaps with this one (Dice, 0 to 1).")
         form.addRow(_("Compare with:"), self._compareBox)
-        self._measureButton = self._button(
+        self._measureButton = makeButton(
             "measure", _("Measure"), _("Volume, mean and, where chosen, overlap of each segment, as a table.")
         )
         form.addRow(self._measureButton)
@@ -163,12 +163,6 @@ class ExportPanel:
         self._exportButton.clicked.connect(lambda *_arguments: self.export())
         self._measureButton.clicked.connect(lambda *_arguments: self.measure())
         self.refresh()
-
-    def _button(self, name: str, text: str, tip: str) -> Any:
-        button = qt.QPushButton(text)
-        button.objectName = name
-        button.toolTip = tip
-        return button
 
     def _busy(self) -> bool:
         if self._session.running:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import qt
 from slicer.i18n import tr as _
 
+from .Controls import makeButton, makeRow
 from .InstallLogic import ENGINE_PACKAGES, PACKAGES, PANEL_PACKAGES, InstallLogic
 from .WorkerPlace import HERE, PYTHON, SERVER, WorkerPlace
 
@@ -67,12 +68,9 @@ class InstallPanel:
         self._keyEdit = self._edit("key", place.key, _("Key, if it wants one"))
         self._keyEdit.setEchoMode(qt.QLineEdit.Password)
         self._addFields(column, self._serverEdit, self._keyEdit)
-        row = qt.QHBoxLayout()
-        self._installButton = self._button("install", "", self._onInstall)
-        self._cancelButton = self._button("cancel", _("Cancel"), self._onCancel)
-        row.addWidget(self._installButton)
-        row.addWidget(self._cancelButton)
-        column.addLayout(row)
+        self._installButton = makeButton("install", "", action=self._onInstall)
+        self._cancelButton = makeButton("cancel", _("Cancel"), action=self._onCancel)
+        column.addLayout(makeRow(self._installButton, self._cancelButton))
         self._busyBar = qt.QProgressBar()
         self._busyBar.setRange(0, 0)
         column.addWidget(self._busyBar)
@@ -120,10 +118,8 @@ class InstallPanel:
         column.addWidget(label)
 
     def _addFields(self, column: Any, *widgets: Any) -> None:
-        row = qt.QHBoxLayout()
+        row = makeRow(*widgets)
         row.setContentsMargins(22, 0, 0, 6)
-        for widget in widgets:
-            row.addWidget(widget)
         column.addLayout(row)
 
     def _edit(self, name: str, text: str, hint: str) -> Any:
@@ -131,12 +127,6 @@ class InstallPanel:
         edit.objectName = f"{name}-edit"
         edit.setPlaceholderText(hint)
         return edit
-
-    def _button(self, name: str, text: str, action: Callable[[], None]) -> Any:
-        button = qt.QPushButton(text)
-        button.objectName = name
-        button.clicked.connect(lambda *_arguments: action())
-        return button
 
     def _refresh(self) -> None:
         kind = self.place.kind

@@ -10,6 +10,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from .Controls import makeButton, makeRow
 from .PropagationRange import slicesOfRoi
 from .SessionLogic import SessionLogic
 from .ViewPlanes import shownSlice
@@ -105,10 +106,10 @@ class PropagationPanel:
         form.addRow(_("Direction:"), self._directionBox)
         self._firstBox, self._lastBox = self._sliceBox("first"), self._sliceBox("last")
         here = _("The slice that is shown.")
-        self._fromViewButton = self._button("firstHere", _("Here"), here, lambda: self._takeShown(self._firstBox))
-        self._toViewButton = self._button("lastHere", _("Here"), here, lambda: self._takeShown(self._lastBox))
-        form.addRow(_("From slice:"), self._row(self._firstBox, self._fromViewButton))
-        form.addRow(_("To slice:"), self._row(self._lastBox, self._toViewButton))
+        self._fromViewButton = makeButton("firstHere", _("Here"), here, lambda: self._takeShown(self._firstBox))
+        self._toViewButton = makeButton("lastHere", _("Here"), here, lambda: self._takeShown(self._lastBox))
+        form.addRow(_("From slice:"), makeRow(self._firstBox, self._fromViewButton))
+        form.addRow(_("To slice:"), makeRow(self._lastBox, self._toViewButton))
         self._roiSelector = slicer.qMRMLNodeComboBox()
         self._roiSelector.objectName = "roi"
         self._roiSelector.nodeTypes = ["vtkMRMLMarkupsROINode"]
@@ -125,37 +126,30 @@ class PropagationPanel:
         self._allBox = qt.QCheckBox(_("All segments that have prompts"))
         self._allBox.objectName = "all"
         form.addRow(self._allBox)
-        self._propagateButton = self._button(
+        self._propagateButton = makeButton(
             "propagate", _("Propagate (Shift+Space)"), _("Carry the mask through."), self.propagate
         )
-        self._stopButton = self._button(
+        self._stopButton = makeButton(
             "stop", _("Stop (Esc)"), _("Stop; finished slices stay."), lambda: self._session.stop()
         )
-        form.addRow(self._row(self._propagateButton, self._stopButton))
-        self._hereButton = self._button(
+        form.addRow(makeRow(self._propagateButton, self._stopButton))
+        self._hereButton = makeButton(
             "fromHere",
             _("Propagate from here"),
             _("After a correction on this slice: carry it on, away from where the segment was marked."),
             self.propagateFromHere,
         )
-        self._lockButton = self._button(
+        self._lockButton = makeButton(
             "lock",
             _("Lock slice"),
             _("Keep this slice of the segment as it is, or let it be changed again."),
             self.toggleLock,
         )
-        form.addRow(self._row(self._hereButton, self._lockButton))
+        form.addRow(makeRow(self._hereButton, self._lockButton))
         self._progress = qt.QProgressBar()
         self._progress.objectName = "progress"
         self._progress.visible = False
         form.addRow(self._progress)
-
-    def _button(self, name: str, text: str, tip: str, action: Callable[[], Any]) -> Any:
-        button = qt.QPushButton(text)
-        button.objectName = name
-        button.toolTip = tip
-        button.clicked.connect(lambda *_checked: action())
-        return button
 
     def _sliceBox(self, name: str) -> Any:
         box = qt.QSpinBox()
@@ -164,12 +158,6 @@ class PropagationPanel:
         box.specialValueText = _("end")
         box.value = _ENTIRE
         return box
-
-    def _row(self, *widgets: Any) -> Any:
-        row = qt.QHBoxLayout()
-        for widget in widgets:
-            row.addWidget(widget)
-        return row
 
     def _shown(self) -> int | None:
         volume = self._session.volumeNode

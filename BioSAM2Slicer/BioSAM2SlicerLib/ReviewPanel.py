@@ -11,6 +11,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from .Controls import makeButton, makeRow
 from .Review import Review
 from .ReviewStrip import ReviewStrip, SliceState, legend
 from .SessionLogic import SessionLogic
@@ -111,13 +112,10 @@ class ReviewPanel:
         self._legend = qt.QLabel(legend())
         self._legend.wordWrap = True
         column.addWidget(self._legend)
-        row = qt.QHBoxLayout()
-        self._nextButton = qt.QPushButton(_("Least sure (N)"))
-        self._nextButton.objectName = "next"
-        self._nextButton.toolTip = _("Go to the slice that the model is least sure of and that you have not looked at.")
+        tip = _("Go to the slice that the model is least sure of and that you have not looked at.")
+        self._nextButton = makeButton("next", _("Least sure (N)"), tip, self.next)
         self._nextButton.enabled = False
-        self._nextButton.clicked.connect(lambda *_arguments: self.next())
-        row.addWidget(self._nextButton)
+        row = makeRow(self._nextButton)
         self._left = qt.QLabel("")
         self._left.objectName = "left"
         row.addWidget(self._left, 1)

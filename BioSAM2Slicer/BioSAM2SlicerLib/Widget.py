@@ -11,6 +11,7 @@ import slicer
 from biosam2.frames import CT_PRESETS
 from slicer.i18n import tr as _
 
+from .Controls import makeButton, makeRow
 from .ExportPanel import ExportPanel
 from .ModelChooser import ModelChooser
 from .ModelView import ModelView
@@ -171,7 +172,7 @@ class Widget:
         self._filmBox = qt.QCheckBox(_("The third axis is time (a film)"))
         self._filmBox.objectName = "film"
         form.addRow(self._filmBox)
-        self._planesButton = self._button(
+        self._planesButton = makeButton(
             "planes", _("Turn the views to the volume's planes"), _("Boxes and masks need a view along the volume.")
         )
         self._planesButton.visible = False
@@ -184,30 +185,34 @@ class Widget:
         if self._onChangePlace is None:
             form.addRow(_("Device:"), self._deviceBox)
         else:
-            self._placeButton = self._button(
+            self._placeButton = makeButton(
                 "place", _("Where…"), _("Choose where the network runs: here, in another Python, or on a server.")
             )
             self._placeButton.clicked.connect(lambda *_: self._onChangePlace())
-            form.addRow(_("Device:"), self._row(self._deviceBox, self._placeButton))
+            form.addRow(_("Device:"), makeRow(self._deviceBox, self._placeButton))
         return section
 
     def _buildPrompts(self) -> Any:
         section, form = self._section(_("Prompts"))
-        self._pointButton = self._button("point", _("Point (P)"), _("Click into slices to mark the structure."), True)
-        self._boxButton = self._button("box", _("Box (B)"), _("Drag a box around the structure on a slice."), True)
-        self._signButton = self._button("sign", "", _("Whether the next point belongs to the structure or not."))
-        self._maskButton = self._button("mask", _("Mask (M)"), _("What is painted on this slice becomes a prompt."))
-        self._showButton = self._button("show", _("Show (V)"), _("Show or hide the prompts."), True)
+        self._pointButton = makeButton(
+            "point", _("Point (P)"), _("Click into slices to mark the structure."), checkable=True
+        )
+        self._boxButton = makeButton(
+            "box", _("Box (B)"), _("Drag a box around the structure on a slice."), checkable=True
+        )
+        self._signButton = makeButton("sign", "", _("Whether the next point belongs to the structure or not."))
+        self._maskButton = makeButton("mask", _("Mask (M)"), _("What is painted on this slice becomes a prompt."))
+        self._showButton = makeButton("show", _("Show (V)"), _("Show or hide the prompts."), checkable=True)
         self._showButton.checked = True
-        self._resetButton = self._button("reset", _("Reset (R)"), _("Remove the segment's prompts and their masks."))
-        self._undoButton = self._button("undo", _("Undo"), _("Take back the last step (Ctrl+Z)."))
-        self._redoButton = self._button("redo", _("Redo"), _("Do it again (Ctrl+Shift+Z)."))
-        form.addRow(self._row(self._pointButton, self._boxButton, self._signButton))
-        form.addRow(self._row(self._maskButton, self._showButton, self._resetButton))
-        self._startButton = self._button(
+        self._resetButton = makeButton("reset", _("Reset (R)"), _("Remove the segment's prompts and their masks."))
+        self._undoButton = makeButton("undo", _("Undo"), _("Take back the last step (Ctrl+Z)."))
+        self._redoButton = makeButton("redo", _("Redo"), _("Do it again (Ctrl+Shift+Z)."))
+        form.addRow(makeRow(self._pointButton, self._boxButton, self._signButton))
+        form.addRow(makeRow(self._maskButton, self._showButton, self._resetButton))
+        self._startButton = makeButton(
             "startFrom", _("Start from this segment"), _("Refine and propagate what the segment holds already.")
         )
-        form.addRow(self._row(self._undoButton, self._redoButton))
+        form.addRow(makeRow(self._undoButton, self._redoButton))
         form.addRow(self._startButton)
         self._undoDepth = UndoDepth(self.session)
         form.addRow(self._undoDepth.widget)
@@ -242,19 +247,6 @@ class Widget:
         for text, value in entries:
             box.addItem(text, value)
         return box
-
-    def _button(self, name: str, text: str, tip: str, checkable: bool = False) -> Any:
-        button = qt.QPushButton(text)
-        button.objectName = name
-        button.toolTip = tip
-        button.checkable = checkable
-        return button
-
-    def _row(self, *widgets: Any) -> Any:
-        row = qt.QHBoxLayout()
-        for widget in widgets:
-            row.addWidget(widget)
-        return row
 
     def _connect(self) -> None:
         self._volumeSelector.currentNodeChanged.connect(lambda *_node: self._onInput())
