@@ -8,6 +8,7 @@ import numpy as np
 import qt
 import slicer
 import vtk
+from biosam2.frames import windowed
 from numpy.typing import NDArray
 
 from .SessionLogic import SessionLogic
@@ -79,7 +80,7 @@ class ModelView:
         self._shown = now
         array = slicer.util.arrayFromVolume(volume)
         pixels = np.moveaxis(array, {"k": 0, "j": 1, "i": 2}[axis], 0)[index]
-        self._show(toneOf(pixels, window), self._session.pixelSize(axis))
+        self._show(np.round(255 * windowed(pixels, window)).astype(np.uint8), self._session.pixelSize(axis))
 
     def _show(self, tones: NDArray[np.uint8], size: tuple[float, float]) -> None:
         rows, columns = tones.shape[:2]
@@ -88,15 +89,3 @@ class ModelView:
         pixmap.loadFromData(kind + b"\n%d %d\n255\n" % (columns, rows) + np.ascontiguousarray(tones).tobytes())
         height = max(1, round(_WIDTH * rows * size[0] / (columns * size[1])))
         self.widget.setPixmap(pixmap.scaled(_WIDTH, min(height, 2 * _WIDTH)))
-
-
-def toneOf(pixels: NDArray[Any], window: tuple[float, float]) -> NDArray[np.uint8]:
-    """Voxels as the model is given them, 0 to 255: (rows, columns), or with 3 colours.
-
-    Args:
-        pixels: voxels of a slice.
-        window: (centre, width).
-    """
-    centre, width = window
-    scaled = (pixels.astype(np.float32) - np.float32(centre - width / 2)) / np.float32(width)
-    return np.round(255 * np.nan_to_num(np.clip(scaled, 0, 1), nan=0.0)).astype(np.uint8)

@@ -78,6 +78,18 @@ def resolve_axis(axis: str, volume: Volume) -> str:
     raise InputError(f"there is no axis {axis!r}; use i, j, k, axial, coronal or sagittal")
 
 
+def windowed(pixels: NDArray, window: tuple[float, float]) -> NDArray[np.float32]:
+    """Voxels as they are shown, to the network and to people: float32 of the same shape, 0 to 1.
+
+    Args:
+        pixels: voxels; those that are no number carry no information and are shown as the window's lower end.
+        window: (centre, width).
+    """
+    centre, width = window
+    scaled = (pixels.astype(np.float32) - np.float32(centre - width / 2)) / np.float32(width)
+    return np.nan_to_num(np.clip(scaled, 0, 1), nan=0.0)
+
+
 def resolve_window(window: tuple[float, float] | str | None, volume: Volume) -> tuple[float, float]:
     """The (centre, width) that is shown to the network.
 
@@ -195,11 +207,7 @@ class Frames:
         pixels = self._voxels[self.check_index(slice_index)]
         if region is not None:
             pixels = pixels[region.slices]
-        centre, width = self.window
-        scaled = (pixels.astype(np.float32) - np.float32(centre - width / 2)) / np.float32(width)
-        # Non-finite voxels carry no information; show them as the window's lower end.
-        scaled = np.nan_to_num(np.clip(scaled, 0, 1), nan=0.0)
-        image = torch.from_numpy(np.ascontiguousarray(scaled))
+        image = torch.from_numpy(np.ascontiguousarray(windowed(pixels, self.window)))
         image = image.permute(2, 0, 1) if image.ndim == 3 else image[None]
         size = (self.image_size, self.image_size)
         return interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]

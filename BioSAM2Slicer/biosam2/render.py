@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from .frames import Frames, Region
+from .frames import Frames, Region, windowed
 from .io import Segmented, atomic_path
 from .io.colours import segment_colour
 from .prompts import Box, Point, Prompt
@@ -266,9 +266,7 @@ def _legend(session: Segmented, frames: Frames, anatomical: bool) -> list[tuple[
 
 
 def _grey(frames: Frames, pixels: NDArray) -> NDArray[np.uint8]:
-    centre, width = frames.window
-    scaled = (pixels.astype(np.float32) - (centre - width / 2)) / width
-    return (np.clip(np.nan_to_num(scaled), 0, 1) * 255).round().astype(np.uint8)
+    return (windowed(pixels, frames.window) * 255).round().astype(np.uint8)
 
 
 def _edge(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from biosam2.frames import Frames
+from biosam2.frames import Frames, windowed
 from biosam2.volume import Volume
-from BioSAM2SlicerLib.ModelView import toneOf
 from BioSAM2SlicerLib.PromptNodes import layOut
 from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
 from host import event_loop
@@ -193,7 +192,7 @@ def test_the_models_view_is_what_the_model_is_given(centre, width, seed):
     array = np.random.default_rng(seed).normal(0, 300, (1, 16, 16)).astype(np.float32)
     array[0, 0, 0] = np.nan
     given_to_it = Frames(Volume(array, (1, 1, 1)), "k", (centre, width), 16).picture(0)[0].numpy()
-    np.testing.assert_allclose(toneOf(array[0], (centre, width)) / 255, given_to_it, atol=0.51 / 255)
+    np.testing.assert_allclose(windowed(array[0], (centre, width)), given_to_it, atol=1e-6)
 
 
 def test_the_depth_of_undo_is_set_and_its_cost_is_said(marked):
