@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import mmap
 import tempfile
+import warnings
 
 import torch
 
 _BLOCK_BYTES = 8 * 1024**2
-_LOG = logging.getLogger(__name__)
 
 
 class Spill:
@@ -51,6 +50,10 @@ class Spill:
                 file.flush()
                 return mmap.mmap(file.fileno(), size)
         except OSError as error:
-            _LOG.warning("results are kept in memory, because no temporary file can be written (%s)", error.strerror)
+            warnings.warn(
+                f"results are kept in memory, because no temporary file can be written ({error.strerror})",
+                RuntimeWarning,
+                stacklevel=2,
+            )
             self._possible = False
             return None

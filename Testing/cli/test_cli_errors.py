@@ -127,15 +127,15 @@ def test_a_folder_that_may_not_be_written(biosam2: Biosam2, folder: Path) -> Non
     assert_mendable(ended, "no permission")
 
 
-def test_a_file_that_outgrows_the_disk(biosam2: Biosam2, folder: Path, checkpoint: Path) -> None:
+@pytest.mark.parametrize("speed", ["", "-disk"])
+def test_a_file_that_outgrows_the_disk(biosam2: Biosam2, folder: Path, checkpoint: Path, speed: str) -> None:
     """A write that fails in the middle, as on a full disk; the earlier file stays as it was."""
     resource = pytest.importorskip("resource", reason="only Unix limits files")
     (folder / "t.nii").write_bytes(b"an earlier result")
     before = files_below(folder)
     script = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, {resource.RLIM_INFINITY}));"
-    # Logits stay in memory: their temporary file would meet the limit first, and say so.
     arguments = ["segment", "ball.nrrd", "-o", "t.nii", *POINT, *NET, "-q", "--first", "6", "--last", "6"]
-    arguments.append("--speed=-disk")
+    arguments.append(f"--speed={speed}")
     done = subprocess.run(
         [sys.executable, "-c", f"{script} from biosam2.cli import main; main({arguments!r})"],
         capture_output=True,
@@ -143,7 +143,12 @@ def test_a_file_that_outgrows_the_disk(biosam2: Biosam2, folder: Path, checkpoin
         cwd=folder,
         check=False,
     )
-    assert_mendable(Ended(done.returncode, done.stdout, done.stderr), "cannot write t.nii")
+    warned, error = done.stderr.splitlines(keepends=True)[:-1], done.stderr.splitlines(keepends=True)[-1]
+    assert_mendable(Ended(done.returncode, done.stdout, error), "cannot write t.nii")
+    # The temporary file of the logits meets the limit first, and memory takes its place.
+    assert [line.partition("(")[0] for line in warned] == [
+        "biosam2: warning: results are kept in memory, because no temporary file can be written "
+    ] * (speed != "-disk")
     assert files_below(folder) == before
     assert (folder / "t.nii").read_bytes() == b"an earlier result"
 
