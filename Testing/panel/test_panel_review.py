@@ -187,7 +187,7 @@ def test_without_anything_there_is_nothing_to_review(open_panel, host, sphere): 
     assert not panel.widget._review.strip.states
 
 
-@pytest.mark.xfail(strict=False, reason="whether a model's score finds its own mistakes is up to the model")
+@pytest.mark.xfail(strict=True, reason="the shipped model's score does not find these mistakes of its own")
 def test_slices_that_a_wrong_click_spoils_come_first(open_panel, host, tumour, shared_data):  # noqa: F811
     """The brain tumour: a negative click in its middle, and N goes to the slices that it spoiled before any other."""
     label = load_volume(host, shared_data / "mr-brain-tumour" / "label.nrrd")
