@@ -64,6 +64,29 @@ def test_every_prompt_kind_gives_finite_losses(a_network, a_clip, kind):
     assert all(0 <= value <= 1 for values in answers.dice.values() for value in values)
 
 
+@pytest.mark.parametrize("kind", PROMPT_KINDS)
+@pytest.mark.parametrize("corrections", [1, 3])
+def test_a_corrected_clip_is_swept_again_and_only_then_trained(a_network, a_clip, kind, corrections):
+    """Corrections are judged, the sweeps before them are not; one frame is always left for the last sweep."""
+    for seed in range(3):
+        answers = Round(a_network, a_clip, np.random.default_rng(seed)).answer_again(kind, corrections)
+        assert torch.isfinite(answers.loss)
+        assert answers.loss.requires_grad
+        assert set(answers.masks) == {0, 1, 2, 3}
+        names = set(answers.dice) - {"absent", "best mask swept", "single mask swept"}
+        assert names <= {f"{kind} corrected", f"{kind} corrected twice", f"{kind} swept again"}
+        assert f"{kind} swept again" in names
+
+
+def test_the_worst_frame_is_corrected(a_network, a_clip):
+    one = Round(a_network, a_clip, np.random.default_rng(0))
+    truth = a_clip.masks[0].float()
+    right = {frame: {"pred_masks": truth[:, frame, None] * 20 - 10} for frame in range(4)}
+    for frame in range(4):
+        wrong = {**right, frame: {"pred_masks": -right[frame]["pred_masks"]}}
+        assert one._worst(wrong) == frame
+
+
 def test_a_perfect_prediction_costs_little():
     truth = torch.zeros(1, 16, 16)
     truth[:, 4:10, 4:10] = 1

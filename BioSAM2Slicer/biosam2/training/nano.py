@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _STATE = "state.pt"
+_AGAIN = 0.5  # of the rounds on clips go over their clip once more after a correction
 _VALIDATION_SEED = 7_000_000
 
 
@@ -68,6 +69,8 @@ STAGES = (
     Stage(1200, 128, (3, 4), 4, 4, (6e-4, 6e-4)),
     Stage(800, 256, (3, 4, 5), 1, 4, (4e-4, 1e-5)),
     Stage(500, 256, (1, 3, 4), 1, 4, (3e-4, 1e-5)),
+    Stage(900, 128, (4, 6), 3, 4, (4e-4, 2e-4)),
+    Stage(500, 256, (1, 4, 5), 1, 4, (2e-4, 1e-5)),
 )
 
 
@@ -319,7 +322,8 @@ def validate(
         rng = np.random.default_rng([_VALIDATION_SEED, 1, index])
         for kind in ("click", "clicks", "box", "mask"):
             answers = Round(network, clip, rng).answer_clip(kind, correct=False)
-            for name, values in answers.dice.items():
+            again = Round(network, clip, rng).answer_again(kind, corrections=1)
+            for name, values in [*answers.dice.items(), *again.dice.items()]:
                 dice[name].extend(values)
             if board is not None and kind == "click" and index < 6:
                 board.add_image(f"clip {index}", _picture(clip, answers), step)
@@ -378,8 +382,10 @@ def _frame_answers(network: SAM2Base, clip: Clip, rng: np.random.Generator) -> l
 
 
 def _clip_answers(network: SAM2Base, clip: Clip, rng: np.random.Generator) -> list[Answers]:
-    """One round on clips: a prompt, swept both ways, sometimes corrected on the way."""
+    """One round on clips: a prompt, swept both ways; corrected on the way, or afterwards and swept again, or not."""
     kind = str(rng.choice(["click", "clicks", "box", "mask"], p=[0.15, 0.15, 0.25, 0.45]))
+    if rng.random() < _AGAIN:
+        return [Round(network, clip, rng).answer_again(kind, corrections=int(rng.integers(1, 3)))]
     skip = int(rng.integers(1, 30)) if clip.prompted == 0 and rng.random() < 0.3 else 0
     correct, foreign = rng.random(2) < (0.4, 0.5)
     return [Round(network, clip, rng).answer_clip(kind, bool(correct), skip, bool(foreign))]

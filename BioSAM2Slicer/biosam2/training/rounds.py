@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .clips import Clip
 from .losses import Decoded, DecoderTap, segmentation_loss
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 PROMPT_KINDS = ("click", "clicks", "box", "mask")
 _MEAN = (0.485, 0.456, 0.406)
 _SPREAD = (0.229, 0.224, 0.225)
+_Bank = dict[str, dict[int, Any]]  # what SAM 2 calls the output dict
 _LENGTH = 64  # frames that the clip pretends to be cut from: positions in time are relative to it
 
 
@@ -99,17 +101,12 @@ class Round:
             skip: frames that the prompted one is pretended to lie further away, 0 for none.
             foreign: whether the sweep ends in another clip, where no target is.
         """
-        bank: dict[str, dict[int, Any]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
+        bank: _Bank = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
         masks: dict[int, Tensor] = {}
-        forward = list(range(self._prompted + 1, self._frames))
-        backward = list(range(self._prompted - 1, -1, -1))
+        forward, backward = self._sweeps(self._prompted)
         corrected = self._rng.choice(forward + backward) if correct and forward + backward else None
         with DecoderTap(self._network.sam_mask_decoder) as tap:
-            points = None if kind == "mask" else self._prompt(kind)
-            if kind == "clicks" and self._rng.random() < 0.7:
-                points = self._corrected_click(clicks=3)
-            mask = self._prompt_masks.float()[:, None] if kind == "mask" else None
-            first = self._track(self._prompted, bank, points, mask, None, reverse=False)
+            first, points = self._start(kind, bank)
             if kind != "mask":
                 self._judge(tap, self._prompted, first, points, kind)
             masks[self._prompted] = first["pred_masks"].detach()[:, 0]
@@ -135,6 +132,77 @@ class Round:
             if foreign and self._clips > 1:
                 self._judge_foreign(tap, bank)
         return self._answers(masks)
+
+    def answer_again(self, kind: str, corrections: int) -> Answers:
+        """The whole clip once more: swept, corrected on its worst frames one after the other, swept again.
+
+        The sweeps before the last one are the session's past and are not trained. As in a session, a correction sees
+        the memories and refines what its frame had shown, and each sweep starts from the earliest prompted frame.
+
+        Args:
+            kind: of the first prompt.
+            corrections: frames that are corrected, each by clicks or, now and then, by the target itself.
+        """
+        bank: _Bank = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
+        conditioning, swept = bank["cond_frame_outputs"], bank["non_cond_frame_outputs"]
+        with DecoderTap(self._network.sam_mask_decoder) as tap:
+            with torch.no_grad():
+                conditioning[self._prompted], _ = self._start(kind, bank)
+            for _ in range(min(corrections, self._frames - 2)):  # one frame at least is left to be swept
+                with torch.no_grad():
+                    self._sweep_all(bank)
+                frame = self._worst(swept)
+                reverse = frame < min(conditioning)
+                old = swept.pop(frame)["pred_masks"].detach()
+                previous = old.clamp(-32, 32)
+                if self._rng.random() < 0.3:
+                    whole = functional.interpolate(self._truth[:, frame, None], scale_factor=4, mode="bilinear")
+                    out = self._track(frame, bank, None, (whole > 0.5).float(), None, reverse)
+                else:
+                    click = self._correct(frame, old)
+                    out = self._track(frame, bank, click, None, previous, reverse)
+                    self._judge(tap, frame, out, click, f"{kind} corrected")
+                    if self._rng.random() < 0.5:
+                        click = _append(click, self._correct(frame, out["pred_masks"]))
+                        out = self._track(frame, bank, click, None, previous, reverse)
+                        self._judge(tap, frame, out, click, f"{kind} corrected twice")
+                conditioning[frame] = out
+            self._sweep_all(bank, tap, f"{kind} swept again")
+        return self._answers({frame: out["pred_masks"].detach()[:, 0] for frame, out in (conditioning | swept).items()})
+
+    # Sweeps ----------------------------------------------------------------------------------------------------------
+
+    def _start(self, kind: str, bank: _Bank) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
+        """What the prompted frame gives, and the points or box it was given."""
+        points = None if kind == "mask" else self._prompt(kind)
+        if kind == "clicks" and self._rng.random() < 0.7:
+            points = self._corrected_click(clicks=3)
+        mask = self._prompt_masks.float()[:, None] if kind == "mask" else None
+        return self._track(self._prompted, bank, points, mask, None, reverse=False), points
+
+    def _sweeps(self, start: int) -> tuple[list[int], list[int]]:
+        """The frames after one, and those before it, in the order of propagation."""
+        return list(range(start + 1, self._frames)), list(range(start - 1, -1, -1))
+
+    def _sweep_all(self, bank: _Bank, tap: DecoderTap | None = None, name: str = "") -> None:
+        """Propagate both ways from the earliest conditioning frame, into the bank; judged where there is a tap."""
+        for reverse, sweep in zip((False, True), self._sweeps(min(bank["cond_frame_outputs"])), strict=True):
+            for frame in sweep:
+                if frame not in bank["cond_frame_outputs"]:
+                    out = self._track(frame, bank, None, None, None, reverse)
+                    bank["non_cond_frame_outputs"][frame] = out
+                    if tap is not None:
+                        self._judge(tap, frame, out, None, name)
+
+    def _worst(self, swept: dict[int, dict[str, Any]]) -> int:
+        """The swept frame whose answers are furthest from the targets, relative to their sizes."""
+        truth = self._truth > 0.5
+        sizes = truth.sum(dim=(1, 2, 3)).clamp(min=1)
+        wrong = {
+            frame: float((((out["pred_masks"][:, 0] > 0) ^ truth[:, frame]).sum(dim=(1, 2)) / sizes).sum())
+            for frame, out in swept.items()
+        }
+        return max(wrong, key=wrong.__getitem__)
 
     # Prompts ---------------------------------------------------------------------------------------------------------
 
@@ -192,7 +260,7 @@ class Round:
         return out
 
     def _track(
-        self, frame: int, bank: dict[str, Any], points: Any, mask: Tensor | None, previous: Tensor | None, reverse: bool
+        self, frame: int, bank: _Bank, points: Any, mask: Tensor | None, previous: Tensor | None, reverse: bool
     ) -> dict[str, Any]:
         return self._network.track_step(
             frame_idx=frame,
@@ -216,7 +284,7 @@ class Round:
         shown, true = logits > 0, truth > 0.5
         here = true.any(dim=2).any(dim=1)
         self._dice.setdefault(name, []).extend(_overlap(shown, true)[here].tolist())
-        if name.endswith("swept"):
+        if "swept" in name:
             best = torch.stack([_overlap(m > 0, true) for m in decoded.masks.detach().unbind(1)], dim=1)[here]
             self._dice.setdefault("single mask swept", []).extend(best[:, 0].tolist())
             self._dice.setdefault("best mask swept", []).extend(best[:, 1:].amax(dim=1).tolist())
@@ -224,7 +292,7 @@ class Round:
         if gone.any():
             self._dice.setdefault("absent", []).extend((~shown[gone].any(dim=2).any(dim=1)).float().tolist())
 
-    def _judge_foreign(self, tap: DecoderTap, bank: dict[str, Any]) -> None:
+    def _judge_foreign(self, tap: DecoderTap, bank: _Bank) -> None:
         """Every clip's memories in front of its neighbour's last frame: all targets are certainly absent."""
         frame = self._frames - 1
         own, shift = self._columns[frame], self._targets
