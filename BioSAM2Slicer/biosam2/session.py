@@ -303,9 +303,11 @@ class Session:
     # -- masks -----------------------------------------------------------------------------------
 
     def predict(self, segment: str, slice_index: int) -> NDArray[np.bool_]:
-        """The prompted slice alone, seen without memory: bool (rows, columns). Leaves no trace in the session.
+        """The prompted slice alone: bool (rows, columns), as the next propagation will begin with it.
 
-        A result that the slice has already is refined by what was said since, and stands where nothing was.
+        It is seen without memory. On a slice that a propagation has passed, its result is refined by what was said
+        since, in the light of the memories around it, as SAM 2 does; where nothing was said since, it stands. Leaves
+        no trace in the session.
 
         Raises:
             PromptError: the slice carries no prompt of this segment.
@@ -321,10 +323,9 @@ class Session:
         if prompt is None:
             raise PromptError(f"segment {segment!r} has no prompt on slice {slice_index}")
         previous = state.bank.result(slice_index)
-        if previous is not None and slice_index not in state.pending:
-            return self._unpacked(previous.mask)
-        region = self._region(prompt, previous)
-        return self._unpacked(self._tracker.prompt(prompt, region, previous).mask)
+        if previous is None or slice_index in state.pending:
+            previous = self._prompted(prompt, state.bank)
+        return self._unpacked(previous.mask)
 
     def propagate(
         self,
@@ -559,10 +560,7 @@ class Session:
         for s in state.pending:
             prompt = reduce_prompts(state.prompts, s, self.frames)
             assert prompt is not None
-            previous = bank.result(s)
-            # A slice that a sweep has passed is corrected in the light of the memories around it.
-            memories = bank if s in bank.visited and bank.conditioning else None
-            fresh[s] = self._tracker.prompt(prompt, self._region(prompt, previous), previous, memories)
+            fresh[s] = self._prompted(prompt, bank)
         for s, memory in fresh.items():
             bank.conditioning[s] = memory
             bank.swept.pop(s, None)
@@ -708,6 +706,12 @@ class Session:
                 raise PromptError("an empty mask cannot start a segment; mark the target with a point, box or mask")
             region = self._region(SlicePrompt(prompt.slice_index, mask=prompt.array2d), None)
             self._tracker.network_mask(prompt.array2d, region)
+
+    def _prompted(self, prompt: SlicePrompt, bank: MemoryBank) -> SliceMemory:
+        """What a slice shows after a prompt; one that a sweep has passed, in the light of the memories around it."""
+        previous = bank.result(prompt.slice_index)
+        memories = bank if prompt.slice_index in bank.visited and bank.conditioning else None
+        return self._tracker.prompt(prompt, self._region(prompt, previous), previous, memories)
 
     def _region(self, prompt: SlicePrompt, previous: SliceMemory | None) -> Region:
         if self.crop is None:

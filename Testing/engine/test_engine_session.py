@@ -180,6 +180,25 @@ def test_predict_leaves_no_trace(model, volume):
         assert (with_predict == without).all()
 
 
+@pytest.mark.parametrize("crop", [None, "auto"])
+def test_predict_shows_what_the_next_propagation_keeps(model, volume, crop):
+    """Corrections too, of which several wait."""
+    session = biosam2.Session(model, volume, crop=crop)
+    session.add_prompt("x", Point((11, 7, 5)))
+    list(session.propagate())
+    alone = biosam2.Session(model, volume, crop=crop)
+    for s in (3, 7):
+        for each in (session, alone):
+            each.add_prompt("x", Point((4, 3, s)))
+            each.add_prompt("x", Point((13, 9, s), positive=False))
+    shown = {s: session.predict("x", s) for s in (3, 5, 7)}
+    kept = {u.slice_index: u.mask for u in session.propagate()}
+    for s, mask in shown.items():
+        np.testing.assert_array_equal(kept[s], mask)
+    # In the light of the memories around it, which a session that never propagated lacks.
+    assert any((alone.predict("x", s) != shown[s]).any() for s in (3, 7))
+
+
 def test_predict_needs_a_prompt_there(session):
     session.add_prompt("x", Point((11, 7, 5)))
     with pytest.raises(PromptError, match="no prompt on slice 4"):
