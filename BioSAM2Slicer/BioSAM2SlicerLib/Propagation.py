@@ -11,6 +11,7 @@ from biosam2.journal import Propagated
 from biosam2.service import messages as m
 from slicer.i18n import tr as _
 
+from .DrawnMasks import DrawnMasks
 from .History import Step
 from .SessionJournal import Remark, SessionJournal
 from .Signal import Signal
@@ -88,6 +89,7 @@ class Propagation:
         self._ledger = ledger
         self._marked = marked
         self._goOn = goOn
+        self._drawn = DrawnMasks()
         self._run: _Run | None = None
 
     @property
@@ -120,6 +122,10 @@ class Propagation:
     def abandon(self) -> None:
         """Nobody is there to go on with it, or nobody who wants it."""
         self._run = None
+
+    def forget(self, segmentId: str | None = None) -> None:
+        """What was drawn of one segment or of all is no longer there to be compared with."""
+        self._drawn.forget(segmentId)
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -158,6 +164,9 @@ class Propagation:
             mask = m.as_mask(reply.mask)
             run.remark.entry = replace(entry, finished=(*entry.finished, key))
             run.remark.scores[key] = reply.score if mask.any() else 1 - reply.score
+            change = self._drawn.change(*key, mask)
+            if change is not None:
+                run.remark.changes[key] = change
             if run.step.inForce:
                 self._ledger.write(run.step, *key, mask, reply.score)
             self._worker.tell(m.Grant, of=reply.id, credit=1, received=run.receivedHere)

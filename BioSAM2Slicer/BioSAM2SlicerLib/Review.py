@@ -51,19 +51,22 @@ class Review:
                 propagated=index in results,
                 reviewed=index in results and (segmentId, index) in results[index].seen,
                 sureness=results[index].scores.get((segmentId, index)) if index in results else None,
+                changed=results[index].changes.get((segmentId, index)) if index in results else None,
             )
             for index in range(VolumeGeometry(session.volumeNode).count(self.axis))
         ]
 
     def next(self, segmentId: str) -> int | None:
-        """The slice that the model is least sure of, among those that the user has not looked at; None if none is left.
+        """The slice that is most in doubt, among those that the user has not looked at; None if none is left.
 
-        Slices that the user drew, corrected or locked are the user's and need no look.
+        The model is unsure of it, or the last propagation changed what an earlier one had drawn there: the first
+        thing to look at after a correction is what else it did. Slices that the user drew, corrected or locked are the
+        user's and need no look.
         """
         left = [
-            (state.sureness, index)
+            (-state.doubt, index)
             for index, state in enumerate(self.slices(segmentId))
-            if state.sureness is not None and not (state.reviewed or state.corrected or state.locked)
+            if state.doubt is not None and not (state.reviewed or state.corrected or state.locked)
         ]
         return min(left)[1] if left else None
 

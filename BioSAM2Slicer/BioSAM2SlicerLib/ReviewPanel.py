@@ -74,7 +74,7 @@ class ReviewPanel:
         self.refresh()
 
     def next(self) -> None:
-        """Go to the slice that the model is least sure of, and that has not been looked at."""
+        """Go to the slice that is most in doubt, and that has not been looked at."""
         segment = self._segment()
         index = self.review.next(segment) if segment else None
         if index is None:
@@ -112,8 +112,10 @@ class ReviewPanel:
         self._legend = qt.QLabel(legend())
         self._legend.wordWrap = True
         column.addWidget(self._legend)
-        tip = _("Go to the slice that the model is least sure of and that you have not looked at.")
-        self._nextButton = makeButton("next", _("Least sure (N)"), tip, self.next)
+        tip = _(
+            "Go to the slice most in doubt that you have not looked at: the model is unsure, or has changed its mind."
+        )
+        self._nextButton = makeButton("next", _("Most in doubt (N)"), tip, self.next)
         self._nextButton.enabled = False
         row = makeRow(self._nextButton)
         self._left = qt.QLabel("")

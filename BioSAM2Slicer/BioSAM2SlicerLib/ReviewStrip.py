@@ -32,6 +32,8 @@ class SliceState:
         propagated: a propagation has reached it.
         reviewed: the user has looked at what the propagation left there.
         sureness: of the model, 0 to 1; None where it has said nothing.
+        changed: how much the last propagation changed what an earlier one had drawn, 0 to 1; None where it came
+            first.
     """
 
     prompted: bool = False
@@ -40,6 +42,12 @@ class SliceState:
     propagated: bool = False
     reviewed: bool = False
     sureness: float | None = None
+    changed: float | None = None
+
+    @property
+    def doubt(self) -> float | None:
+        """How much the slice needs a look, 0 to 1: the model is unsure of it, or has changed its mind."""
+        return None if self.sureness is None else 1 - self.sureness * (1 - (self.changed or 0.0))
 
     def words(self) -> str:
         """What the slice is, for the user."""
@@ -55,6 +63,8 @@ class SliceState:
         ]
         if self.sureness is not None:
             parts.append(_("score {percent:.0f} %").format(percent=100 * self.sureness))
+        if self.changed:
+            parts.append(_("changed by {percent:.0f} %").format(percent=100 * self.changed))
         if self.propagated:
             parts.append(_("looked at") if self.reviewed else _("not looked at yet"))
         return ", ".join(parts) or _("nothing here")
@@ -162,11 +172,11 @@ class ReviewStrip:
         colour = next((colour for kind, colour in _BANDS if getattr(state, kind)), None)
         if colour is not None:
             painter.fillRect(left, 0, wide, _BAND, qt.QColor(colour))
-        if state.sureness is not None:
+        if state.doubt is not None:
             room = _HEIGHT - _BAND - _FOOT - 6
-            # What is unsure stands out: the bar is what is left to certainty.
-            high = max(round((1 - state.sureness) * room), 2)
-            painter.fillRect(left, _HEIGHT - _FOOT - 3 - high, wide, high, qt.QColor(_shade(state.sureness)))
+            # What is in doubt stands out.
+            high = max(round(state.doubt * room), 2)
+            painter.fillRect(left, _HEIGHT - _FOOT - 3 - high, wide, high, qt.QColor(_shade(state.doubt)))
         if state.reviewed:
             painter.fillRect(left, _HEIGHT - _FOOT, wide, _FOOT, qt.QColor(_SEEN))
 
@@ -184,8 +194,8 @@ class ReviewStrip:
             self.clicked.emit(index)
 
 
-def _shade(sureness: float) -> str:
-    return _UNSURE if sureness < 0.5 else _HALF if sureness < 0.8 else _SURE
+def _shade(doubt: float) -> str:
+    return _UNSURE if doubt > 0.5 else _HALF if doubt > 0.2 else _SURE
 
 
 class _Filter(qt.QObject):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,8 @@ class Remark:
         promptId: of the prompt that was added or removed.
         scores: of a propagation, by segment and slice: how sure the model is of its mask, 0 to 1; its own score
             where it found something, and what is left to 1 where it found nothing.
+        changes: of a propagation, by segment and slice: how much its mask differs from the one that the model drew
+            there before, 0 to 1; not of slices that it came to for the first time.
         seen: of a propagation: slices that the user has looked at since.
         text: of anything else, as JSON, once it was asked for.
     """
@@ -30,6 +33,7 @@ class Remark:
     entry: Entry
     promptId: str = ""
     scores: dict[tuple[str, int], float] = field(default_factory=dict)
+    changes: dict[tuple[str, int], float] = field(default_factory=dict)
     seen: set[tuple[str, int]] = field(default_factory=set)
     text: str = field(default="", repr=False)
 
@@ -128,7 +132,8 @@ class SessionJournal:
         try:
             for data in json.loads(text):
                 remark = self.add(from_json(data["entry"]), str(data["id"]))
-                remark.scores = {(str(name), int(index)): float(score) for name, index, score in data.get("scores", ())}
+                remark.scores = _numbers(data.get("scores", ()))
+                remark.changes = _numbers(data.get("changes", ()))
                 remark.seen = {(str(name), int(index)) for name, index in data.get("seen", ())}
             for segmentId in {getattr(remark.entry, "segment", "") for remark in self.remarks}:
                 self.prompts(segmentId)
@@ -148,11 +153,16 @@ def _toText(remark: Remark) -> str:
 
 def _toData(remark: Remark) -> dict[str, Any]:
     data: dict[str, Any] = {"id": remark.promptId, "entry": to_json(remark.entry)}
-    if remark.scores:
-        data["scores"] = [[*key, round(score, 4)] for key, score in sorted(remark.scores.items())]
+    for name in ("scores", "changes"):
+        if numbers := getattr(remark, name):
+            data[name] = [[*key, round(number, 4)] for key, number in sorted(numbers.items())]
     if remark.seen:
         data["seen"] = sorted(remark.seen)
     return data
+
+
+def _numbers(data: Iterable[Sequence[Any]]) -> dict[tuple[str, int], float]:
+    return {(str(name), int(index)): float(number) for name, index, number in data}
 
 
 def sliceOf(prompt: Prompt, axis: str) -> int:

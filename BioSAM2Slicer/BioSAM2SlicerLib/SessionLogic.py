@@ -411,6 +411,7 @@ class SessionLogic:
         if self._journal.prompts(segmentId) or self._journal.finished(segmentId):
             self._steps.tell(step, Cleared(segmentId))
         self._previews.forget(segmentId)
+        self._propagation.forget(segmentId)
         self._steps.commit(step)
 
     def undo(self) -> bool:
@@ -590,6 +591,7 @@ class SessionLogic:
             self._prompts.removeSegment(name)
             self._steps.tell(Step({}), Cleared(name))
             self._previews.forget(name)
+            self._propagation.forget(name)
             self._ledger.forget(name)
         if gone:
             # Steps that touch a segment which is gone cannot be taken back as a whole.
@@ -605,6 +607,7 @@ class SessionLogic:
         if self._prompts is not None:
             self._prompts.cleanup()
         self._propagation.abandon()
+        self._propagation.forget()
         self._worker.close()
         if self._segmentation is not None:
             self._steps.save()

@@ -1,4 +1,4 @@
-"""Looking through results: the strip, clicks in it, and the way to the least sure slice; with the real worker."""
+"""Looking through results: the strip, clicks in it, and the way to the slice most in doubt; with the real worker."""
 
 from __future__ import annotations
 
@@ -65,17 +65,25 @@ def test_what_a_slice_is_can_be_seen_and_read(strip):
         SliceState(corrected=True, locked=True),
         SliceState(propagated=True, sureness=0.1),
         SliceState(propagated=True, reviewed=True, sureness=0.9),
+        SliceState(propagated=True, sureness=0.9, changed=0.75),
     ]
     strip.show(states, 0)
-    bands = [colours(strip, index, 3) for index in range(6)]
+    bands = [colours(strip, index, 3) for index in range(7)]
     assert len(set(bands[:4])) == 4
     assert bands[4] == bands[5] not in bands[:4]
     # Who is unsure stands out: a tall bar.
     assert colours(strip, 4, 20) != colours(strip, 5, 20)
+    assert colours(strip, 6, 20) == colours(strip, 4, 20)
     assert colours(strip, 5, 50) != colours(strip, 4, 50)
-    words = ((2, "corrected by you"), (3, "locked"), (4, "score 10 %, not looked at yet"), (5, "looked at"))
+    words = (
+        (6, "score 90 %, changed by 75 %"),
+        (2, "corrected by you"),
+        (3, "locked"),
+        (4, "score 10 %, not looked at yet"),
+        (5, "looked at"),
+    )
     for index, said in words:
-        QtTest.QTest.mouseMove(strip.widget, QtCore.QPoint(int((index + 0.5) * 400 / 6), 20))
+        QtTest.QTest.mouseMove(strip.widget, QtCore.QPoint(int((index + 0.5) * 400 / 7), 20))
         event_loop.process_events()
         assert f"Slice {index}: " in strip.widget.toolTip
         assert said in strip.widget.toolTip
@@ -167,6 +175,38 @@ def test_what_was_looked_at_is_kept_with_the_scene(panel, host):  # noqa: F811
             assert results[index].scores[segment, index] == pytest.approx(state.sureness, abs=1e-3)
 
 
+def test_what_a_propagation_changed_is_in_doubt_and_forgotten_with_the_segment(panel, host):  # noqa: F811
+    from BioSAM2SlicerLib.SessionJournal import SessionJournal
+
+    review = propagated(panel, host)
+    segment = panel.segment()
+    before = panel.voxels()
+    assert {state.changed for state in review.review.slices(segment)} == {None}
+    panel.click("point")
+    panel.click("sign")
+    host.views["Red"].go_to(panel.world(20, 20, 14))
+    host.views["Red"].click(panel.world(26, 20, 14))
+    panel.settle()
+    panel.press(QtCore.Qt.Key.Key_Escape)
+    panel.click("propagate")
+    panel.settle()
+    after = panel.voxels()
+    states = review.review.slices(segment)
+    for index in range(8, 17):
+        total = before[index].sum() + after[index].sum()
+        dice = 2 * (before[index] & after[index]).sum() / total if total else 1
+        assert states[index].changed == pytest.approx(1 - dice)
+        assert states[index].doubt == pytest.approx(1 - states[index].sureness * dice)
+    assert states[14].changed > 0
+    panel.session._steps.save()
+    journal = SessionJournal()
+    journal.load(panel.session.parameters.journal)
+    assert journal.results(segment)[14].changes[segment, 14] == pytest.approx(states[14].changed, abs=1e-4)
+    panel.session.clear(segment)
+    propagated(panel, host)
+    assert {state.changed for state in review.review.slices(segment)} == {None}
+
+
 def test_what_the_user_drew_needs_no_look(panel, host):  # noqa: F811
     review = propagated(panel, host)
     index = review.review.next(panel.segment())
@@ -187,7 +227,6 @@ def test_without_anything_there_is_nothing_to_review(open_panel, host, sphere): 
     assert not panel.widget._review.strip.states
 
 
-@pytest.mark.xfail(strict=True, reason="the shipped model's score does not find these mistakes of its own")
 def test_slices_that_a_wrong_click_spoils_come_first(open_panel, host, tumour, shared_data):  # noqa: F811
     """The brain tumour: a negative click in its middle, and N goes to the slices that it spoiled before any other."""
     label = load_volume(host, shared_data / "mr-brain-tumour" / "label.nrrd")
@@ -222,7 +261,7 @@ def test_slices_that_a_wrong_click_spoils_come_first(open_panel, host, tumour, s
     def dice(a, b):
         return 2 * (a & b).sum() / max(a.sum() + b.sum(), 1)
 
-    spoiled = {int(k) for k in slices if dice(after[k], truth[k]) < dice(before[k], truth[k]) - 0.1}
+    spoiled = {int(k) for k in slices if dice(after[k], truth[k]) < dice(before[k], truth[k]) - 0.02}
     assert spoiled, "the click spoiled nothing"
     visited = []
     for _ in spoiled:
