@@ -58,6 +58,15 @@ def _first(side: Side, volume: biosam2.Volume) -> Course:
     yield
 
 
+def _rested(side: Side, volume: biosam2.Volume) -> Course:
+    side.open()
+    side.click(1, *_middle(volume))
+    side.rest()
+    yield
+    side.propagate()
+    yield
+
+
 def _corrected(side: Side, volume: biosam2.Volume) -> Course:
     side.open()
     s, row, column = _middle(volume)
@@ -115,6 +124,7 @@ def _lesion(side: Side, volume: biosam2.Volume) -> Course:
 PHASES = {
     "open": Phase("open a volume, to the first mask", _open),
     "first": Phase("first propagation, both ways", _first),
+    "rested": Phase("first propagation, after idle time", _rested),
     "correct": Phase("propagation after one correction", _corrected),
     "two": Phase("two segments on one slice", _several(2)),
     "four": Phase("four segments on one slice", _several(4)),

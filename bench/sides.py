@@ -35,6 +35,9 @@ class Side(Protocol):
     def paint(self, segment: int, slice_index: int, mask: NDArray[np.bool_]) -> None:
         """Give a segment's mask on a slice."""
 
+    def rest(self) -> None:
+        """Do what can be done while the user does nothing."""
+
     def propagate(self) -> int:
         """Carry all segments through the volume both ways; the number of masks that came."""
 
@@ -65,6 +68,11 @@ class Ours:
     def paint(self, segment: int, slice_index: int, mask: NDArray[np.bool_]) -> None:
         """See `Side`."""
         self.session.add_prompt(str(segment), biosam2.Mask(slice_index, mask))
+
+    def rest(self) -> None:
+        """See `Side`."""
+        while self.session.encode_ahead(lambda: False):
+            pass
 
     def propagate(self) -> int:
         """See `Side`."""
@@ -114,6 +122,9 @@ class Theirs:
     def paint(self, segment: int, slice_index: int, mask: NDArray[np.bool_]) -> None:
         """See `Side`."""
         self.predictor.add_new_mask(self.state, slice_index, segment, torch.as_tensor(mask))
+
+    def rest(self) -> None:
+        """It does nothing."""
 
     def propagate(self) -> int:
         """See `Side`."""

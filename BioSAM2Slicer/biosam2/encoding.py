@@ -6,6 +6,7 @@ full-width maps that one narrow projection reads, and position encodings that no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 # Levels of the pyramid that SAM 2 keeps: two fine ones, which one projection each narrows, and the coarse one.
 _FINE = 2
 _LEVELS = 3
+
+
+class GivenUpError(Exception):
+    """The encoding was given up, because something else is wanted."""
 
 
 class LeanEncoder:
@@ -52,13 +57,23 @@ class LeanEncoder:
             and network.num_feature_levels == _LEVELS
         )
 
-    def __call__(self, image: torch.Tensor) -> EncodedFrame:
-        """The encoded frame of an image (1, 3, S, S)."""
+    def __call__(self, image: torch.Tensor, busy: Callable[[], bool] = lambda: False) -> EncodedFrame:
+        """The encoded frame of an image (1, 3, S, S).
+
+        Args:
+            image: normalised.
+            busy: asked before each block; once it says so, the work is given up.
+
+        Raises:
+            GivenUpError: it was given up.
+        """
         trunk = self.network.image_encoder.trunk
         x = trunk.patch_embed(image)
         x = x + self._position_embedding(trunk, x)
         levels = []
         for number, block in enumerate(trunk.blocks):
+            if busy():
+                raise GivenUpError
             x = _block(block, x)
             if number in trunk.stage_ends:
                 levels.append(x)

@@ -52,6 +52,15 @@ class FeatureCache:
     def __len__(self) -> int:
         return len(self._frames)
 
+    def holds(self, key: Hashable) -> bool:
+        """Whether a frame is kept under this key."""
+        return key in self._frames
+
+    @property
+    def room(self) -> int:
+        """Bytes that can be held without letting go of a frame."""
+        return self.budget - self.nbytes
+
     def get(self, key: Hashable, encode: Callable[[], EncodedFrame]) -> EncodedFrame:
         """The frame kept under this key, or a new encoding of it."""
         frame = self._frames.get(key)

@@ -327,6 +327,19 @@ class Session:
             previous = self._prompted(prompt, state.bank)
         return self._unpacked(previous.mask)
 
+    def encode_ahead(self, busy: Callable[[], bool]) -> bool:
+        """In idle time: encode one more slice around the one prompted last, as a propagation will ask for it.
+
+        Leaves no trace but in the cache of encoded slices.
+
+        Args:
+            busy: whether somebody waits; then the slice is given up in the middle.
+
+        Returns:
+            Whether there is more to do.
+        """
+        return self.speed.ahead and self._tracker.encode_ahead(busy)
+
     def propagate(
         self,
         segments: Iterable[str] | None = None,

@@ -11,7 +11,7 @@ from .errors import InputError
 
 @dataclass(frozen=True)
 class Speed:
-    """Which short cuts a session takes. The first four are exact and on; the others are approximate and off.
+    """Which short cuts a session takes. The first five are exact and on; the others are approximate and off.
 
     Attributes:
         encoder: exact; the image encoder leaves out work that its result does not show (see `encoding`).
@@ -19,6 +19,7 @@ class Speed:
             float32.
         release: exact; encoded memories are let go of once a sweep has left them behind, and made again when needed.
         disk: exact; logits lie in a temporary file instead of in memory.
+        ahead: exact; a worker or a server spends idle time on encoding the slices around the one prompted last.
         pool: approximate; memory tokens are seen in squares of this side, 1 for each by itself; with `attention` only.
         conditioning: approximate; at most this many conditioning slices are attended to, the nearest; None for all
             that the network allows.
@@ -39,6 +40,7 @@ class Speed:
     attention: bool = True
     release: bool = True
     disk: bool = True
+    ahead: bool = True
     pool: int = 1
     conditioning: int | None = None
     stop: int | None = None

@@ -21,7 +21,7 @@ from torch.nn.functional import grid_sample, interpolate
 
 from .attention import ProjectedAttention, ProjectedMemory, Remembered
 from .devices import autocast, out_of_memory, precision_of
-from .encoding import LeanEncoder
+from .encoding import GivenUpError, LeanEncoder
 from .errors import DeviceError, PromptError
 from .features import EncodedFrame, FeatureCache
 from .frames import Frames, Region
@@ -36,6 +36,8 @@ ABSENT = -1024.0
 # Previous logits are clamped to this before they are fed back (SAM2VideoPredictor.add_new_points_or_box).
 _FEEDBACK_LIMIT = 32.0
 _BOX_CORNERS = (2, 3)
+# Slices that are encoded ahead on either side of a prompted one.
+_AHEAD = 32
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -77,6 +79,8 @@ class Tracker:
             signed_pointers=network.use_signed_tpos_enc_to_obj_ptrs,
             stride=network.memory_temporal_stride_for_eval,
         )
+        # The slice prompted last, the part of it that was looked at, and the bytes that this took.
+        self._near: tuple[int, Region, int] | None = None
         self._owner = object()  # keeps this volume's frames apart from others' in a shared cache
         self._spill = Spill() if speed.disk else None
         self._encoder = LeanEncoder(network) if speed.encoder and LeanEncoder.suits(network) else None
@@ -93,17 +97,49 @@ class Tracker:
     def encode(self, slice_index: int, region: Region) -> EncodedFrame:
         """The encoded region of a slice, from the cache where it is there."""
 
-        def compute(_: Sequence[None]) -> EncodedFrame:
-            image = self.frames.tensor(slice_index, region)[None].to(self.model.device)
-            with torch.inference_mode(), autocast(self.model.device, self.precision):
-                if self._encoder is not None:
-                    return self._encoder(image)
-                encoded = self.model.network.forward_image(image)
-            levels = encoded["backbone_fpn"][-self.model.network.num_feature_levels :]
-            return EncodedFrame(levels[-1], tuple(levels[:-1]))
+        def encode() -> EncodedFrame:
+            return self._within_memory([None], lambda _: self._encode(slice_index, region))
 
-        key = (self._owner, slice_index, region)
-        return self.features.get(key, lambda: self._within_memory([None], compute))
+        return self.features.get((self._owner, slice_index, region), encode)
+
+    def encode_ahead(self, busy: Callable[[], bool]) -> bool:
+        """Encode one more slice around the one prompted last, the nearest first, as that one was looked at.
+
+        Args:
+            busy: asked between the parts of the work; once it says so, the slice is given up.
+
+        Returns:
+            Whether there is more to do: not at the ends of the volume, far from the prompt, or where a kept slice
+            would have to go.
+        """
+        if self._near is None:
+            return False
+        middle, region, size = self._near
+        for s in (s for d in range(1, _AHEAD + 1) for s in (middle + d, middle - d) if 0 <= s < self.frames.count):
+            key = (self._owner, s, region)
+            if self.features.holds(key):
+                continue
+            if self.features.room < size:
+                return False
+            try:
+                self.features.get(key, partial(self._encode, s, region, busy))
+            except GivenUpError:
+                return True
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                return False  # what nobody has asked for yet is worth no other's memory
+            return True
+        return False
+
+    def _encode(self, slice_index: int, region: Region, busy: Callable[[], bool] = lambda: False) -> EncodedFrame:
+        image = self.frames.tensor(slice_index, region)[None].to(self.model.device)
+        with torch.inference_mode(), autocast(self.model.device, self.precision):
+            if self._encoder is not None:
+                return self._encoder(image, busy)
+            encoded = self.model.network.forward_image(image)
+        levels = encoded["backbone_fpn"][-self.model.network.num_feature_levels :]
+        return EncodedFrame(levels[-1], tuple(levels[:-1]))
 
     # -- one slice -------------------------------------------------------------------------------
 
@@ -196,6 +232,7 @@ class Tracker:
     ) -> SliceMemory:
         network, device = self.model.network, self.model.device
         frame = self.encode(prompt.slice_index, region)
+        self._near = (prompt.slice_index, region, frame.nbytes)
         with torch.inference_mode(), autocast(device, self.precision):
             if prompt.mask is not None:
                 outputs = self._mask_outputs(frame, prompt.mask, region)

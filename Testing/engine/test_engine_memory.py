@@ -8,6 +8,7 @@ from biosam2.errors import DeviceError
 from biosam2.features import EncodedFrame, FeatureCache
 from biosam2.frames import Region
 from biosam2.memory import DissimilarityPolicy, MemoryBank, QualityGatePolicy, Reach, Sam2Policy, SliceMemory, Step
+from biosam2.speed import Speed
 
 REACH = Reach(memories=4, pointers=6, conditioning=-1, past_pointers_only=True, signed_pointers=True, stride=1)
 
@@ -132,6 +133,65 @@ def test_a_small_budget_changes_nothing_but_time(model, volume):
 
     for a, b in zip(run(FeatureCache(budget=1)), run(FeatureCache()), strict=True):
         assert (a == b).all()
+
+
+def ahead(model, volume, **settings):
+    session = biosam2.Session(model, volume, **settings)
+    session.add_prompt("x", biosam2.Point((11, 7, 5)))
+    session.predict("x", 5)
+    return session
+
+
+@pytest.mark.parametrize("crop", [None, "auto"])
+def test_what_was_encoded_ahead_is_not_encoded_again(model, volume, crop, monkeypatch):
+    """The nearest first; the masks are those of a session that did not look ahead."""
+    plain = ahead(model, volume, crop=crop)
+    list(plain.propagate())
+    session = ahead(model, volume, crop=crop)
+    order = []
+    encode = session._tracker._encode
+    monkeypatch.setattr(session._tracker, "_encode", lambda s, *more: order.append(s) or encode(s, *more))
+    while session.encode_ahead(lambda: False):
+        pass
+    assert order == [6, 4, 7, 3, 8, 2, 9, 1, 0]
+    list(session.propagate())
+    if crop is None:
+        assert len(order) == 9
+    for s in range(10):
+        np.testing.assert_array_equal(session.logits("x", s), plain.logits("x", s))
+
+
+def test_looking_ahead_gives_way(model, volume):
+    """Given up between two blocks, nothing is kept of it; done again, it is whole."""
+    cache = FeatureCache()
+    session = ahead(model, volume, features=cache)
+    before = len(cache)
+    asked = 0
+
+    def busy():
+        nonlocal asked
+        asked += 1
+        return asked > 2
+
+    assert session.encode_ahead(busy)
+    assert asked == 3
+    assert len(cache) == before
+    assert session.encode_ahead(lambda: False)
+    assert len(cache) == before + 1
+
+
+def test_looking_ahead_costs_no_kept_slice(model, volume):
+    cache = FeatureCache()
+    session = ahead(model, volume, features=cache)
+    cache.budget = 3 * cache.nbytes // len(cache)
+    while session.encode_ahead(lambda: False):
+        assert cache.nbytes <= cache.budget
+    assert len(cache) == 3
+
+
+def test_nothing_is_encoded_ahead_without_a_prompt_or_where_it_is_off(model, volume):
+    assert not biosam2.Session(model, volume).encode_ahead(lambda: False)
+    assert not ahead(model, volume, speed=Speed(ahead=False)).encode_ahead(lambda: False)
 
 
 def test_two_sessions_can_share_a_cache(model, volume):

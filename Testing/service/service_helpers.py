@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import biosam2
 import numpy as np
@@ -26,6 +26,9 @@ class ModelEngine:
 
     def create(self, asked: m.Create) -> biosam2.Session:
         return new_session(self.model, self.volume, asked)
+
+    def encode_ahead(self, session: biosam2.Session, busy: Callable[[], bool]) -> bool:
+        return session.encode_ahead(busy)
 
     def close(self, session: biosam2.Session) -> None:
         pass

@@ -118,6 +118,55 @@ def test_no_more_is_sent_than_was_granted(model, volume) -> None:
     assert not host.moving
 
 
+def test_idle_time_is_spent_on_the_slices_around_the_prompt_and_a_click_ends_it(scheduler, model, volume) -> None:
+    """The propagation that follows finds its slices encoded; a request gives up the slice under way."""
+    engine = ModelEngine(model, volume)
+    host = Host(engine)
+    quiet, clicked, answered = threading.Event(), threading.Event(), threading.Event()
+    given_up: list[bool] = []
+    look_ahead = engine.encode_ahead
+
+    def encode_ahead(session: biosam2.Session, busy) -> bool:
+        if not clicked.is_set():
+            clicked.set()
+            scheduler.submit(host, m.Predict(id=9, segment="a", slice_index=2))
+            given_up.append(busy())
+        more = look_ahead(session, busy)
+        if not more:
+            quiet.set()
+        return more
+
+    engine.encode_ahead = encode_ahead
+    scheduler.add(host, lambda reply: answered.set() if reply.id == 9 else None)
+    for request in (CREATE, prompt(2), m.Predict(id=3, segment="a", slice_index=2)):
+        scheduler.submit(host, request)
+    assert answered.wait(60)
+    assert given_up == [True]
+    assert quiet.wait(60)
+    assert len(host._session._tracker.features) == volume.shape[0]
+
+
+def test_a_fault_ahead_of_the_user_is_no_answer(scheduler, model, volume, caplog) -> None:
+    engine = ModelEngine(model, volume)
+    host, told, over = Host(engine), [], threading.Event()
+
+    def broken(session: biosam2.Session, busy) -> bool:
+        raise RuntimeError("broken")
+
+    def deliver(reply: m.Reply) -> None:
+        told.append(type(reply))
+        if isinstance(reply, m.Propagated):
+            over.set()
+
+    engine.encode_ahead = broken
+    scheduler.add(host, deliver)
+    for request in (CREATE, prompt(2)):
+        scheduler.submit(host, request)
+    scheduler.submit(host, m.Propagate(id=3))
+    assert over.wait(60)
+    assert m.Failure not in told
+
+
 class Clock:
     now = 0.0
 

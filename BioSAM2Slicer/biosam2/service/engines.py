@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +65,10 @@ class LocalEngine:
         if self._volume is None:
             raise ProtocolError("there is no volume yet; send open_volume first")
         return new_session(self._model, self._volume, asked)
+
+    def encode_ahead(self, session: Session, busy: Callable[[], bool]) -> bool:
+        """See `Session.encode_ahead`."""
+        return session.encode_ahead(busy)
 
     def close(self, session: Session) -> None:
         """Nothing is shared."""

@@ -24,6 +24,15 @@ class SharedFeatures(FeatureCache):
         self._keys.add(key)
         return self._shared.get(key, encode)
 
+    def holds(self, key: Hashable) -> bool:
+        """As `FeatureCache.holds`."""
+        return self._shared.holds(key)
+
+    @property
+    def room(self) -> int:
+        """As `FeatureCache.room`, for all sessions together."""
+        return self._shared.room
+
     def clear(self) -> None:
         """Forget every session's frames: memory has run out."""
         self._shared.clear()

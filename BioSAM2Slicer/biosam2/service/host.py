@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -41,6 +41,9 @@ class Engine(Protocol):
 
     def create(self, asked: m.Create) -> Session:
         """A new session on the model and the volume."""
+
+    def encode_ahead(self, session: Session, busy: Callable[[], bool]) -> bool:
+        """Do a piece of what will be asked for, until `busy`; whether there is more."""
 
     def close(self, session: Session) -> None:
         """Let go of what only this session needs."""
@@ -81,6 +84,7 @@ class Host:
         self._inbox: deque[m.Asked] = deque()
         self._running: _Running | None = None
         self._answered: OrderedDict[int, m.Final] = OrderedDict()
+        self._ahead = False
         # Slices that were locked or drawn at some time: there the network's result may lie under the user's mask.
         self._theirs: set[tuple[str, int]] = set()
 
@@ -96,6 +100,11 @@ class Host:
         return run is not None and run.over is None and run.credit != 0
 
     @property
+    def idle(self) -> bool:
+        """Whether there is something to do before it is asked for, when there is nothing else."""
+        return self._ahead and self._session is not None
+
+    @property
     def _catching_up(self) -> bool:
         """Whether a propagation is being repeated up to where it was; what came after it must wait for that."""
         run = self._running
@@ -107,6 +116,7 @@ class Host:
 
     def work(self) -> Iterator[m.Reply]:
         """Answer one request, or, when there is none, propagate by one slice. Take all that it yields."""
+        self._ahead = True
         if self._inbox and not self._catching_up:
             request = self._inbox.popleft()
             for reply in self._guarded(request.id, self._answer(request)):
@@ -118,6 +128,20 @@ class Host:
         elif self.moving:
             assert self._running is not None
             yield from self._advance(self._running)
+
+    def work_ahead(self, busy: Callable[[], bool]) -> None:
+        """Do a piece of what will be asked for.
+
+        Args:
+            busy: whether anybody waits; then the piece is given up.
+        """
+        assert self._session is not None
+        try:
+            self._ahead = self._engine.encode_ahead(self._session, busy)
+        except Exception:  # noqa: BLE001
+            # Nobody has asked for it: whoever does will be told.
+            self._ahead = False
+            _log.exception("work ahead failed")
 
     def close(self) -> None:
         """End the session; its memory is free afterwards."""

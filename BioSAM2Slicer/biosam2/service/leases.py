@@ -99,6 +99,9 @@ class _Engine:
     def create(self, asked: m.Create) -> Session:
         return new_session(self._model, self._volume, asked, self._features)
 
+    def encode_ahead(self, session: Session, busy: Callable[[], bool]) -> bool:
+        return session.encode_ahead(busy)
+
     def close(self, session: Session) -> None:
         self._features.forget()
 

@@ -80,6 +80,10 @@ class RelayEngine:
         )
         return cast("Session", session)
 
+    def encode_ahead(self, session: Session, busy: Callable[[], bool]) -> bool:
+        """The server looks ahead by itself."""
+        return False
+
     def close(self, session: Session) -> None:
         """End the session on the server."""
         cast("RemoteSession", session).close()

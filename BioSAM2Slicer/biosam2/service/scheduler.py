@@ -18,7 +18,7 @@ _PATIENCE = 4
 
 
 class Scheduler:
-    """One thread's work: requests of all hosts first, then their propagations, in turn.
+    """One thread's work: requests of all hosts first, then their propagations, in turn; then what they may need next.
 
     Example:
         >>> scheduler = Scheduler()
@@ -34,6 +34,8 @@ class Scheduler:
         self._leaving: list[Host] = []
         self._stopped = False
         self._requests_in_a_row = 0
+        # Whether anything has come in since work was chosen.
+        self._called = False
 
     def __len__(self) -> int:
         return len(self._hosts)
@@ -53,6 +55,7 @@ class Scheduler:
             if room is not None:
                 self._changed.wait_for(lambda: self._stopped or host.waiting < room)
             host.receive(request)
+            self._called = True
             self._changed.notify_all()
 
     def remove(self, host: Host) -> None:
@@ -60,24 +63,27 @@ class Scheduler:
         with self._changed:
             if self._hosts.pop(host, None) is not None:
                 self._leaving.append(host)
+                self._called = True
                 self._changed.notify_all()
 
     def stop(self) -> None:
         """Make `run` return after the piece that it is at."""
         with self._changed:
-            self._stopped = True
+            self._stopped = self._called = True
             self._changed.notify_all()
 
     def run(self) -> None:
         """Work until `stop`."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._stopped or self._leaving or self._next() is not None)
+                self._changed.wait_for(lambda: self._stopped or self._leaving or self._next() or self._idle())
                 if self._stopped:
                     break
                 leaving, self._leaving = self._leaving, []
                 host = self._next()
                 deliver = self._take_turn(host) if host is not None else None
+                idle = self._idle() if host is None and not leaving else None
+                self._called = False
             for gone in leaving:
                 gone.close()
             if host is not None and deliver is not None:
@@ -85,6 +91,8 @@ class Scheduler:
                     deliver(reply)
                 with self._changed:
                     self._changed.notify_all()
+            elif idle is not None:
+                idle.work_ahead(lambda: self._called)
         for host in self._hosts:
             host.close()
 
@@ -94,6 +102,9 @@ class Scheduler:
         if asking is None or (moving is not None and self._requests_in_a_row >= _PATIENCE):
             return moving
         return asking
+
+    def _idle(self) -> Host | None:
+        return next((host for host in self._hosts if host.idle), None)
 
     def _take_turn(self, host: Host) -> Deliver:
         ahead = bool(host.waiting) and any(other.moving for other in self._hosts)
