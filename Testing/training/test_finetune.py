@@ -24,9 +24,10 @@ from biosam2.cli import train as command
 from biosam2.datasets import load_dataset
 from biosam2.errors import InputError, OutputError, TrainingError
 from biosam2.models import load_model
+from biosam2.models.network import build_network
 from biosam2.training.cuts import Batch, CaseBatches, Cutting
 from biosam2.training.finetune import FineTuner, FineTuneSettings, finetune, learning_rate
-from biosam2.training.recipes import RECIPES, apply_recipe, check_recipe
+from biosam2.training.recipes import RECIPES, apply_recipe, check_recipe, frozen_digest
 
 SHORT = FineTuneSettings(
     recipe="memory",
@@ -91,6 +92,22 @@ def test_a_recipe_moves_all_that_got_a_gradient_and_nothing_else(recipe, tiny, d
     # These speak where a target is absent, where a mask is the prompt, or in no configuration at all.
     rare = {"no_obj_embed_spatial", "no_obj_ptr", "no_mem_pos_enc", "mask_downsample"}
     assert RECIPES[recipe].trained - parts <= rare
+
+
+def test_frozen_weights_of_minus_nought_are_not_said_to_have_moved(tiny, tmp_path):
+    """As half precision leaves them; an average of -0 and -0 is 0."""
+    recipe = RECIPES["biosam2"]
+    network = build_network(tiny.config)
+    frozen = network.sam_prompt_encoder.not_a_point_embed.weight
+    with torch.no_grad():
+        frozen.zero_().neg_()
+    before = frozen_digest(network, recipe)
+    with torch.no_grad():
+        frozen.neg_()
+    assert frozen_digest(network, recipe) == before
+    with torch.no_grad():
+        frozen[0, 0] = 1e-6
+    assert frozen_digest(network, recipe) != before
 
 
 def test_a_part_that_nobody_decided_about_is_refused(tiny):

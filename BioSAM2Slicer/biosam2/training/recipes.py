@@ -114,5 +114,6 @@ def frozen_digest(network: Module, recipe: Recipe) -> str:
     for name, tensor in sorted(network.state_dict().items()):
         if name not in trained:
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            # Averaging turns -0 into 0, which is no change.
+            digest.update((tensor.detach().cpu().contiguous().numpy() + 0).tobytes())
     return digest.hexdigest()
