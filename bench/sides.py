@@ -11,7 +11,7 @@ import numpy as np
 import sam2.sam2_video_predictor
 import sam2.utils.misc
 import torch
-from biosam2.features import FeatureCache
+from biosam2.features import DEFAULT_DISK, FeatureCache
 from biosam2.frames import Frames
 from biosam2.models.model import Model
 from biosam2.speed import Speed
@@ -58,7 +58,8 @@ class Ours:
 
     def open(self) -> None:
         """See `Side`."""
-        self.session = biosam2.Session(self.model, self.volume, features=FeatureCache(self.budget), speed=self.speed)
+        cache = FeatureCache(self.budget, DEFAULT_DISK if self.speed.disk else 0)
+        self.session = biosam2.Session(self.model, self.volume, features=cache, speed=self.speed)
 
     def click(self, segment: int, slice_index: int, row: float, column: float) -> NDArray[np.bool_]:
         """See `Side`."""

@@ -18,7 +18,7 @@ class Speed:
         attention: exact; memories are projected once, values are multiplied narrow (see `attention`); on the CPU, in
             float32.
         release: exact; encoded memories are let go of once a sweep has left them behind, and made again when needed.
-        disk: exact; logits lie in a temporary file instead of in memory.
+        disk: exact; logits, and encoded slices for which memory has no room, lie in temporary files.
         ahead: exact; a worker or a server spends idle time on encoding the slices around the one prompted last.
         pool: approximate; memory tokens are seen in squares of this side, 1 for each by itself; with `attention` only.
         conditioning: approximate; at most this many conditioning slices are attended to, the nearest; None for all

@@ -23,7 +23,7 @@ from .attention import ProjectedAttention, ProjectedMemory, Remembered
 from .devices import autocast, out_of_memory, precision_of
 from .encoding import GivenUpError, LeanEncoder
 from .errors import DeviceError, PromptError
-from .features import EncodedFrame, FeatureCache
+from .features import DEFAULT_DISK, EncodedFrame, FeatureCache
 from .frames import Frames, Region
 from .memory import MemoryBank, MemoryPolicy, Reach, Recall, SliceMemory, Step
 from .models import Model
@@ -68,7 +68,7 @@ class Tracker:
         self.model = model
         self.frames = frames
         self.policy = policy
-        self.features = features if features is not None else FeatureCache()
+        self.features = features if features is not None else FeatureCache(disk=DEFAULT_DISK if speed.disk else 0)
         self.precision = precision
         network = model.network
         self.reach = Reach(

@@ -194,6 +194,59 @@ def test_nothing_is_encoded_ahead_without_a_prompt_or_where_it_is_off(model, vol
     assert not ahead(model, volume, speed=Speed(ahead=False)).encode_ahead(lambda: False)
 
 
+def layouts(frame):
+    return [(t.shape, t.stride(), t.dtype) for t in (frame.coarse, *frame.fine)]
+
+
+def test_what_memory_has_no_room_for_comes_back_from_the_disk(model, volume, monkeypatch):
+    """Ten slices with room for three: the second propagation encodes nothing, and the bits are the same."""
+    whole = biosam2.Session(model, volume)
+    cache = FeatureCache(disk=1 << 30)
+    tight = biosam2.Session(model, volume, features=cache)
+    for session in (whole, tight):
+        session.add_prompt("x", biosam2.Point((11, 7, 5)))
+        list(session.propagate())
+        cache.budget = 3 * cache.nbytes // max(len(cache), 1)
+    encode = tight._tracker._encode
+    list(tight.propagate())  # what was more than the new budget went to the disk
+    encoded = []
+    monkeypatch.setattr(tight._tracker, "_encode", lambda s, *more: encoded.append(s) or encode(s, *more))
+    list(tight.propagate())
+    for _ in range(2):
+        list(whole.propagate())
+    assert encoded == []
+    assert len(cache) == 3
+    assert cache.nbytes <= cache.budget
+    for s in range(10):
+        np.testing.assert_array_equal(whole.logits("x", s), tight.logits("x", s))
+        a, b = (session._tracker.encode(s, session.frames.whole) for session in (whole, tight))
+        assert layouts(a) == layouts(b)
+        assert torch.equal(a.coarse, b.coarse)
+
+
+def test_the_disk_has_a_budget_too_and_frames_can_be_forgotten():
+    size = frame(0).nbytes
+    cache = FeatureCache(budget=size, disk=2 * size)
+    for n in range(5):
+        cache.get(n, lambda n=n: frame(n))
+    assert [n for n in range(5) if cache.holds(n)] == [2, 3, 4]
+    assert cache.get(3, lambda: pytest.fail("3 was lost")).coarse.eq(3).all()
+    cache.discard([3])
+    assert not cache.holds(3)
+    cache.clear()
+    assert not any(cache.holds(n) for n in range(5))
+    assert cache.nbytes == 0
+
+
+def test_without_room_on_the_disk_slices_are_encoded_again(monkeypatch, tmp_path):
+    cache = FeatureCache(budget=frame(0).nbytes, disk=1 << 20)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+    for each in (cache, FeatureCache(budget=frame(0).nbytes, disk=1 << 20)):
+        for n in (0, 1, 0):
+            assert each.get(n, lambda n=n: frame(n)).coarse.eq(n).all()
+        assert not each.holds(1)
+
+
 def test_two_sessions_can_share_a_cache(model, volume):
     cache = FeatureCache()
     other = biosam2.Volume(volume.array[:, ::-1].copy())
