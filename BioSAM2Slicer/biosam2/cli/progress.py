@@ -28,7 +28,7 @@ class Progress:
 
     def __init__(self, total: int, label: str, unit: str, *, quiet: bool = False) -> None:
         self._total, self._label, self._unit = total, label, unit
-        self._done = 0
+        self._done = self._resumed = 0
         self._shown = -1
         self._start = time.monotonic()
         self._lines = not quiet and not sys.stderr.isatty()
@@ -46,11 +46,17 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
+    def resume(self, done: int) -> None:
+        """Count steps of an earlier run as done; they are no part of the rate."""
+        self._done = self._resumed = done
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done)
+
     def advance(self, steps: int = 1) -> None:
         """Count steps as done."""
         check_stopped()
         self._done += steps
-        rate = self._done / max(time.monotonic() - self._start, 1e-6)
+        rate = (self._done - self._resumed) / max(time.monotonic() - self._start, 1e-6)
         if self._bar is not None:
             self._bar.update(self._task, advance=steps, rate=f"{rate:.1f} {self._unit}/s")
         elif self._lines:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
+from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,8 @@ def train(ctx: click.Context) -> None:
 @click.option("--seed", type=click.IntRange(min=0), help="Of the data, the prompts and the first weights.")
 @click.option("--threads", type=click.IntRange(min=1), help="Of the training process.")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes that make the data.")
-def nano(out: Path, **given: Any) -> None:
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+def nano(out: Path, quiet: bool, **given: Any) -> None:
     """Train the shipped model from data that is generated on the way.
 
     The folder holds the state, the TensorBoard log and nano.safetensors. Stopped or started again, the run goes on
@@ -46,9 +47,10 @@ def nano(out: Path, **given: Any) -> None:
     except ImportError as error:
         raise _missing(error) from error
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     click.echo(f"training in {out}; after Ctrl-C the same command goes on where it last saved", err=True)
-    path = train_nano(out, NanoSettings(**{name: value for name, value in given.items() if value is not None}))
+    settings = NanoSettings(**{name: value for name, value in given.items() if value is not None})
+    with Progress(sum(stage.steps for stage in settings.stages), "training", "steps", quiet=quiet) as progress:
+        path = train_nano(out, settings, _counted(progress))
     click.echo(f"wrote {path}")
 
 
@@ -153,19 +155,26 @@ def finetune(
             err=True,
         )
     with Progress(settings.steps, "training", "steps", quiet=quiet or not first) as progress:
-        done = 0
-
-        def on_step(step: int, loss: float) -> None:
-            nonlocal done
-            progress.advance(step - done)
-            done = step
-
-        path = run(out, begun, learnt, settings, validation=measured, name=name, on_step=on_step)
+        path = run(out, begun, learnt, settings, validation=measured, name=name, on_step=_counted(progress))
     if path is not None:
         click.echo(f"wrote {path} and its card {path.with_suffix('.md')}")
         click.echo(f"to list it with the other models: {add_command(path, path.stem, begun.licence)}", err=True)
     elif first:
         click.echo("the minutes are over; run the same command again to go on", err=True)
+
+
+def _counted(progress: Progress) -> Callable[[int, float], None]:
+    """What counts a run's steps; one that goes on begins where it stopped."""
+    begun = False
+
+    def on_step(step: int, loss: float) -> None:
+        nonlocal begun
+        if not begun:
+            progress.resume(step - 1)
+            begun = True
+        progress.advance()
+
+    return on_step
 
 
 def choose_cases(

@@ -4,7 +4,7 @@ Bare prompts come first, which teach the decoder where things are; then single f
 clips, which teach the memory too; all at half the size, where a step costs a quarter; at last clips at full size. A run
 saves its whole state every few minutes and, started again, goes on as if it had never stopped.
 
-``python -m biosam2.training.nano --out runs/nano`` is what `biosam2 train nano` does.
+`biosam2 train nano` does it; the TensorBoard log in the folder tells losses and Dice.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import math
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _STATE = "state.pt"
-_AGAIN = 0.5  # of the rounds on clips go over their clip once more after a correction
+_AGAIN = 0.6  # of the rounds on clips go over their clip once more after a correction
 _VALIDATION_SEED = 7_000_000
 
 
@@ -71,6 +71,8 @@ STAGES = (
     Stage(500, 256, (1, 3, 4), 1, 4, (3e-4, 1e-5)),
     Stage(900, 128, (4, 6), 3, 4, (4e-4, 2e-4)),
     Stage(500, 256, (1, 4, 5), 1, 4, (2e-4, 1e-5)),
+    Stage(450, 128, (6, 8), 2, 4, (3e-4, 2e-4)),
+    Stage(450, 256, (1, 5), 1, 4, (2e-4, 1e-5)),
 )
 
 
@@ -103,12 +105,15 @@ class NanoSettings:
     workers: int = 1
 
 
-def train_nano(out: str | Path, settings: NanoSettings | None = None) -> Path:
+def train_nano(
+    out: str | Path, settings: NanoSettings | None = None, on_step: Callable[[int, float], None] | None = None
+) -> Path:
     """Train from synthetic cases; go on where an earlier run in the same folder stopped.
 
     Args:
         out: folder for the state, the TensorBoard log and, at the end of each piece, ``nano.safetensors``.
         settings: how; those that shape the result must not change between the pieces of one run.
+        on_step: told the number of steps done and the loss, after each.
 
     Returns:
         The exported checkpoint.
@@ -123,7 +128,7 @@ def train_nano(out: str | Path, settings: NanoSettings | None = None) -> Path:
     except OSError as error:
         raise OutputError(f"{folder} cannot be made: {error.strerror}; choose another folder") from error
     trainer = NanoTrainer(folder, settings or NanoSettings())
-    trainer.run()
+    trainer.run(on_step)
     return export_nano(trainer.average, folder / "nano.safetensors", trainer.describe())
 
 
@@ -156,8 +161,8 @@ class NanoTrainer:
         """The stage of the next step."""
         return self._place()[0]
 
-    def run(self) -> None:
-        """Train until the end or until the minutes are over."""
+    def run(self, on_step: Callable[[int, float], None] | None = None) -> None:
+        """Train until the end or until the minutes are over; see `train_nano`."""
         from torch.utils.tensorboard import SummaryWriter
 
         settings = self.settings
@@ -165,6 +170,8 @@ class NanoTrainer:
         with SummaryWriter(str(self.folder)) as board:
             for clip in self._batches():
                 loss = self.train_step(clip)
+                if on_step is not None:
+                    on_step(self.step, loss)
                 now = time.monotonic()
                 if self.step % 20 == 0:
                     self._report(board, loss, now - began)
@@ -435,20 +442,3 @@ def _picture(clip: Clip, answers: Answers) -> np.ndarray:
         picture[1][true] = 255 - (255 - picture[1][true]) // 2
         tiles.append(picture)
     return np.concatenate(tiles, axis=2)
-
-
-def _main() -> None:
-    import argparse
-
-    parser = argparse.ArgumentParser(description="Train nano from synthetic cases.")
-    parser.add_argument("--out", required=True)
-    for name in ("seed", "threads", "workers"):
-        parser.add_argument(f"--{name}", type=int, default=getattr(NanoSettings, name))
-    parser.add_argument("--minutes", type=float)
-    arguments = vars(parser.parse_args())
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    train_nano(arguments.pop("out"), NanoSettings(**arguments))
-
-
-if __name__ == "__main__":
-    _main()

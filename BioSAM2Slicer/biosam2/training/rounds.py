@@ -195,13 +195,18 @@ class Round:
                         self._judge(tap, frame, out, None, name)
 
     def _worst(self, swept: dict[int, dict[str, Any]]) -> int:
-        """The swept frame whose answers are furthest from the targets, relative to their sizes."""
+        """The swept frame whose answers are furthest from the targets, relative to their sizes.
+
+        Now and then only frames count on which a target is absent, where a user would click a leak away.
+        """
         truth = self._truth > 0.5
         sizes = truth.sum(dim=(1, 2, 3)).clamp(min=1)
-        wrong = {
-            frame: float((((out["pred_masks"][:, 0] > 0) ^ truth[:, frame]).sum(dim=(1, 2)) / sizes).sum())
-            for frame, out in swept.items()
-        }
+        here = self._areas > 0
+        beyond = self._rng.random() < 0.3
+        wrong = {}
+        for frame, out in swept.items():
+            each = ((out["pred_masks"][:, 0] > 0) ^ truth[:, frame]).sum(dim=(1, 2)) / sizes
+            wrong[frame] = (beyond and bool((each * ~here[:, frame]).any()), float(each.sum()))
         return max(wrong, key=wrong.__getitem__)
 
     # Prompts ---------------------------------------------------------------------------------------------------------
