@@ -33,7 +33,7 @@ SHORT = NanoSettings(
     stages=(
         Stage(1, SIZE, (), 1, 4, (1e-3, 1e-3)),
         Stage(2, SIZE, (1,), 2, 2, (1e-3, 1e-3)),
-        Stage(3, SIZE, (3,), 1, 2, (1e-3, 1e-4)),
+        Stage(3, SIZE, (3,), 1, 2, (1e-3, 1e-4), again=0.5),
     ),
     warm_up=1,
     workers=0,

@@ -1,8 +1,9 @@
 """Train `nano`, the network that is shipped, from synthetic cases; and write its checkpoint.
 
 Bare prompts come first, which teach the decoder where things are; then single frames, which teach the encoder; then
-clips, which teach the memory too; all at half the size, where a step costs a quarter; at last clips at full size. A run
-saves its whole state every few minutes and, started again, goes on as if it had never stopped.
+clips, which teach the memory too; all at half the size, where a step costs a quarter; then clips at full size; at last
+clips that are corrected and swept again. A run saves its whole state every few minutes and, started again, goes on as
+if it had never stopped.
 
 `biosam2 train nano` does it; the TensorBoard log in the folder tells losses and Dice.
 """
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _STATE = "state.pt"
-_AGAIN = 0.6  # of the rounds on clips go over their clip once more after a correction
 _VALIDATION_SEED = 7_000_000
 
 
@@ -53,6 +53,7 @@ class Stage:
         clips: clips in a batch.
         targets: targets in a clip.
         learning_rates: at the beginning and the end, with half a cosine between them.
+        again: share of the rounds on clips that go over their clip once more after corrections.
     """
 
     steps: int
@@ -61,6 +62,7 @@ class Stage:
     clips: int
     targets: int
     learning_rates: tuple[float, float]
+    again: float = 0.0
 
 
 STAGES = (
@@ -69,10 +71,10 @@ STAGES = (
     Stage(1200, 128, (3, 4), 4, 4, (6e-4, 6e-4)),
     Stage(800, 256, (3, 4, 5), 1, 4, (4e-4, 1e-5)),
     Stage(500, 256, (1, 3, 4), 1, 4, (3e-4, 1e-5)),
-    Stage(900, 128, (4, 6), 3, 4, (4e-4, 2e-4)),
-    Stage(500, 256, (1, 4, 5), 1, 4, (2e-4, 1e-5)),
-    Stage(450, 128, (6, 8), 2, 4, (3e-4, 2e-4)),
-    Stage(450, 256, (1, 5), 1, 4, (2e-4, 1e-5)),
+    Stage(900, 128, (4, 6), 3, 4, (4e-4, 2e-4), again=0.5),
+    Stage(500, 256, (1, 4, 5), 1, 4, (2e-4, 1e-5), again=0.5),
+    Stage(450, 128, (6, 8), 2, 4, (3e-4, 2e-4), again=0.6),
+    Stage(450, 256, (1, 5), 1, 4, (2e-4, 1e-5), again=0.6),
 )
 
 
@@ -199,7 +201,10 @@ class NanoTrainer:
         if clip is None:
             loss = localization_loss(self.network, rng, stage.targets)
         else:
-            answers = (_frame_answers if clip.images.shape[1] == 1 else _clip_answers)(self.network, clip, rng)
+            if clip.images.shape[1] == 1:
+                answers = _frame_answers(self.network, clip, rng)
+            else:
+                answers = _clip_answers(self.network, clip, rng, stage.again)
             loss = torch.stack([a.loss for a in answers]).mean()
         self.optimizer.zero_grad(set_to_none=True)  # a parameter without a gradient is left alone, decay included
         loss.backward()
@@ -388,10 +393,10 @@ def _frame_answers(network: SAM2Base, clip: Clip, rng: np.random.Generator) -> l
     ]
 
 
-def _clip_answers(network: SAM2Base, clip: Clip, rng: np.random.Generator) -> list[Answers]:
+def _clip_answers(network: SAM2Base, clip: Clip, rng: np.random.Generator, again: float) -> list[Answers]:
     """One round on clips: a prompt, swept both ways; corrected on the way, or afterwards and swept again, or not."""
     kind = str(rng.choice(["click", "clicks", "box", "mask"], p=[0.15, 0.15, 0.25, 0.45]))
-    if rng.random() < _AGAIN:
+    if again and rng.random() < again:
         return [Round(network, clip, rng).answer_again(kind, corrections=int(rng.integers(1, 3)))]
     skip = int(rng.integers(1, 30)) if clip.prompted == 0 and rng.random() < 0.3 else 0
     correct, foreign = rng.random(2) < (0.4, 0.5)
