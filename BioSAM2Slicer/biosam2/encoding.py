@@ -1,7 +1,8 @@
-"""The image encoder without the work that leaves no trace in its result. Equal to `sam2`'s up to rounding.
+"""The image encoder without the work that leaves no trace in its result.
 
-`sam2` interpolates the position embedding anew for every frame, projects windows' padding as if it were image, makes
-full-width maps that one narrow projection reads, and position encodings that nobody reads.
+`sam2` interpolates the position embedding anew for every frame, projects windows' padding as if it were image, and
+makes position encodings that nobody reads. Where windows divide the image the result is `sam2`'s to the last bit,
+elsewhere up to rounding.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from sam2.modeling.backbones.hieradet import Hiera, MultiScaleBlock, do_pool
 from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
 from sam2.modeling.backbones.utils import window_partition, window_unpartition
-from torch.nn.functional import interpolate, linear, scaled_dot_product_attention
+from torch.nn.functional import interpolate, scaled_dot_product_attention
 
 from .features import EncodedFrame
 
@@ -52,7 +53,6 @@ class LeanEncoder:
             and len(neck.convs) == _LEVELS + 1
             and neck.fuse_type == "sum"
             and set(neck.fpn_top_down_levels) == {2, 3}
-            and all(conv.conv.kernel_size == (1, 1) for conv in neck.convs)
             and network.use_high_res_features_in_sam
             and network.num_feature_levels == _LEVELS
         )
@@ -94,24 +94,17 @@ class LeanEncoder:
         """The neck (FPN): `levels` are (1, H, W, C), finest first."""
         neck, decoder = self.network.image_encoder.neck, self.network.sam_mask_decoder
         last = len(neck.convs) - 1
-        fine = []
-        for level, narrow in zip(range(_FINE), (decoder.conv_s0, decoder.conv_s1), strict=True):
-            wide = neck.convs[last - level].conv
-            weight = narrow.weight[:, :, 0, 0] @ wide.weight[:, :, 0, 0]
-            bias = linear(wide.bias, narrow.weight[:, :, 0, 0], narrow.bias)
-            fine.append(linear(levels[level], weight, bias).permute(0, 3, 1, 2))
-        deepest, coarse = (_lateral(neck.convs[last - level].conv, levels[level]) for level in (last, last - 1))
+        maps = [neck.convs[last - level](x.permute(0, 3, 1, 2)) for level, x in enumerate(levels)]
+        narrowed = (decoder.conv_s0, decoder.conv_s1)
+        fine = tuple(narrow(wide) for narrow, wide in zip(narrowed, maps[:_FINE], strict=True))
+        coarse, deepest = maps[_FINE:]
         above = interpolate(
             deepest.float(),
             scale_factor=2.0,
             mode=neck.fpn_interp_model,
             align_corners=None if neck.fpn_interp_model == "nearest" else False,
         )
-        return EncodedFrame(coarse + above, tuple(fine))
-
-
-def _lateral(convolution: torch.nn.Conv2d, level: torch.Tensor) -> torch.Tensor:
-    return linear(level, convolution.weight[:, :, 0, 0], convolution.bias).permute(0, 3, 1, 2)
+        return EncodedFrame(coarse + above, fine)
 
 
 def _block(block: MultiScaleBlock, x: torch.Tensor) -> torch.Tensor:

@@ -36,6 +36,9 @@ ABSENT = -1024.0
 # Previous logits are clamped to this before they are fed back (SAM2VideoPredictor.add_new_points_or_box).
 _FEEDBACK_LIMIT = 32.0
 _BOX_CORNERS = (2, 3)
+# Tokens of a step's frames from which on projected attention is faster than `sam2`'s own: one segment at 512 pixels,
+# four at 256. Below, what it rounds otherwise would be given away for nothing.
+_MANY_TOKENS = 1024
 # Slices that are encoded ahead on either side of a prompted one.
 _AHEAD = 32
 
@@ -298,7 +301,9 @@ class Tracker:
         if self.reach.memories == 0:
             return torch.cat([frame.coarse for frame in frames])
         if self._attention is not None and device.type == "cpu":
-            return self._with_projected(self._attention, frames, recalls, regions)
+            seen = sum(frame.coarse.shape[-2:].numel() for frame in frames)
+            if seen >= _MANY_TOKENS or self._attention.pool > 1:
+                return self._with_projected(self._attention, frames, recalls, regions)
         tokens, positions = [], []
         for slot in zip(*(recall.memories for recall in recalls), strict=True):
             encoded = [
@@ -395,12 +400,16 @@ class Tracker:
         network, device = self.model.network, self.model.device
         frame = self.encode(memory.slice_index, region)
         logits = _resampled(memory.low_logits, memory.region, region).to(device)
+        if not memory.prompted and network._use_multimask(False, None):
+            # sam2 enlarges all candidates of a swept slice, and rounds otherwise than for one alone.
+            logits = logits.expand(-1, network.sam_mask_decoder.num_multimask_outputs, -1, -1)
         with torch.inference_mode(), autocast(device, self.precision):
             size = (self.frames.image_size, self.frames.image_size)
+            enlarged = interpolate(logits, size=size, mode="bilinear", align_corners=False)[:, :1]
             encoded, _ = network._encode_new_memory(
                 current_vision_feats=[_sequence(frame.coarse)],
                 feat_sizes=[frame.coarse.shape[-2:]],
-                pred_masks_high_res=interpolate(logits, size=size, mode="bilinear", align_corners=False),
+                pred_masks_high_res=enlarged,
                 object_score_logits=memory.object_score.to(device),
                 is_mask_from_pts=memory.prompted,
             )

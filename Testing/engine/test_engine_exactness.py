@@ -6,6 +6,7 @@ import biosam2
 import numpy as np
 import pytest
 import torch
+from biosam2 import tracker
 from biosam2.models.network import load_config
 from hydra.utils import instantiate
 from networks import responsive_network
@@ -131,6 +132,12 @@ def pair_k(model, volume, tmp_path):
     return Pair(model, reference_network(model), volume, "k", tmp_path)
 
 
+@pytest.fixture(params=["sam2's attention", "projected memories"])
+def attention(request, monkeypatch):
+    """Either way of memory attention, which the engine chooses by the number of tokens."""
+    monkeypatch.setattr(tracker, "_MANY_TOKENS", 1 if request.param == "projected memories" else 10**9)
+
+
 def centre(pair):
     return pair.frames.count // 2, pair.frames.rows * 0.45, pair.frames.columns * 0.55
 
@@ -149,6 +156,17 @@ def test_corrections_on_each_axis(pair):
     pair.point(s - 2, row - 3, column - 3, False)
     pair.point(s + 3, row + 1, column)
     assert pair.propagate() < TOLERANCE
+
+
+def test_one_segment_of_few_tokens_equals_to_the_last_bit(pair):
+    """Whatever the weights: nothing is left that a network could amplify."""
+    s, row, column = centre(pair)
+    pair.point(s, row, column)
+    assert pair.propagate() == 0
+    pair.point(s - 2, row - 3, column - 3, False)
+    assert pair.propagate() == 0
+    assert pair.propagate("backward", last=s) == 0
+    assert pair.found
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
@@ -221,6 +239,7 @@ def test_removed_prompts_leave_their_result_as_memory(pair_k):
     assert pair_k.propagate() < TOLERANCE
 
 
+@pytest.mark.usefixtures("attention")
 @pytest.mark.parametrize("seed", range(4))
 def test_random_rounds(pair_k, seed):
     """Clicks anywhere, on any slice, in any order, with propagations of any range between."""
@@ -243,6 +262,7 @@ def test_random_rounds(pair_k, seed):
     assert pair_k.found
 
 
+@pytest.mark.usefixtures("attention")
 def test_segments_are_independent(model, volume, tmp_path):
     """Several segments swept together equal as many predictors, each with a state of its own."""
     session = biosam2.Session(model, volume)

@@ -8,7 +8,7 @@ import biosam2
 import numpy as np
 import pytest
 import torch
-from biosam2 import Mask, Point
+from biosam2 import Mask, Point, tracker
 from biosam2.attention import ProjectedAttention
 from biosam2.encoding import LeanEncoder
 from biosam2.errors import InputError
@@ -102,8 +102,21 @@ def rounds(model, volume, speed):
     return [session.logits(name, s) for name in "ab" for s in range(11, 22)]
 
 
+@pytest.fixture
+def projected(monkeypatch):
+    """Memories are projected for few tokens too."""
+    monkeypatch.setattr(tracker, "_MANY_TOKENS", 1)
+
+
 @pytest.mark.parametrize("off", [("encoder",), ("attention",), ("release", "disk"), EXACT])
-def test_an_exact_short_cut_changes_nothing(model, long_volume, expected, off):
+def test_a_short_cut_changes_not_one_bit_where_tokens_are_few(model, long_volume, expected, off):
+    found = rounds(model, long_volume, replace(Speed(), **dict.fromkeys(off, False)))
+    assert all((a == b).all() for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.usefixtures("projected")
+@pytest.mark.parametrize("off", [(), ("encoder",), ("release", "disk")])
+def test_projected_memories_change_nothing(model, long_volume, expected, off):
     found = rounds(model, long_volume, replace(Speed(), **dict.fromkeys(off, False)))
     # Wider than the comparison with SAM 2: where a pixel of a prompted mask lies within rounding of zero (here one
     # does), its memory sees it on one side or on the other. Logits reach 75.
