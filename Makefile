@@ -42,7 +42,7 @@ demo: $(VENV)/.installed-to-run
 		--montage $(DEMO)/ct-lesion.png --record $(DEMO)/ct-lesion.json
 	@echo "2. An ultrasound cine of the heart (from pydicom), and its left ventricle from a box on the first frame"
 	$(BIN)/biosam2 video "$$($(BIN)/python -c 'from pydicom.data import get_testdata_file as f; print(f("examples_ybr_color.dcm", download=False))')" \
-		-o $(DEMO)/cine --window 60,120 --segment ventricle --box 157,60,0:201,130,0 \
+		-o $(DEMO)/cine --window 60,120 --segment ventricle --box 164,68,0:197,128,0 \
 		--montage $(DEMO)/cine.png --record $(DEMO)/cine.json
 	@echo "3. The first run again, from its record"
 	$(BIN)/biosam2 replay $(DEMO)/ct-lesion.json
