@@ -60,6 +60,11 @@ class BoxDrawing:
             ):
                 self._observe(interactor, event, name, method)
 
+    def followViews(self) -> None:
+        """Draw in the views that the layout has now; a box that is half drawn is dropped."""
+        if self.active:
+            self.start(self._volume)
+
     def stop(self) -> None:
         """Leave the mouse to Slicer; a box that is half drawn is dropped."""
         for interactor, tag in self._tags:

@@ -75,6 +75,11 @@ class PromptTools:
         self._showCursor()
         self.changed.emit()
 
+    def followViews(self) -> None:
+        """Have the tool in hand in the views that the layout has now."""
+        self._drawing.followViews()
+        self._showCursor()
+
     def cancel(self) -> bool:
         """Drop a box that is half drawn, or put the tool down; False if there is nothing to do."""
         if self._tool == NONE:

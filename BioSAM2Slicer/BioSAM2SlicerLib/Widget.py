@@ -27,6 +27,8 @@ from .WorkerClient import WorkerClient
 from .WorkerPlace import WorkerPlace, readPlace
 
 NAME = "BioSAM2Slicer"
+# With its signature: the layout manager has two signals of that name.
+_LAYOUT_CHANGED = "layoutChanged(int)"
 
 
 class Widget:
@@ -95,12 +97,13 @@ class Widget:
         self._shortcuts.enable(slicer.util.mainWindow() or self._root.window())
         self._editor.setupViewObservations()
         self._onInput()
-        self._review.enter()
-        self._modelView.enter()
+        self._followViews()
+        slicer.app.layoutManager().connect(_LAYOUT_CHANGED, self._followViews)
 
     def exit(self) -> None:
         """Another module was chosen: mouse and keys are Slicer's again. A propagation goes on."""
         self._entered = False
+        slicer.app.layoutManager().disconnect(_LAYOUT_CHANGED, self._followViews)
         self._shortcuts.disable()
         self._review.exit()
         self._modelView.exit()
@@ -125,6 +128,13 @@ class Widget:
             selector.setMRMLScene(None)
         self._root.setParent(None)
         self._root.deleteLater()
+
+    def _followViews(self, *_layout: Any) -> None:
+        """The layout has other slice views than before."""
+        self._review.enter()
+        self._modelView.enter()
+        self.tools.followViews()
+        self._refresh()
 
     # -- what is seen ----------------------------------------------------------------------------
 

@@ -167,6 +167,34 @@ def test_a_view_that_is_hidden_is_not_asked(panel, host):  # noqa: F811
         host.views["Green"].mrmlSliceNode().SetOrientation("Coronal")
 
 
+def test_a_view_that_a_new_layout_brings_takes_the_tool_in_hand(panel, host):  # noqa: F811
+    panel.press(KEY.Key_B)
+    view = host.add_view("Slice4", "Axial")
+    try:
+        view.show(panel.volume)
+        assert cursor(host, "Slice4") is not None
+        view.drag(panel.world(18, 12, 12), panel.world(34, 28, 12))
+        panel.settle()
+        assert len(panel.prompts()) == 1
+        panel.widget._modelView.refresh()
+        before = bytes(panel.find("modelView").pixmap.toImage().constBits())
+        for name in ("Red", "Yellow", "Green"):
+            host.views[name].hidden = True
+        view.go_to(panel.world(26, 20, 5))
+        assert panel.widget._modelView._timer.active  # who scrolls in it is followed
+        panel.widget._modelView.refresh()
+        assert bytes(panel.find("modelView").pixmap.toImage().constBits()) != before
+        panel.press(KEY.Key_Escape)
+        assert cursor(host, "Slice4") is None
+        panel.widget.exit()
+        host.layout_manager.announce(2)  # another module's business
+        assert not panel.widget._modelView._tags
+    finally:
+        for name in ("Red", "Yellow", "Green"):
+            host.views[name].hidden = False
+        host.remove_view("Slice4")
+
+
 def test_the_models_view_follows_the_slice_and_the_window(marked, host):
     panel = marked  # noqa: F811
 
