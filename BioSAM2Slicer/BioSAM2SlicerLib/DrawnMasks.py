@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 
 import numpy as np
+from biosam2.masks import dice, pack, unpack
 from numpy.typing import NDArray
 
 
@@ -28,13 +29,10 @@ class DrawnMasks:
         """
         key = (segmentId, index)
         before = self._masks.get(key)
-        packed = np.packbits(mask)
-        self._masks[key] = zlib.compress(packed.tobytes(), 1)
+        self._masks[key] = zlib.compress(pack(mask).tobytes(), 1)
         if before is None:
             return None
-        old = np.unpackbits(np.frombuffer(zlib.decompress(before), np.uint8), count=mask.size).astype(bool)
-        total = int(np.count_nonzero(old)) + int(np.count_nonzero(mask))
-        return 1 - 2 * int(np.count_nonzero(old & mask.ravel())) / total if total else 0.0
+        return 1 - dice(mask, unpack(np.frombuffer(zlib.decompress(before), np.uint8), mask.shape))
 
     def forget(self, segmentId: str | None = None) -> None:
         """Drop the masks of one segment, or all."""

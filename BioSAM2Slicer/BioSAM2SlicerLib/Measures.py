@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import slicer
 import vtk
-from numpy.typing import NDArray
+from biosam2.masks import dice
 from slicer.i18n import tr as _
 
 from .Exporter import maskOf, namesOf
@@ -61,7 +61,7 @@ def measure(segmentationNode: Any, volumeNode: Any, reference: str = "") -> list
                 float(mask.sum() * voxel),
                 float(values.mean()) if values.size else None,
                 float(values.std()) if values.size else None,
-                None if other is None else _dice(mask, other),
+                None if other is None else dice(mask, other),
             )
         )
     return found
@@ -101,8 +101,3 @@ def _column(title: str, values: list[Any]) -> Any:
     for value in values:
         column.InsertNextValue("" if value is None else f"{value:.5g}" if isinstance(value, float) else str(value))
     return column
-
-
-def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    together = int(a.sum()) + int(b.sum())
-    return 2 * int((a & b).sum()) / together if together else 1.0

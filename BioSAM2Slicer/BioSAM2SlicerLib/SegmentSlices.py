@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import slicer
 import vtk
+from biosam2.masks import pack, unpack
 from numpy.typing import NDArray
 from vtk.util.numpy_support import vtk_to_numpy
 
@@ -39,17 +40,17 @@ class SliceChange:
     @classmethod
     def of(cls, segmentId: str, extent: Extent, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> SliceChange:
         """The change from one mask to another, bool, the box's (k, j, i)."""
-        return cls(segmentId, extent, np.packbits(before), np.packbits(after))
+        return cls(segmentId, extent, pack(before), pack(after))
 
     @property
     def before(self) -> NDArray[np.bool_]:
         """The box as it was, bool (k, j, i)."""
-        return self._unpacked(self._before)
+        return unpack(self._before, shapeOf(self.extent))
 
     @property
     def after(self) -> NDArray[np.bool_]:
         """The box as it became, bool (k, j, i)."""
-        return self._unpacked(self._after)
+        return unpack(self._after, shapeOf(self.extent))
 
     @property
     def nbytes(self) -> int:
@@ -67,10 +68,6 @@ class SliceChange:
         place = (place ^ (place >> 30)) * np.uint64(0xBF58476D1CE4E5B9)
         place = (place ^ (place >> 27)) * np.uint64(0x94D049BB133111EB)
         return int(np.bitwise_xor.reduce(place ^ (place >> 31)))
-
-    def _unpacked(self, packed: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        shape = shapeOf(self.extent)
-        return np.unpackbits(packed, count=int(np.prod(shape))).reshape(shape).view(bool)
 
 
 def shapeOf(extent: Extent) -> tuple[int, int, int]:

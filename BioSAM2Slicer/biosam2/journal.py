@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError, PromptError
+from .masks import pack, unpack
 from .prompts import Box, Mask, Point, Prompt
 from .speed import Speed
 
@@ -216,7 +217,7 @@ def prompt_from_json(data: dict[str, Any]) -> Prompt:
 
 def pack_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
     """A bool array as JSON data: its shape, and its bits deflated and in base64."""
-    bits = zlib.compress(np.packbits(mask).tobytes(), level=6)
+    bits = zlib.compress(pack(mask).tobytes(), level=6)
     return {"shape": list(mask.shape), "bits": base64.b64encode(bits).decode("ascii")}
 
 
@@ -239,4 +240,4 @@ def unpack_mask(data: dict[str, Any]) -> NDArray[np.bool_]:
             raise ValueError(f"{len(packed)} bytes for {count} bits")
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         raise InputError(f"a stored mask is damaged: {error}") from error
-    return np.unpackbits(np.frombuffer(packed, np.uint8), count=count).astype(bool).reshape(shape)
+    return unpack(np.frombuffer(packed, np.uint8), shape)

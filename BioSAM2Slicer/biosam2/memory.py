@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 
 from .errors import InputError
 from .frames import Region
+from .masks import unpack
 
 
 @dataclass(eq=False)
@@ -33,7 +34,7 @@ class SliceMemory:
         object_score: (1, 1), logit that the segment is on the slice at all.
         score: predicted IoU × sigmoid(object score), 0 to 1.
         prompted: whether the slice carries prompts; its memory is then made from the mask, not its soft logits.
-        mask: the thresholded mask over the whole frame, packed by `numpy.packbits`.
+        mask: the thresholded mask over the whole frame, packed (see `masks`).
         features: (1, M, S/16, S/16) bfloat16, the encoded memory; None until it is needed.
         features_region: the region that `features` were encoded for.
     """
@@ -56,7 +57,7 @@ class SliceMemory:
 
     def unpacked(self, rows: int, columns: int) -> NDArray[np.bool_]:
         """The mask, bool (rows, columns)."""
-        return np.unpackbits(self.mask, count=rows * columns).reshape(rows, columns).view(bool)
+        return unpack(self.mask, (rows, columns))
 
 
 @dataclass(eq=False)

@@ -1,6 +1,6 @@
 """Whose mask stands on a slice of a segment: the user's own, the network's, or the one that the segment started from.
 
-Needs no torch: a client without an engine follows the same rules. Masks are kept packed, eight voxels to a byte.
+Needs no torch: a client without an engine follows the same rules. Masks are kept packed, see `masks`.
 """
 
 from __future__ import annotations
@@ -11,18 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .frames import Frames
+from .masks import unpack
 from .placement import reduce_prompts
 from .prompts import Mask, Prompt
-
-
-def pack(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """A mask of one slice or of the volume as it is kept."""
-    return np.packbits(mask)
-
-
-def unpack(packed: NDArray[np.uint8], shape: Sequence[int]) -> NDArray[np.bool_]:
-    """The mask of this shape that was packed."""
-    return np.unpackbits(packed, count=int(np.prod(shape))).reshape(shape).view(bool)
 
 
 def own_slices(prompts: Iterable[Prompt], locked: Collection[int]) -> set[int]:

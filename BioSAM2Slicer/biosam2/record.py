@@ -12,12 +12,14 @@ import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import __version__
 from .errors import InputError
+from .masks import pack
 
 if TYPE_CHECKING:
     from .models import Model
@@ -156,10 +158,21 @@ def hash_input(path: Path) -> str:
     return digest.hexdigest()
 
 
-def hash_labels(session: Session) -> str:
+class Segments(Protocol):
+    """What has segments: a session, or a segmentation in Slicer."""
+
+    @property
+    def segments(self) -> Sequence[str]:
+        """Their names."""
+
+    def mask(self, segment: str) -> NDArray[np.bool_]:
+        """One's mask, bool (K, J, I)."""
+
+
+def hash_labels(segments: Segments) -> str:
     """SHA-256 of all segments, names and overlaps included."""
     digest = hashlib.sha256()
-    for name in session.segments:
+    for name in segments.segments:
         digest.update(name.encode() + b"\0")
-        digest.update(np.packbits(session.mask(name)).tobytes())
+        digest.update(pack(segments.mask(name)).tobytes())
     return digest.hexdigest()

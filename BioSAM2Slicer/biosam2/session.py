@@ -15,8 +15,9 @@ from .errors import InputError, PromptError
 from .features import FeatureCache
 from .frames import Frames, Region
 from .journal import Entry
+from .masks import dice, pack, unpack
 from .memory import MemoryBank, MemoryPolicy, SliceMemory, make_policy
-from .ownership import own_mask, own_slices, pack, unpack, whole_mask
+from .ownership import own_mask, own_slices, whole_mask
 from .placement import SlicePrompt, bounds, check_prompt, reduce_prompts, slice_of
 from .prompts import Mask, Prompt
 from .speed import Speed
@@ -639,7 +640,8 @@ class Session:
             return
         if sweep.fresh:
             old = sweep.before.result(s)
-            sweep.agreeing = sweep.agreeing + 1 if old is not None and _agree(old.mask, result.mask) else 0
+            agrees = old is not None and (dice(self._unpacked(old.mask), self._unpacked(result.mask)) >= _AGREEMENT)
+            sweep.agreeing = sweep.agreeing + 1 if agrees else 0
             sweep.active = sweep.agreeing < _AGREEING
         # A mask that the segment started from stands wherever no result does: it would come back.
         if self.speed.stop is None or self._segments[sweep.name].start is not None:
@@ -792,16 +794,6 @@ def _goes_on(sweep: _Sweep, slice_index: int, done: bool) -> bool:
     elif sweep.bank.result(slice_index) is None:
         sweep.active = True
     return sweep.active
-
-
-def _agree(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
-    """Whether two packed masks are nearly the same."""
-    size = _voxels(one) + _voxels(other)
-    return size == 0 or 2 * _voxels(one & other) >= _AGREEMENT * size
-
-
-def _voxels(packed: NDArray[np.uint8]) -> int:
-    return int(np.unpackbits(packed).sum())
 
 
 def _check_name(segment: str) -> None:

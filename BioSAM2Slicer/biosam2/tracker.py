@@ -25,6 +25,7 @@ from .encoding import GivenUpError, LeanEncoder
 from .errors import DeviceError, PromptError
 from .features import DEFAULT_DISK, EncodedFrame, FeatureCache
 from .frames import Frames, Region
+from .masks import pack
 from .memory import MemoryBank, MemoryPolicy, Reach, Recall, SliceMemory, Step
 from .models import Model
 from .placement import SlicePrompt
@@ -434,7 +435,7 @@ class Tracker:
                     object_score=object_scores[n : n + 1],
                     score=float(scores[n].clamp(0, 1)),
                     prompted=prompted,
-                    mask=np.packbits(_full_logits(low, region, self.frames) > 0),
+                    mask=pack(_full_logits(low, region, self.frames) > 0),
                 )
             )
         return results

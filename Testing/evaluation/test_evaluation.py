@@ -6,6 +6,7 @@ import biosam2
 import numpy as np
 import pytest
 import torch
+from biosam2 import masks
 from biosam2.evaluation import card, classical, metrics, tables, user
 from biosam2.evaluation.cases import Case, shared_cases, synthetic_cases
 from biosam2.evaluation.ceiling import ceiling, squeezed
@@ -52,16 +53,16 @@ def test_metrics_of_masks_made_by_hand():
     b = a.copy()
     a[0, :2, :2] = True  # 4 voxels
     b[0, :2, 1:4] = True  # 6 voxels, 2 of them shared
-    assert metrics.dice(a, b) == pytest.approx(2 * 2 / 10)
+    assert masks.dice(a, b) == pytest.approx(2 * 2 / 10)
     assert metrics.iou(a, b) == pytest.approx(2 / 8)
-    assert metrics.dice(a, a) == metrics.iou(a, a) == 1
-    assert metrics.dice(a, ~a) == metrics.iou(a, ~a) == 0
+    assert masks.dice(a, a) == metrics.iou(a, a) == 1
+    assert masks.dice(a, ~a) == metrics.iou(a, ~a) == 0
 
 
 def test_two_empty_masks_agree_and_one_empty_mask_does_not():
     empty, full = np.zeros((3, 3), bool), np.ones((3, 3), bool)
-    assert metrics.dice(empty, empty) == metrics.iou(empty, empty) == 1
-    assert metrics.dice(empty, full) == metrics.iou(empty, full) == 0
+    assert masks.dice(empty, empty) == metrics.iou(empty, empty) == 1
+    assert masks.dice(empty, full) == metrics.iou(empty, full) == 0
 
 
 @unhurried
@@ -73,7 +74,7 @@ def test_dice_is_monai_s(a, b):
         return torch.from_numpy(mask)[None, None].float()
 
     theirs = float(compute_dice(batch(a), batch(b), ignore_empty=False))
-    assert metrics.dice(a, b) == pytest.approx(theirs, abs=1e-6)
+    assert masks.dice(a, b) == pytest.approx(theirs, abs=1e-6)
 
 
 # -- the user -------------------------------------------------------------------------------------
@@ -169,7 +170,7 @@ def test_classical_tools_find_a_bright_ball(case, model, name, kind):
     someone.start(kind)
     found = classical.segment(classical.TOOLS[name], someone.session.frames, someone.prompts)
     assert found.shape == case.mask.shape
-    assert metrics.dice(found, case.mask) > 0.6
+    assert masks.dice(found, case.mask) > 0.6
 
 
 def test_classical_tools_keep_a_drawn_slice_and_heed_a_negative_click(case, model):

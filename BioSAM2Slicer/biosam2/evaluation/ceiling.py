@@ -11,8 +11,8 @@ from torch.nn.functional import interpolate
 
 from ..cropping import extent_of, follow, region_around
 from ..frames import Frames, Region
+from ..masks import dice
 from .cases import Case
-from .metrics import dice
 from .user import middle_slice
 
 _STRIDE = 4

@@ -18,8 +18,8 @@ from skimage import segmentation
 
 from ..cropping import Extent, extent_of
 from ..frames import Frames
+from ..masks import dice
 from ..prompts import Box, Mask, Point, Prompt
-from .metrics import dice
 
 # Room around a box or a mask, in units of its longer side, within the slice and along the axis.
 _ROOM, _ROOM_ALONG = 0.25, 1.0

@@ -17,12 +17,13 @@ from ..errors import InputError
 from ..features import FeatureCache
 from ..frames import Frames
 from ..journal import prompt_to_json
+from ..masks import dice
 from ..models import Model
 from ..prompts import Prompt
 from . import classical
 from .cases import Case
 from .ceiling import ceiling
-from .metrics import dice, iou
+from .metrics import iou
 from .runs import Settings, run
 from .user import KINDS, Kind
 

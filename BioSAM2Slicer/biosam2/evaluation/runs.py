@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, PromptError
 from ..features import FeatureCache
+from ..masks import dice
 from ..memory import MemoryPolicy
 from ..models import Model
 from ..prompts import Prompt
 from ..session import Direction, Session
 from .cases import Case
-from .metrics import dice, iou
+from .metrics import iou
 from .user import Kind, User
 
 Pipeline = Literal["image", "volume", "video"]

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from .. import datasets
 from ..errors import BioSAM2Error
 from ..features import FeatureCache
+from ..masks import dice
 from ..models import Model, load_model
 from .cases import Case, targets_of
-from .metrics import dice, iou, surface_agreement
+from .metrics import iou, surface_agreement
 from .runs import Pipeline, Run, Settings, run
 from .user import Kind
 

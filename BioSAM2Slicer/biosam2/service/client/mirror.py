@@ -17,7 +17,8 @@ from ... import journal as log
 from ...errors import InputError
 from ...frames import Frames
 from ...journal import Entry
-from ...ownership import own_slices, pack, whole_mask
+from ...masks import pack
+from ...ownership import own_slices, whole_mask
 from ...prompts import Prompt
 
 
