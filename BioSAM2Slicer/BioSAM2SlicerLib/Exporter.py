@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 import slicer
+import vtk
 from biosam2 import record as records
 from biosam2.errors import InputError, OutputError
 from biosam2.io.atomic import atomic_path
 from biosam2.io.formats import extension
 from biosam2.io.grid import same_grid
 from biosam2.io.itk import read_grid
-from biosam2.io.segmentation import LABELMAP, label_type, write_labelmap, write_segmentation
+from biosam2.io.segmentation import LABELMAP, label_type, write_labelmap
+from biosam2.io.terminology import Terminology
 from biosam2.journal import to_json
 from biosam2.volume import Volume
 from numpy.typing import NDArray
@@ -148,7 +150,9 @@ class Exporter:
             _bySlicer(table, slicer.vtkMRMLColorTableStorageNode(), colourTable(segmentationNode))
             written.append(table)
         else:
-            write_segmentation(path, segments)
+            from biosam2.io.dicom import seg
+
+            seg.write(path, segments, looks=self._looks(segmentationNode))
         record["outputs"] = [{"path": file.name, "sha256": records.hash_input(file)} for file in written]
         beside = path.with_name(path.name.removesuffix(kind) + ".json")
         records.write(beside, record)
@@ -163,10 +167,6 @@ class Exporter:
         """
         model = self._getModel()
         source, sha256 = _source(volumeNode)
-        digest = hashlib.sha256()
-        for name in segments.segments:
-            digest.update(name.encode() + b"\0")
-            digest.update(np.packbits(segments.mask(name)).tobytes())
         return {
             "format": records.FORMAT,
             "pipeline": "segment",
@@ -187,7 +187,7 @@ class Exporter:
                 "precision": "float32",
                 "journal": [_named(to_json(remark.entry), segments.names) for remark in journal.remarks],
             },
-            "labelmap_sha256": digest.hexdigest(),
+            "labelmap_sha256": records.hash_labels(segments),
             "outputs": [],
         }
 
@@ -210,6 +210,25 @@ class Exporter:
                 ("journal", json.dumps(own, separators=(",", ":")).replace("|", "\\u007c")),
             ):
                 segment.SetTag(_TAG + key, value)
+
+    def _looks(self, segmentationNode: Any) -> dict[str, Any]:
+        """Each segment's colour and terminology, by name.
+
+        Raises:
+            InputError: a segment's terminology is damaged.
+        """
+        from biosam2.io.dicom.seg import Look
+
+        looks = {}
+        for segmentId, name in namesOf(segmentationNode).items():
+            segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
+            entry = vtk.reference("")
+            segment.GetTag(segment.GetTerminologyEntryTagName(), entry)
+            try:
+                looks[name] = Look(segment.GetColor(), Terminology.parse(str(entry)))
+            except InputError as error:
+                raise InputError(f"segment {name!r}: {error}") from error
+        return looks
 
     def _dicomVolume(self, volumeNode: Any) -> Volume:
         """The volume as its DICOM files lay it out.

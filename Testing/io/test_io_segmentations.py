@@ -8,6 +8,7 @@ import pytest
 import SimpleITK as sitk
 from biosam2.errors import DependencyError, InputError, OutputError
 from biosam2.io import read_labelmap, read_segmentation, read_volume, same_grid, write_segmentation
+from biosam2.io.terminology import Code, Terminology
 from biosam2.volume import Volume
 from dicom_helpers import SHIPPED, write_enhanced, write_series
 from hypothesis import HealthCheck, given, settings
@@ -123,6 +124,23 @@ def test_dicom_seg_lies_on_the_images(tmp_path, kind, name):
     assert {str(r.ReferencedSOPInstanceUID) for r in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence} == {
         str(pydicom.dcmread(f).SOPInstanceUID) for f in volume.metadata["dicom_files"]
     }
+
+
+@given(st.one_of(st.text(max_size=40), st.text("~^ab", max_size=60)))
+def test_a_terminology_entry_is_read_or_refused(entry):
+    carets = [part.count("^") for part in entry.split("~")]
+    if not entry.strip():
+        assert Terminology.parse(entry) == Terminology()
+    elif len(carets) != 7 or carets[1:4] + carets[5:] != [2] * 5:
+        with pytest.raises(InputError, match="terminology"):
+            Terminology.parse(entry)
+
+
+def test_a_terminology_entry_of_slicer():
+    code = "SCT^64033007^Kidney"
+    found = Terminology.parse(f"list~SCT^123037004^Anatomical Structure~{code}~SCT^7771000^Left~other list~^^~^^")
+    assert (found.type, found.modifier) == (Code("SCT", "64033007", "Kidney"), Code("SCT", "7771000", "Left"))
+    assert found.region is None
 
 
 def voxel_positions(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -24,6 +24,10 @@ from test_panel_widget import open_panel  # noqa: F401 - a fixture
 TESTING = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTING / "io"))
 
+LEFT_KIDNEY = (
+    "Segmentation category and type - 3D Slicer General Anatomy list~SCT^123037004^Anatomical Structure"
+    "~SCT^64033007^Kidney~SCT^7771000^Left~Anatomic codes - DICOM master list~SCT^818981001^Abdomen~^^"
+)
 MODEL = ModelUsed("nano", "ab" * 32, "cpu")
 PARAMETERS = Parameters(axis="k", sessionWindow=(100.0, 400.0))
 
@@ -192,15 +196,44 @@ def test_dicom_seg_for_a_volume_from_dicom(host, tmp_path, voxels, masks, revers
         volume, shown = add_volume(host, voxels, origin=(12.0, -30.0, 7.0)), masks
     volume.SetAttribute("DICOM.instanceUIDs", " ".join(by_uid))
     node = segmentation_of(host, volume, shown)
+    kidney = node.GetSegmentation().GetSegment("Segment_1")
+    kidney.SetColor(0.0, 0.5, 1.0)
+    kidney.SetTag(kidney.GetTerminologyEntryTagName(), LEFT_KIDNEY)
     exporter = Exporter(lambda: MODEL, by_uid.get)
     assert ".dcm" in exporter.formats(volume)
     exporter.write(tmp_path / "out.dcm", node, volume, said(), PARAMETERS)
     found = highdicom.seg.segread(tmp_path / "out.dcm")
-    assert [found.get_segment_description(n).segment_label for n in (1, 2)] == list(masks)
+    one, two = map(found.get_segment_description, (1, 2))
+    assert [one.segment_label, two.segment_label] == list(masks)
+    assert one.segmented_property_category.meaning == "Anatomical Structure"
+    assert one.segmented_property_type.value == "64033007"
+    assert one.segmented_property_type.SegmentedPropertyTypeModifierCodeSequence[0].CodeMeaning == "Left"
+    assert [region.meaning for region in one.anatomic_regions] == ["Abdomen"]
+    assert two.segmented_property_type.meaning == "Tissue"
+    blue = highdicom.color.CIELabColor.from_rgb(0, 128, 255)
+    assert one.RecommendedDisplayCIELabValue == list(blue.value)
     for number, mask in enumerate(masks.values(), start=1):
         uids = sorted(by_uid, key=lambda uid: _height(by_uid[uid]))
         frames = found.get_pixels_by_source_instance(uids, segment_numbers=[number], ignore_spatial_locations=True)
         np.testing.assert_array_equal(frames[..., 0].astype(bool), mask)
+
+
+@pytest.mark.parametrize("entry", ["Liver", "~~~~~~"])
+def test_damaged_terminology_is_named_and_nothing_is_written(host, tmp_path, voxels, masks, entry):
+    pytest.importorskip("highdicom")
+    from dicom_helpers import write_series
+    from pydicom import dcmread
+
+    files = write_series(tmp_path / "series", Volume(voxels, (0.8, 1.1, 2.5), (-12.0, 30.0, 7.0), np.eye(3)))
+    by_uid = {str(dcmread(file, stop_before_pixels=True).SOPInstanceUID): str(file) for file in files}
+    volume = add_volume(host, voxels, origin=(12.0, -30.0, 7.0))
+    volume.SetAttribute("DICOM.instanceUIDs", " ".join(by_uid))
+    node = segmentation_of(host, volume, masks)
+    segment = node.GetSegmentation().GetSegment("Segment_2")
+    segment.SetTag(segment.GetTerminologyEntryTagName(), entry)
+    with pytest.raises(InputError, match="a lesion"):
+        Exporter(lambda: MODEL, by_uid.get).write(tmp_path / "out.dcm", node, volume, said(), PARAMETERS)
+    assert not list(tmp_path.glob("out*"))
 
 
 def _height(file):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from ..atomic import atomic_path
 from ..colours import segment_colour
 from ..grid import TOLERANCE
 from ..guards import existing, quiet, unreadable
+from ..terminology import Code, Terminology
 from .header import FramePlace, frame_places, read_header
 from .pixels import check_decoder
 
@@ -26,8 +29,27 @@ _SERIES_NUMBER = 300  # out of the way of a scanner's own
 _INSTEAD = "write .seg.nrrd or .nii.gz instead"
 
 
-def write(path: Path, session: Segmented, *, overwrite: bool = True) -> None:
+@dataclass(frozen=True)
+class Look:
+    """How a segment is shown and what it is.
+
+    Attributes:
+        colour: red, green and blue, 0 to 1.
+        terminology: what it is.
+    """
+
+    colour: tuple[float, float, float]
+    terminology: Terminology = field(default_factory=Terminology)
+
+
+def write(path: Path, session: Segmented, *, looks: Mapping[str, Look] | None = None, overwrite: bool = True) -> None:
     """Write every segment, overlapping ones too, as a binary DICOM SEG that refers to the images; atomic.
+
+    Args:
+        path: the file.
+        session: the segments, and the image that came from DICOM.
+        looks: of segments by name; others are tissue in the colours of `biosam2.io.colours`.
+        overwrite: whether an earlier file of that name may be replaced.
 
     Raises:
         InputError: the image did not come from DICOM, its files are gone, or it has no place in the patient.
@@ -37,6 +59,7 @@ def write(path: Path, session: Segmented, *, overwrite: bool = True) -> None:
     try:
         import highdicom
         from highdicom.content import AlgorithmIdentificationSequence
+        from highdicom.sr import CodedConcept
         from pydicom.sr.codedict import codes
     except ImportError:
         raise DependencyError("DICOM SEG is written by highdicom: pip install 'biosam2[dicom]'") from None
@@ -47,27 +70,39 @@ def write(path: Path, session: Segmented, *, overwrite: bool = True) -> None:
     if not masks.any():
         raise InputError(f"nothing to write to {path}: every segment is empty")
     algorithm = AlgorithmIdentificationSequence("BioSAM-2", codes.DCM.ArtificialIntelligence, __version__)
-    descriptions = [
-        highdicom.seg.SegmentDescription(
+
+    def coded(code: Code, modifier: Code | None = None) -> CodedConcept:
+        concept = CodedConcept(code.value, code.scheme, code.meaning)
+        if modifier is not None:
+            concept.SegmentedPropertyTypeModifierCodeSequence = [coded(modifier)]
+        return concept
+
+    def described(number: int, name: str) -> highdicom.seg.SegmentDescription:
+        look = (looks or {}).get(name) or Look(segment_colour(number - 1))
+        what = look.terminology
+        region = None if what.region is None else coded(what.region)
+        if region is not None and what.region_modifier is not None:
+            region.AnatomicRegionModifierSequence = [coded(what.region_modifier)]
+        return highdicom.seg.SegmentDescription(
             segment_number=number,
             segment_label=_label(path, name),
-            segmented_property_category=codes.SCT.Tissue,
-            segmented_property_type=codes.SCT.Tissue,
+            segmented_property_category=coded(what.category),
+            segmented_property_type=coded(what.type, what.modifier),
             algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.SEMIAUTOMATIC,
             algorithm_identification=algorithm,
             tracking_uid=highdicom.UID(),
             tracking_id=_label(path, name),
-            display_color=highdicom.color.CIELabColor.from_rgb(*(round(255 * c) for c in segment_colour(number - 1))),
+            anatomic_regions=None if region is None else [region],
+            display_color=highdicom.color.CIELabColor.from_rgb(*(round(255 * c) for c in look.colour)),
         )
-        for number, name in enumerate(session.segments, start=1)
-    ]
+
     try:
         with quiet():
             segmentation = highdicom.seg.Segmentation(
                 source_images=images,
                 pixel_array=masks,
                 segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-                segment_descriptions=descriptions,
+                segment_descriptions=[described(n, name) for n, name in enumerate(session.segments, start=1)],
                 series_instance_uid=highdicom.UID(),
                 series_number=_SERIES_NUMBER,
                 sop_instance_uid=highdicom.UID(),
