@@ -27,8 +27,6 @@ from .WorkerClient import WorkerClient
 from .WorkerPlace import WorkerPlace, readPlace
 
 NAME = "BioSAM2Slicer"
-# With its signature: the layout manager has two signals of that name.
-_LAYOUT_CHANGED = "layoutChanged(int)"
 
 
 class Widget:
@@ -98,12 +96,10 @@ class Widget:
         self._editor.setupViewObservations()
         self._onInput()
         self._followViews()
-        slicer.app.layoutManager().connect(_LAYOUT_CHANGED, self._followViews)
 
     def exit(self) -> None:
         """Another module was chosen: mouse and keys are Slicer's again. A propagation goes on."""
         self._entered = False
-        slicer.app.layoutManager().disconnect(_LAYOUT_CHANGED, self._followViews)
         self._shortcuts.disable()
         self._review.exit()
         self._modelView.exit()
@@ -118,6 +114,7 @@ class Widget:
         for tag in self._sceneTags:
             slicer.mrmlScene.RemoveObserver(tag)
         self._sceneTags = []
+        slicer.app.layoutManager().layoutChanged.disconnect(self._followViews)
         self.tools.cleanup()
         self._models.cleanup()
         self._export.cleanup()
@@ -130,7 +127,9 @@ class Widget:
         self._root.deleteLater()
 
     def _followViews(self, *_layout: Any) -> None:
-        """The layout has other slice views than before."""
+        """Take in the slice views that the layout has now."""
+        if not self._entered:
+            return
         self._review.enter()
         self._modelView.enter()
         self.tools.followViews()
@@ -283,6 +282,7 @@ class Widget:
         self.session.statusChanged.connect(self._say)
         self.session.problem.connect(self._say)
         self.session.stateChanged.connect(self._refresh)
+        slicer.app.layoutManager().layoutChanged.connect(self._followViews)
         self.session.axisOfPointer = lambda: self.tools.axisOfPointer(self.session.volumeNode)
 
     def _refresh(self) -> None:

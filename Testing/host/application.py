@@ -10,11 +10,14 @@ from typing import Any
 from PySide6 import QtCore, QtWidgets
 
 from . import event_loop, qt_module, scripted, widgets
-from .listings import Checked, listing
+from .listings import Checked
 from .slice_widget import SliceWidget
 
 SIZE = 400  # of a slice view, pixels
-_LAYOUT_CHANGED = "layoutChanged(int)"
+
+
+class _LayoutSignals(QtCore.QObject):
+    changed = QtCore.Signal(int)
 
 
 class _LayoutManager(Checked):
@@ -22,34 +25,14 @@ class _LayoutManager(Checked):
 
     def __init__(self, slice_widgets: dict[str, Any]) -> None:
         self._slices = slice_widgets
-        self._followers: list[Any] = []
+        self._signals = _LayoutSignals()
+        self.layoutChanged = self._signals.changed
 
     def sliceViewNames(self) -> tuple[str, ...]:
         return tuple(self._slices)
 
     def sliceWidget(self, name: str) -> Any:
         return self._slices.get(name)
-
-    def connect(self, signature: str, slot: Any) -> bool:
-        """PythonQt's way to say which of several signals of one name is meant."""
-        self._check(signature)
-        self._followers.append(slot)
-        return True
-
-    def disconnect(self, signature: str, slot: Any) -> bool:
-        self._check(signature)
-        self._followers.remove(slot)
-        return True
-
-    def announce(self, layout: int) -> None:
-        """The layout has changed."""
-        for slot in list(self._followers):
-            slot(layout)
-
-    def _check(self, signature: str) -> None:
-        signals = listing("application").get(self.slicer_name, {}).get("signals", [_LAYOUT_CHANGED])
-        if signature not in signals or signature != _LAYOUT_CHANGED:
-            raise ValueError(f"the host's layout manager has no signal {signature}")
 
 
 class _Startup(QtCore.QObject):
@@ -151,13 +134,13 @@ class Host:
     def add_view(self, name: str, orientation: str) -> SliceWidget:
         """Another layout, which has one slice view more."""
         view = self.views[name] = SliceWidget(self.core, name, orientation, "#8C8C8C", SIZE)
-        self.layout_manager.announce(2)
+        self.layout_manager.layoutChanged.emit(2)
         return view
 
     def remove_view(self, name: str) -> None:
         """The layout without it."""
         self.views.pop(name).hidden = True
-        self.layout_manager.announce(1)
+        self.layout_manager.layoutChanged.emit(1)
 
     def close_scene(self) -> None:
         """File > Close scene."""

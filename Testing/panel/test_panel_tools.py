@@ -187,7 +187,7 @@ def test_a_view_that_a_new_layout_brings_takes_the_tool_in_hand(panel, host):  #
         panel.press(KEY.Key_Escape)
         assert cursor(host, "Slice4") is None
         panel.widget.exit()
-        host.layout_manager.announce(2)  # another module's business
+        host.layout_manager.layoutChanged.emit(2)  # another module's business
         assert not panel.widget._modelView._tags
     finally:
         for name in ("Red", "Yellow", "Green"):
