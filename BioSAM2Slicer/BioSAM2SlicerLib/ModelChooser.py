@@ -51,6 +51,8 @@ class ModelChooser:
         self._process: Any = None
         self._wanted = ""
         self._current = ""
+        # What the server has; None before it was asked.
+        self._offered: list[str] | None = None
         self._outcome: dict[str, Any] = {}
         self.widget = qt.QWidget()
         row = qt.QHBoxLayout(self.widget)
@@ -78,32 +80,39 @@ class ModelChooser:
         self._box.blockSignals(False)
         self._refresh()
 
+    def offer(self, names: list[str]) -> None:
+        """Let the user choose among the models that the server has, instead of those known here."""
+        self._offered = list(names)
+        self._fill()
+
     def cleanup(self) -> None:
         """Stop a download; what has arrived is kept for the next time."""
         self._stop()
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _entries(self) -> dict[str, ModelEntry]:
-        return {entry.name: entry for entry in list_models()}
+    def _entries(self) -> dict[str, ModelEntry | None]:
+        """What can be chosen, by name; None for a server's model of which nothing is known here."""
+        known = {entry.name: entry for entry in list_models()}
+        return dict(known) if self._offered is None else {name: known.get(name) for name in self._offered}
 
     def _fill(self) -> None:
         self._box.blockSignals(True)
         self._box.clear()
-        for entry in self._entries().values():
-            self._box.addItem(f"{entry.name}{self._size(entry)}", entry.name)
-            self._box.setItemData(self._box.count - 1, entry.description, qt.Qt.ToolTipRole)
+        for name, entry in self._entries().items():
+            self._box.addItem(f"{name}{self._size(entry)}", name)
+            self._box.setItemData(self._box.count - 1, entry.description if entry else "", qt.Qt.ToolTipRole)
         self._box.currentIndex = self._box.findData(self._current)
         self._box.blockSignals(False)
         self._refresh()
 
-    def _size(self, entry: ModelEntry) -> str:
+    def _size(self, entry: ModelEntry | None) -> str:
         if self._isHere(entry):
             return ""
         return _(" (to download, {size:.0f} MB)").format(size=entry.bytes / 1e6) if entry.bytes else _(" (to download)")
 
-    def _isHere(self, entry: ModelEntry) -> bool:
-        return entry.present or self._place.kind == SERVER
+    def _isHere(self, entry: ModelEntry | None) -> bool:
+        return entry is None or entry.present or self._place.kind == SERVER
 
     def _refresh(self) -> None:
         entry = self._entries().get(self._box.currentData or "")
@@ -113,13 +122,14 @@ class ModelChooser:
         self._box.toolTip = entry.description if entry is not None else ""
 
     def _onChosen(self) -> None:
-        entry = self._entries().get(self._box.currentData or "")
-        if entry is None:
+        name = self._box.currentData or ""
+        if name not in self._entries():
             return
+        entry = self._entries()[name]
         if self._isHere(entry):
-            self._current = entry.name
+            self._current = name
             self._refresh()
-            self.chosen.emit(entry.name)
+            self.chosen.emit(name)
         else:
             self._download(entry)
 

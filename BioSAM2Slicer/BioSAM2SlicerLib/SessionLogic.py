@@ -101,6 +101,7 @@ class SessionLogic:
             self._worker, self._journal, self._ledger, self.promptedSlices, self._stepOfWayBack
         )
         self.progressChanged = self._propagation.progressChanged
+        self.modelsOffered = self._worker.offered
         self.maskWritten = self._ledger.written
         self._steps.changed.connect(self.stateChanged.emit)
         self._previews.changed.connect(self.stateChanged.emit)

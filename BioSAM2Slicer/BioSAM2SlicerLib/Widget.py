@@ -262,6 +262,7 @@ class Widget:
         self._segmentationSelector.currentNodeChanged.connect(lambda *_node: self._onInput())
         self._models.chosen.connect(lambda *_name: self._onSettings())
         self._models.said.connect(self._say)
+        self.session.modelsOffered.connect(self._models.offer)
         for box in (self._windowBox, self._deviceBox):
             box.currentIndexChanged.connect(lambda *_index: self._onSettings())
         self._pointButton.clicked.connect(lambda *_: self._toggle(POINT))

@@ -29,6 +29,7 @@ class WorkerSession:
     Signals:
         said(str), failed(str), noticed(str): one line for the user.
         ready(): the model is loaded.
+        offered(list): names of the models that the server has.
         lost(again): the worker ended without being told to; `again`: `connect` may be tried.
         forgotten(): nothing that was asked before will be answered.
         refused(Remark, str): the session did not take a prompt; why.
@@ -51,6 +52,7 @@ class WorkerSession:
         self.failed = Signal()
         self.noticed = Signal()
         self.ready = Signal()
+        self.offered = Signal()
         self.lost = Signal()
         self.forgotten = Signal()
         self.refused = Signal()
@@ -268,6 +270,8 @@ class WorkerSession:
         if isinstance(reply, m.Progress):
             share = "" if reply.fraction is None else f" {100 * reply.fraction:.0f} %"
             self.said.emit(f"{reply.stage.capitalize()}{share} …")
+            if reply.models:
+                self.offered.emit(reply.models)
         elif isinstance(reply, m.ModelLoaded):
             self._model = reply
             where = _("on CPU") if reply.device == "cpu" else _("on {device}").format(device=reply.device)

@@ -5,15 +5,22 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import http.server
+import shutil
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from biosam2.models import registry
 from BioSAM2SlicerLib.ModelChooser import ModelChooser
-from BioSAM2SlicerLib.WorkerPlace import PYTHON, SERVER, WorkerPlace
+from BioSAM2SlicerLib.WorkerClient import WorkerClient
+from BioSAM2SlicerLib.WorkerPlace import PYTHON, SERVER, WorkerPlace, readPlace, writePlace
 from host import event_loop
+from panel_helpers import add_volume
 from PySide6 import QtWidgets
+from test_panel_widget import Panel
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "service"))
 
 CONTENT = bytes(range(256)) * 4096
 
@@ -154,3 +161,39 @@ def test_a_server_has_its_own_models(make_chooser):
     user.choose("sam2.1-tiny")
     assert user.chosen == ["sam2.1-tiny"]
     assert not user.shown
+
+
+@pytest.fixture
+def liver_server(tmp_path, project_root):
+    """A server that has one model, which nobody else knows."""
+    from command_helpers import ServerProcess
+
+    checkpoint = tmp_path / "liver.safetensors"
+    shutil.copy(project_root / "Resources" / "Models" / "nano.safetensors", checkpoint)
+    server = ServerProcess("--model", checkpoint, "--config", "nano")
+    yield server
+    server.stop()
+
+
+def test_the_models_that_a_server_has_are_offered(host, sphere, liver_server):
+    host.show(add_volume(host, sphere))
+    settings = host.slicer.app.userSettings()
+    before = readPlace(settings)
+    place = WorkerPlace(SERVER, server=liver_server.url)
+    writePlace(settings, place)
+    panel = Panel(host, lambda: WorkerClient(place.command(), place.environment), None)
+    try:
+        box = panel.find("model")
+        panel.click("point")  # the first use makes the segmentation, and asks the server
+        event_loop.wait_until(lambda: "has no model 'nano'" in panel.status, 60, "the server to refuse")
+        assert [box.itemData(n) for n in range(box.count)] == ["liver"]
+        assert box.currentIndex == -1
+        box.currentIndex = 0
+        event_loop.wait_until(lambda: panel.status.startswith("Ready: liver"), 60, "the server's model")
+        host.views["Red"].click(panel.world(26, 20, 12))
+        panel.settle()
+        assert panel.voxels()[12].any()
+    finally:
+        writePlace(settings, before)
+        panel.widget.cleanup()
+        panel.window.close()

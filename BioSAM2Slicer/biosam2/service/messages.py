@@ -349,11 +349,13 @@ class Progress(_Part):
     Attributes:
         stage: what is being done, in words.
         fraction: 0 to 1, None where it cannot be known.
+        models: names of the models that a server has, once it was asked.
     """
 
     id: Number
     stage: Text
     fraction: float | None = None
+    models: Names = []
 
 
 class Update(_Part):

@@ -48,6 +48,7 @@ class RelayEngine:
             models = {model.name: model for model in server_info(http).models}
         finally:
             http.close()
+        yield m.Progress(id=asked.id, stage="choosing the model", models=list(models))
         name = asked.name or next(iter(models))
         if name not in models:
             raise RefusedError(f"the server {self._url} has no model {name!r}; it has {', '.join(models)}")
