@@ -248,8 +248,8 @@ def propagation() -> Callable:
             click.option(
                 "--speed",
                 type=Speed(),
-                help="Short cuts by name: -encoder or -attention leave an exact one out; stop=5 ends where the target "
-                "has been absent from 5 slices, local follows corrections only (approximate).",
+                help="Short cuts by name: -encoder or -attention leave an exact one out; stop=8 ends where the target "
+                "has been absent from 8 slices, local follows corrections only (approximate).",
             ),
             crop(),
             exact(),
