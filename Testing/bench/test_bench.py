@@ -36,7 +36,8 @@ def test_parts_are_counted(tmp_path):
     parts = {p["name"]: p for p in json.loads(out.read_text(encoding="utf-8"))["parts"]}
     assert all(part["gmac"] > 0 and part["mib"] > 0 for part in parts.values())
     assert parts["memory attention, full bank, ours"]["gmac"] < parts["memory attention, full bank, sam2"]["gmac"]
-    assert parts["image encoder, ours"]["gmac"] < parts["image encoder, sam2"]["gmac"]
+    # Where windows divide the image there is no padding to leave out.
+    assert parts["image encoder, ours"]["gmac"] == parts["image encoder, sam2"]["gmac"]
 
 
 def test_memory_is_measured():

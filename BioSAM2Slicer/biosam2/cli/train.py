@@ -101,7 +101,7 @@ class Numbers(click.ParamType):
 @click.option("--window", type=Window(), help="What is shown; default: robust percentiles.")
 @click.option("--size", type=click.IntRange(min=32), help="Rows and columns of a frame; default: the model's.")
 @click.option("--augment/--no-augment", default=None, help="Vary the clips (the default).")
-@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="The highest.  [default: 1e-4]")
+@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="The highest.  [default: 1e-5]")
 @click.option("--warm-up", type=click.IntRange(min=0), help="Steps until then.  [default: 50]")
 @click.option("--weight-decay", type=click.FloatRange(min=0), help="[default: 0.05]")
 @click.option("--average", type=click.FloatRange(0, 1, max_open=True), help="Of the weights kept.  [default: 0.995]")
