@@ -42,6 +42,7 @@ from .pictures import clip_picture
 from .recipes import apply_recipe, check_recipe, frozen_digest, get_recipe
 from .result import RunFacts, digests, write_result
 from .rounds import Answers, Round
+from .saving import save_state
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
@@ -325,7 +326,7 @@ class FineTuner:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
         }
-        _write(self.folder / _STATE, state)
+        save_state(self.folder / _STATE, state)
 
     # The run ---------------------------------------------------------------------------------------------------------
 
@@ -381,7 +382,7 @@ class FineTuner:
             {"title": batch.title, "loss": loss, "clip": asdict(batch.clip)}
             for batch, loss in zip(batches, losses, strict=True)
         ]
-        _write(path, content)
+        save_state(path, content)
         bad = [batch.title for batch, loss in zip(batches, losses, strict=True) if not math.isfinite(loss)]
         named = gather_object(bad) or [batch.title for batch in batches]
         raise TrainingError(
@@ -635,19 +636,6 @@ def _groups(network: SAM2Base, weight_decay: float) -> list[dict[str, Any]]:
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-
-
-def _write(path: Path, content: Any) -> None:
-    """`torch.save`, atomically.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    with atomic_path(path) as temporary:
-        try:
-            torch.save(content, temporary)
-        except RuntimeError as error:  # torch's writer raises no OSError on a full disk
-            raise cannot_write(path, error) from error
 
 
 def _differences(a: dict[str, Any], b: dict[str, Any]) -> str:

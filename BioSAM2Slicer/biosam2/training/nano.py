@@ -10,11 +10,9 @@ if it had never stopped.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -27,10 +25,12 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from ..errors import InputError, OutputError
+from ..models.hashing import sha256_of
 from ..models.network import build_network, load_config
 from .clips import Clip, ClipBatches
 from .localization import localization_loss, prepare_attention
 from .rounds import Answers, Round
+from .saving import save_state, save_weights
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
@@ -131,7 +131,7 @@ def train_nano(
         raise OutputError(f"{folder} cannot be made: {error.strerror}; choose another folder") from error
     trainer = NanoTrainer(folder, settings or NanoSettings())
     trainer.run(on_step)
-    return export_nano(trainer.average, folder / "nano.safetensors", trainer.describe())
+    return trainer.export()
 
 
 class NanoTrainer:
@@ -231,25 +231,27 @@ class NanoTrainer:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        partial = self.folder / f"{_STATE}.part"
-        try:
-            torch.save(state, partial)
-            os.replace(partial, self.folder / _STATE)
-        except (OSError, RuntimeError) as error:
-            partial.unlink(missing_ok=True)
-            raise OutputError(f"the state cannot be saved in {self.folder}: {error}") from error
-        export_nano(self.average, self.folder / "nano.safetensors", self.describe())
+        save_state(self.folder / _STATE, state)
+        self.export()
 
-    def describe(self) -> dict[str, str]:
-        """What the checkpoint says about its making."""
+    def export(self) -> Path:
+        """Write the averaged weights as a float16 checkpoint; returns its path.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        path = self.folder / "nano.safetensors"
         settings = self.settings
-        return {
+        facts = {
             "model": "nano",
-            "steps": str(self.step),
-            "seed": str(settings.seed),
-            "settings": json.dumps(_lasting(settings)),
+            "steps": self.step,
+            "seed": settings.seed,
+            "settings": _lasting(settings),
             "command": f"biosam2 train nano --seed {settings.seed}",
         }
+        save_weights(self.average, path, facts, torch.float16)
+        _log.info("%s: sha256 %s, step %d", path, sha256_of(path), self.step)
+        return path
 
     def _load(self) -> None:
         state = torch.load(self.folder / _STATE, map_location="cpu", weights_only=True)
@@ -340,45 +342,6 @@ def validate(
             if board is not None and kind == "click" and index < 6:
                 board.add_image(f"clip {index}", _picture(clip, answers), step)
     return {name: float(np.mean(values)) for name, values in sorted(dice.items())}
-
-
-def export_nano(network: SAM2Base, path: str | Path, description: dict[str, str]) -> Path:
-    """Write weights as float16 safetensors and print bytes and SHA-256.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    from safetensors.torch import save_file
-
-    path = Path(path)
-    partial = path.with_name(path.name + ".part")
-    tensors = {name: tensor.detach().half().contiguous() for name, tensor in network.state_dict().items()}
-    try:
-        save_file(tensors, partial, metadata=description)
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(f"{path} cannot be written: {error}") from error
-    size, digest = fingerprint(path)
-    _log.info("%s: %d bytes, sha256 %s, step %s", path, size, digest, description.get("steps"))
-    return path
-
-
-def fingerprint(path: str | Path) -> tuple[int, str]:
-    """Bytes and SHA-256 of a file."""
-    data = Path(path).read_bytes()
-    return len(data), hashlib.sha256(data).hexdigest()
-
-
-def register_nano(registry: str | Path, checkpoint: str | Path) -> None:
-    """Write a checkpoint's bytes and SHA-256 into the `nano` entry of a registry file."""
-    size, digest = fingerprint(checkpoint)
-    path = Path(registry)
-    content = json.loads(path.read_text())
-    entries = content.get("models", content) if isinstance(content, dict) else content
-    entry = entries["nano"] if isinstance(entries, dict) else next(e for e in entries if e.get("name") == "nano")
-    entry.update(bytes=size, sha256=digest)
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 # Parts --------------------------------------------------------------------------------------------------------------

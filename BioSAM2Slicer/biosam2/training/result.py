@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import shlex
 from collections.abc import Sequence
@@ -18,10 +17,10 @@ from .. import __version__
 from ..datasets import Case
 from ..errors import InputError
 from ..io import atomic_path
-from ..io.atomic import cannot_write
 from ..models import Model
 from ..models.hashing import sha256_of
 from .recipes import Recipe
+from .saving import save_weights
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -94,24 +93,20 @@ def write_result(folder: Path, network: SAM2Base, config: DictConfig, facts: Run
         OutputError: the folder cannot be written.
     """
     from omegaconf import OmegaConf
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
 
     checkpoint = folder / f"{facts.name}.safetensors"
-    tensors = {name: tensor.detach().float().contiguous() for name, tensor in network.state_dict().items()}
-    metadata = {
-        "model": facts.name,
-        "from": facts.model.name,
-        "from_sha256": facts.model.sha256,
-        "recipe": facts.recipe.name,
-        "steps": str(len(facts.losses)),
-        "settings": json.dumps(facts.settings),
-    }
-    with atomic_path(checkpoint) as temporary:
-        try:
-            save_file(tensors, temporary, metadata=metadata)
-        except SafetensorError as error:
-            raise cannot_write(checkpoint, error) from error
+    save_weights(
+        network,
+        checkpoint,
+        {
+            "model": facts.name,
+            "from": facts.model.name,
+            "from_sha256": facts.model.sha256,
+            "recipe": facts.recipe.name,
+            "steps": len(facts.losses),
+            "settings": facts.settings,
+        },
+    )
     with atomic_path(checkpoint.with_suffix(".yaml")) as temporary:
         temporary.write_text(OmegaConf.to_yaml(config), encoding="utf-8")
     with atomic_path(checkpoint.with_suffix(".md")) as temporary:
