@@ -24,8 +24,8 @@ from torch.nn.functional import avg_pool2d, linear
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
 
-# Query tokens whose attention weights are held at once: few enough to stay in a CPU's cache.
-_QUERIES = 512
+# Queries and keys whose attention weights are held at once: few enough to stay in a CPU's cache.
+_QUERIES, _KEYS = 512, 2048
 
 
 @dataclass(frozen=True)
@@ -143,11 +143,19 @@ class ProjectedAttention:
         for n in range(batch):
             rotated = _rotated(queries[n], cross, side, side)
             keys = self._keys(number, layer, remembered[n], ages, len(tokens[n]))
-            self._attend(rotated, keys, tokens[n], len(remembered[n].pointers), attended[n])
+            attended[n] = attend(rotated, keys, tokens[n], self._bias(remembered[n], tokens[n]))
         # The projection of values and that of the output, which follow one another, are one matrix.
         weight = cross.out_proj.weight @ cross.v_proj.weight
         bias = linear(cross.v_proj.bias, cross.out_proj.weight, cross.out_proj.bias)
         return linear(attended, weight, bias)
+
+    def _bias(self, remembered: Remembered, tokens: torch.Tensor) -> torch.Tensor | None:
+        """A pooled token stands for several, a pointer only for itself: what each counts for, as a logit."""
+        if self.pool == 1:
+            return None
+        bias = tokens.new_full((len(tokens),), 2 * math.log(self.pool))
+        bias[len(tokens) - len(remembered.pointers) :] = 0.0
+        return bias
 
     def _ages(self, layer: MemoryAttentionLayer, side: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """What each age adds to rotated keys: a term per column (W, C/2) and one per row (H, C/2)."""
@@ -184,17 +192,42 @@ class ProjectedAttention:
         keys[start:] = cross.k_proj(remembered.pointers + remembered.pointer_positions)
         return keys
 
-    def _attend(
-        self, queries: torch.Tensor, keys: torch.Tensor, tokens: torch.Tensor, pointers: int, out: torch.Tensor
-    ) -> None:
-        across = keys.T
-        for start in range(0, len(queries), _QUERIES):
-            weights = queries[start : start + _QUERIES] @ across
-            if self.pool > 1 and pointers:
-                # A pooled token stands for several; a pointer only for itself.
-                weights[:, -pointers:] -= 2 * math.log(self.pool)
-            torch.softmax(weights, dim=-1, out=weights)
-            torch.mm(weights, tokens, out=out[start : start + _QUERIES])
+
+def attend(
+    queries: torch.Tensor, keys: torch.Tensor, tokens: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """softmax(queries keysᵀ + bias) tokens, a block of weights at a time.
+
+    Softmax is normalised as it goes (Milakov and Gimelshein 2018, arXiv 1805.02867). `torch`'s own fused attention
+    takes only tokens that are as wide as the keys.
+
+    Args:
+        queries: (N, C).
+        keys: (L, C).
+        tokens: (L, M).
+        bias: (L,), added to the logits of each key.
+
+    Returns:
+        (N, M).
+    """
+    result = queries.new_empty(len(queries), tokens.shape[1])
+    for start in range(0, len(queries), _QUERIES):
+        some = queries[start : start + _QUERIES]
+        top = some.new_full((len(some), 1), -math.inf)
+        total = some.new_zeros(len(some), 1)
+        weighted = some.new_zeros(len(some), tokens.shape[1])
+        for first in range(0, len(keys), _KEYS):
+            weights = some @ keys[first : first + _KEYS].T
+            if bias is not None:
+                weights += bias[first : first + _KEYS]
+            higher = torch.maximum(top, weights.amax(dim=1, keepdim=True))
+            shrink = torch.exp(top - higher)
+            weights.sub_(higher).exp_()
+            total.mul_(shrink).add_(weights.sum(dim=1, keepdim=True))
+            weighted.mul_(shrink).addmm_(weights, tokens[first : first + _KEYS])
+            top = higher
+        torch.div(weighted, total, out=result[start : start + _QUERIES])
+    return result
 
 
 def _suits(layer: torch.nn.Module) -> bool:

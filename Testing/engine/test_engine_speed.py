@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 from biosam2 import Mask, Point, tracker
-from biosam2.attention import ProjectedAttention
+from biosam2.attention import ProjectedAttention, attend
 from biosam2.encoding import LeanEncoder
 from biosam2.errors import InputError
 from biosam2.models.network import build_network, load_config
 from biosam2.speed import Speed
 from biosam2.spill import Spill
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from networks import responsive_network
 
 EXACT = ("encoder", "attention", "release", "disk")
@@ -240,6 +242,23 @@ def test_pooled_memories_give_nearly_the_same(model, volume, long_volume):
     nowhere = torch.zeros_like(memory)
     with torch.inference_mode():
         assert ProjectedAttention(network, 2).project(memory, nowhere).tokens.shape == (64, network.mem_dim)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from([1, 511, 512, 513, 1100]),
+    st.sampled_from([1, 2047, 2048, 2049, 5000]),
+    st.booleans(),
+    st.sampled_from([0.1, 1.0, 30.0]),
+    st.integers(0, 2**31),
+)
+def test_attending_block_by_block_is_attending_at_once(queries, keys, biased, sharpness, seed):
+    generator = torch.Generator().manual_seed(seed)
+    q, k, tokens = (torch.randn(n, c, generator=generator) for n, c in ((queries, 16), (keys, 16), (keys, 8)))
+    bias = torch.randn(keys, generator=generator) if biased else None
+    logits = (sharpness * q).double() @ k.double().T + (bias if biased else 0.0)
+    expected = torch.softmax(logits, dim=1) @ tokens.double()
+    torch.testing.assert_close(attend(sharpness * q, k, tokens, bias).double(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_fewer_conditioning_slices(model, long_volume):
