@@ -76,6 +76,9 @@ class BioSAM2SlicerWidget(ScriptedLoadableModuleWidget):
 
         self.logic = BioSAM2SlicerLogic()
         self.panel = Widget(self.layout, self.logic.getParameterNode, onChangePlace=self.onChangePlace)
+        # Reload does not call enter().
+        if slicer.util.mainWindow() is not None and slicer.util.selectedModule() == self.moduleName:
+            self.panel.enter()
 
     def showChoice(self):
         from BioSAM2SlicerLib.InstallPanel import InstallPanel

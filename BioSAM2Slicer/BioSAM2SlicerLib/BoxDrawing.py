@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import slicer
 
+from .PlaceTarget import keptPlaceTarget
 from .PromptNodes import layOut
 from .Signal import Signal
 from .VolumeGeometry import AXES, OBLIQUE_DEGREES, VolumeGeometry
@@ -109,7 +110,8 @@ class BoxDrawing:
         geometry = VolumeGeometry(self._volume)
         low, high = self._box(self._ijk(view, interactor, geometry), geometry)
         if self._drag.node is None:
-            node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "box")
+            with keptPlaceTarget():
+                node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "box")
             node.SetSaveWithScene(False)
             node.SetHideFromEditors(True)
             node.SetAndObserveTransformNodeID(self._volume.GetTransformNodeID())

@@ -42,6 +42,7 @@ class ModeCursor:
         """Slicer's own pointer again."""
         for view in self._views:
             view.unsetViewCursor()
+            view.setDefaultViewCursor(qt.QCursor())
         self._views = []
 
     # -- inside ---------------------------------------------------------------------------------
@@ -52,6 +53,8 @@ class ModeCursor:
         for name in layout.sliceViewNames():
             view = layout.sliceWidget(name).sliceView()
             view.setViewCursor(cursor)
+            # Slicer goes back to the default one when the pointer leaves a markup.
+            view.setDefaultViewCursor(cursor)
             self._views.append(view)
 
     def _drawn(self, lines: list[tuple[int, int, int, int]], colour: tuple[int, int, int]) -> Any:

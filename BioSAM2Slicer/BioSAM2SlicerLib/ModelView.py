@@ -33,7 +33,7 @@ class ModelView:
         self.widget = qt.QLabel("")
         self.widget.objectName = "modelView"
         self._timer = qt.QTimer()
-        self._timer.singleShot = True
+        self._timer.setSingleShot(True)
         self._timer.setInterval(_INTERVAL_MS)
         self._timer.timeout.connect(self.refresh)
         session.stateChanged.connect(self.refreshSoon)

@@ -11,6 +11,7 @@ import slicer
 import vtk
 from biosam2 import Box, Point
 
+from .PlaceTarget import keptPlaceTarget
 from .Signal import Signal
 from .VolumeGeometry import AXES, VolumeGeometry
 
@@ -95,9 +96,10 @@ class PromptNodes:
             if node.GetAttribute(_SEGMENT) == segmentId and node.GetAttribute(_KIND) == kind:
                 return node
         sign = "+" if positive else "−"
-        node = slicer.mrmlScene.AddNewNodeByClass(
-            "vtkMRMLMarkupsFiducialNode", f"{self._segmentName(segmentId)} {sign}"
-        )
+        with keptPlaceTarget():
+            node = slicer.mrmlScene.AddNewNodeByClass(
+                "vtkMRMLMarkupsFiducialNode", f"{self._segmentName(segmentId)} {sign}"
+            )
         display = self._prepare(node, segmentId, kind)
         display.SetGlyphType(display.Circle2D if positive else display.Cross2D)
         return node
@@ -116,7 +118,10 @@ class PromptNodes:
         """Place a box around these inclusive voxel bounds; its identifier."""
         with self._quietly():
             name = name or self._next()
-            node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", f"{self._segmentName(segmentId)} box")
+            with keptPlaceTarget():
+                node = slicer.mrmlScene.AddNewNodeByClass(
+                    "vtkMRMLMarkupsROINode", f"{self._segmentName(segmentId)} box"
+                )
             node.SetAttribute(_ID, name)
             layOut(node, VolumeGeometry(self._volume), minIjk, maxIjk)
             self._prepare(node, segmentId, _BOX)

@@ -8,6 +8,7 @@ import slicer
 
 from .BoxDrawing import BoxDrawing
 from .ModeCursor import ModeCursor
+from .PlaceTarget import PlaceTarget
 from .Signal import Signal
 from .ViewPlanes import sliceNodes
 from .VolumeGeometry import VolumeGeometry
@@ -34,6 +35,8 @@ class PromptTools:
         self._interaction: Any = None
         self._tag: int | None = None
         self._switching = False
+        # What Slicer's own Place button places, and whether it goes on, while the point tool is not in hand.
+        self._placing: tuple[PlaceTarget, int] | None = None
 
     @property
     def tool(self) -> str:
@@ -65,11 +68,13 @@ class PromptTools:
             self._drawing.stop()
         interaction = self._node()
         if tool == POINT:
+            self._rememberPlacing()
             slicer.modules.markups.logic().SetActiveList(pointsNode)
             interaction.SetPlaceModePersistence(1)
             interaction.SetCurrentInteractionMode(interaction.Place)
         elif self._tool == POINT:
             interaction.SetCurrentInteractionMode(interaction.ViewTransform)
+            self._restorePlacing()
         self._switching = False
         self._tool = tool
         self._showCursor()
@@ -120,8 +125,21 @@ class PromptTools:
             return
         if self._interaction.GetCurrentInteractionMode() != self._interaction.Place:
             self._tool = NONE
+            self._restorePlacing()
             self._showCursor()
             self.changed.emit()
+
+    def _rememberPlacing(self) -> None:
+        if self._placing is None:
+            self._placing = (PlaceTarget.now(), self._interaction.GetPlaceModePersistence())
+
+    def _restorePlacing(self) -> None:
+        """Slicer's Place button must not add to the prompts when the tool is put down."""
+        if self._placing is None:
+            return
+        (target, persistence), self._placing = self._placing, None
+        target.restore()
+        self._interaction.SetPlaceModePersistence(persistence)
 
     def _showCursor(self) -> None:
         if self._tool == POINT:

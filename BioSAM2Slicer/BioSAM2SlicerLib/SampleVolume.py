@@ -20,6 +20,7 @@ def registerSampleVolume(icon: Path | None) -> None:
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
         category="BioSAM2Slicer",
         sampleName=_("Generated abdominal CT"),
+        uris="",  # there is none; without the argument Slicer raises
         nodeNames=NAME,
         customDownloader=lambda *_source: makeSampleVolume(),
         thumbnailFileName=str(icon) if icon is not None else None,

@@ -10,8 +10,10 @@ from .VolumeGeometry import OBLIQUE_DEGREES, VolumeGeometry
 
 
 def sliceNodes() -> list[Any]:
-    """The slice views of the layout that can be seen."""
+    """The slice views of the layout that can be seen; none where Slicer runs without its window."""
     layout = slicer.app.layoutManager()
+    if layout is None:
+        return []
     widgets = [layout.sliceWidget(name) for name in layout.sliceViewNames()]
     return [widget.mrmlSliceNode() for widget in widgets if widget.isVisible()]
 

@@ -12,6 +12,7 @@ from biosam2.frames import CT_PRESETS
 from slicer.i18n import tr as _
 
 from .Controls import makeButton, makeRow
+from .EditorChoice import EditorChoice
 from .ExportPanel import ExportPanel
 from .ModelChooser import ModelChooser
 from .ModelView import ModelView
@@ -56,6 +57,7 @@ class Widget:
         self._onChangePlace = onChangePlace
         self._place: WorkerPlace = readPlace(slicer.app.userSettings())
         self.tools = PromptTools()
+        self._chosen = EditorChoice()
         self.session = SessionLogic(getParameterNode(), self._editorNode(), makeClient or self._makeClient, modelFields)
         self._entered = False
         self._filling = False
@@ -83,7 +85,9 @@ class Widget:
         self._sceneTags = [
             scene.AddObserver(kinds.StartCloseEvent, self._onSceneClosing),
             scene.AddObserver(kinds.EndCloseEvent, self._onSceneReplaced),
+            scene.AddObserver(kinds.StartImportEvent, self._onSceneImporting),
             scene.AddObserver(kinds.EndImportEvent, self._onSceneReplaced),
+            scene.AddObserver(kinds.EndBatchProcessEvent, self._onBatchDone),
         ]
         self._fromScene()
 
@@ -91,6 +95,8 @@ class Widget:
 
     def enter(self) -> None:
         """The module was chosen."""
+        if self._entered:
+            return
         self._entered = True
         self._shortcuts.enable(slicer.util.mainWindow() or self._root.window())
         self._editor.setupViewObservations()
@@ -114,7 +120,9 @@ class Widget:
         for tag in self._sceneTags:
             slicer.mrmlScene.RemoveObserver(tag)
         self._sceneTags = []
-        slicer.app.layoutManager().layoutChanged.disconnect(self._followViews)
+        if self._layoutManager is not None:
+            self._layoutManager.layoutChanged.disconnect(self._followViews)
+        self._chosen.follow(None)
         self.tools.cleanup()
         self._models.cleanup()
         self._export.cleanup()
@@ -150,9 +158,9 @@ class Widget:
         column.addWidget(self._buildInput())
         column.addWidget(self._buildPrompts())
         column.addWidget(self._buildSegments())
-        self._propagation = PropagationPanel(self.session, lambda: self._editor.currentSegmentID() or "", self._say)
+        self._propagation = PropagationPanel(self.session, lambda: self._chosen.segment, self._say)
         column.addWidget(self._propagation.widget)
-        self._review = ReviewPanel(self.session, lambda: self._editor.currentSegmentID() or "", self._say)
+        self._review = ReviewPanel(self.session, lambda: self._chosen.segment, self._say)
         column.addWidget(self._review.widget)
         self._export = ExportPanel(self.session, lambda: self.session.modelUsed, self._say)
         column.addWidget(self._export.widget)
@@ -235,7 +243,7 @@ class Widget:
         editor.sourceVolumeNodeSelectorVisible = False
         editor.switchToSegmentationsButtonVisible = False
         editor.setMRMLScene(slicer.mrmlScene)
-        editor.setMRMLSegmentEditorNode(self._editorNode())
+        self._takeEditorNode()
         form.addRow(editor)
         return section
 
@@ -276,14 +284,18 @@ class Widget:
         self._startButton.clicked.connect(lambda *_: self._onStartFrom())
         self._planesButton.clicked.connect(lambda *_: self._onPlanes())
         self._filmBox.toggled.connect(lambda *_: self._onSettings())
-        self._editor.currentSegmentIDChanged.connect(lambda *_: self._onSegment())
+        self._chosen.segmentChanged.connect(self._onSegment)
+        self._chosen.effectTaken.connect(self._onEffect)
         self.tools.changed.connect(self._refresh)
         self.tools.boxDrawn.connect(self._onBox)
         self.tools.refused.connect(self._say)
         self.session.statusChanged.connect(self._say)
         self.session.problem.connect(self._say)
         self.session.stateChanged.connect(self._refresh)
-        slicer.app.layoutManager().layoutChanged.connect(self._followViews)
+        # None where Slicer runs without its window.
+        self._layoutManager = slicer.app.layoutManager()
+        if self._layoutManager is not None:
+            self._layoutManager.layoutChanged.connect(self._followViews)
         self.session.axisOfPointer = lambda: self.tools.axisOfPointer(self.session.volumeNode)
 
     def _refresh(self) -> None:
@@ -362,10 +374,10 @@ class Widget:
             self._segmentationSelector.setCurrentNode(node)
         if self.session.prompts is None:
             return ""
-        if not self._editor.currentSegmentID():
+        if not self._chosen.segment:
             added = self.session.segmentationNode.GetSegmentation().AddEmptySegment()
             self._editor.setCurrentSegmentID(added)
-        return self._editor.currentSegmentID()
+        return self._chosen.segment
 
     def _toggle(self, tool: str) -> None:
         self._take(NONE if self.tools.tool == tool else tool)
@@ -397,6 +409,11 @@ class Widget:
             self._take(POINT)
         self._review.refreshSoon()
         self._refresh()
+
+    def _onEffect(self) -> None:
+        """An effect has the mouse: the tool in hand would take it away."""
+        if self.tools.tool != NONE:
+            self.tools.use(NONE)
 
     def _onBox(self, minIjk: tuple[float, ...], maxIjk: tuple[float, ...], axis: str) -> None:
         segment = self._segment()
@@ -434,9 +451,8 @@ class Widget:
             self.session.prompts.setVisible(visible)
 
     def _onReset(self) -> None:
-        segment = self._editor.currentSegmentID()
-        if segment:
-            self.session.clear(segment)
+        if self._chosen.segment:
+            self.session.clear(self._chosen.segment)
 
     def _onUndo(self) -> None:
         self.session.undo()
@@ -473,10 +489,26 @@ class Widget:
         self.tools.use(NONE)
         self.session.setInput(None, None)
 
+    def _takeEditorNode(self) -> None:
+        node = self._editorNode()
+        self._editor.setMRMLSegmentEditorNode(node)
+        self._chosen.follow(node)
+
+    def _onSceneImporting(self, *_event: Any) -> None:
+        # What selectors show meanwhile is not what the user chose.
+        self._filling = True
+
     def _onSceneReplaced(self, *_event: Any) -> None:
         self.session.setNodes(self._getParameterNode(), self._editorNode())
-        self._editor.setMRMLSegmentEditorNode(self._editorNode())
+        self._takeEditorNode()
         self._fromScene()
+
+    def _onBatchDone(self, *_event: Any) -> None:
+        """The editor widget takes up a segmentation by itself after nodes have come or gone; it is to show ours."""
+        node = self.session.segmentationNode
+        if node is not None and self._editor.segmentationNode() is not node:
+            self._editor.setSegmentationNode(node)
+            self._editor.setSourceVolumeNode(self.session.volumeNode)
 
     def _fromScene(self) -> None:
         """Show the settings that the scene holds, and go on with its volume and segmentation."""

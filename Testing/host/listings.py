@@ -32,6 +32,16 @@ def members(class_name: str) -> frozenset[str] | None:
     return None
 
 
+@cache
+def writable(class_name: str) -> frozenset[str] | None:
+    """Properties of a class that Python may assign to; None if the listings do not tell."""
+    for name in ("qt", "ctk", "slicer_widgets", "application"):
+        entry = listing(name).get(class_name)
+        if entry is not None and "properties" in entry:
+            return frozenset(prop for prop, kind in entry["properties"].items() if "read only" not in kind)
+    return None
+
+
 def asked_by_the_panel(depth: int) -> bool:
     """Whether the frame that many levels above the caller belongs to code under test."""
     module = sys._getframe(depth + 1).f_globals.get("__name__", "")
@@ -51,6 +61,7 @@ class Checked:
     def __setattr__(self, name: str, value: Any) -> None:
         if asked_by_the_panel(1):
             _check(type(self), name)
+            _check_assigned(type(self), name)
         super().__setattr__(name, value)
 
 
@@ -64,4 +75,17 @@ def _check(kind: type, name: str) -> None:
             return
         if base.__module__.partition(".")[0] in CHECKED_MODULES:
             # Attributes of its own: a Python subclass in Slicer may have them too.
+            return
+
+
+def _check_assigned(kind: type, name: str) -> None:
+    """Raise unless PythonQt lets the name be assigned to: a property, and none that a static method hides."""
+    for base in kind.__mro__:
+        if base.__module__.partition(".")[0] in CHECKED_MODULES:
+            return
+        if "slicer_name" in vars(base):
+            names = writable(vars(base)["slicer_name"])
+            hidden = any(isinstance(vars(under).get(name), staticmethod) for under in base.__mro__)
+            if names is not None and (name not in names or hidden):
+                raise AttributeError(f"{vars(base)['slicer_name']}.{name} cannot be assigned to in Slicer")
             return

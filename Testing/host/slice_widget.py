@@ -16,6 +16,7 @@ class _SliceView(Checked):
     def __init__(self, view: Any) -> None:
         self._view = view
         self._cursor: Any = None
+        self._default_cursor: Any = None
 
     def interactor(self) -> Any:
         return self._view.interactor()
@@ -31,6 +32,9 @@ class _SliceView(Checked):
 
     def unsetViewCursor(self) -> None:
         self._cursor = None
+
+    def setDefaultViewCursor(self, cursor: Any) -> None:
+        self._default_cursor = cursor
 
 
 class SliceWidget(Checked):

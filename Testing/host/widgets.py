@@ -84,6 +84,7 @@ class NodeComboBox(QtWidgets.QComboBox):
             kinds = slicer.vtkMRMLScene
             for event in (kinds.NodeAddedEvent, kinds.NodeRemovedEvent, kinds.EndBatchProcessEvent):
                 self._observers.append(scene.AddObserver(event, self._fill))
+            self._observers.append(scene.AddObserver(kinds.EndImportEvent, self._take_in))
         self._fill()
 
     def mrmlScene(self) -> Any:
@@ -132,6 +133,10 @@ class NodeComboBox(QtWidgets.QComboBox):
             return
         if self._scene is not None and self._scene.IsBatchProcessing():
             return
+        self._take_in()
+
+    def _take_in(self, *_event: Any) -> None:
+        """At the end of an import the real widget takes nodes in though the batch goes on."""
         before = QtWidgets.QComboBox.currentData(self)
         nodes = self._nodes()
         blocked = self.blockSignals(True)
@@ -165,7 +170,6 @@ class SegmentEditorWidget(QtWidgets.QWidget):
         self._node: Any = None
         self._node_tag: int | None = None
         self._observed: list[tuple[Any, int]] = []
-        self._shown_segment = ""
         self.maximumNumberOfUndoStates = 5
         self.undoEnabled = True
         self.readOnly = False
@@ -221,7 +225,7 @@ class SegmentEditorWidget(QtWidgets.QWidget):
     def selectNextSegment(self) -> None:
         row = QtWidgets.QListWidget.currentRow(self._list) + 1
         if row < QtWidgets.QListWidget.count(self._list):
-            QtWidgets.QListWidget.setCurrentRow(self._list, row)
+            self.setCurrentSegmentID(QtWidgets.QListWidget.item(self._list, row).data(QtCore.Qt.ItemDataRole.UserRole))
 
     def installKeyboardShortcuts(self, *_parent: Any) -> None:
         """Shortcuts of the real editor are not covered."""
@@ -243,7 +247,12 @@ class SegmentEditorWidget(QtWidgets.QWidget):
 
     def _on_item(self, item: Any, _before: Any) -> None:
         if item is not None and self._node is not None:
-            self._node.SetSelectedSegmentID(item.data(QtCore.Qt.ItemDataRole.UserRole))
+            segment_id = item.data(QtCore.Qt.ItemDataRole.UserRole)
+            known = segment_id == self.currentSegmentID()
+            self._node.SetSelectedSegmentID(segment_id)
+            # As the real widget: not for a segment that its node names already, so not for one chosen otherwise.
+            if not known:
+                self.currentSegmentIDChanged.emit(segment_id)
 
     def _refresh(self, *_event: Any) -> None:
         import slicer
@@ -276,9 +285,6 @@ class SegmentEditorWidget(QtWidgets.QWidget):
             if segment_id == self.currentSegmentID():
                 QtWidgets.QListWidget.setCurrentItem(self._list, item)
         self._list.blockSignals(blocked)
-        if self.currentSegmentID() != self._shown_segment:
-            self._shown_segment = self.currentSegmentID()
-            self.currentSegmentIDChanged.emit(self._shown_segment)
 
 
 class TableView(QtWidgets.QTableWidget):

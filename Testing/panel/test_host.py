@@ -71,6 +71,21 @@ def test_a_name_that_slicer_has_is_found(host, panel_code):
     assert names["v"] is host.layout_manager
 
 
+@needs_listings
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import qt; qt.QTimer().singleShot = True",  # the static method hides the property
+        "import qt; qt.QTimer().active = True",  # read only
+        "import qt; qt.QLabel().setText = None",  # a method
+        "import qt; qt.QPushButton().colour = 1",
+    ],
+)
+def test_what_pythonqt_does_not_let_be_assigned_raises(host, panel_code, code):
+    with pytest.raises(AttributeError, match=r"cannot be assigned|has no"):
+        panel_code(code)
+
+
 def test_threads_stand_still_while_the_loop_idles(host):
     """As measured in Slicer: without Python on the main thread, another thread does not run."""
     turns = []

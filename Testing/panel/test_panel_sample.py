@@ -33,6 +33,11 @@ def sample_data(monkeypatch):
             *("category", "sampleName", "uris", "fileNames", "nodeNames", "customDownloader", "thumbnailFileName"),
             *("loadFileType", "loadFiles", "loadFileProperties", "checksums"),
         }
+        # As SampleDataSource does: text is one entry, and all lists are equally long.
+        fields = [named.get(name) for name in ("uris", "fileNames", "nodeNames", "loadFileTypes")]
+        if isinstance(fields[0], str):
+            fields = [[field] for field in fields]
+        assert len({len(field) for field in fields}) == 1
         told.append(named)
 
     module = ModuleType("SampleData")

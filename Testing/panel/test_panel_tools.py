@@ -40,11 +40,61 @@ def test_the_pointer_shows_what_a_click_will_do(panel, host):  # noqa: F811
         picture = cursor(host).pixmap().toImage()
         looks.append(bytes(picture.constBits()))
     assert len(set(looks)) == 3
+    # Slicer shows the default one after the pointer has been over a markup.
+    assert bytes(host.views["Red"].sliceView()._default_cursor.pixmap().toImage().constBits()) == looks[-1]
     panel.press(KEY.Key_Escape)
     assert cursor(host) is None
+    assert host.views["Red"].sliceView()._default_cursor.pixmap().isNull()
     panel.press(KEY.Key_P)
     panel.widget.exit()
     assert cursor(host) is None
+
+
+def test_slicers_place_button_is_as_before_when_the_tool_is_put_down(panel, host):  # noqa: F811
+    selection = host.slicer.app.applicationLogic().GetSelectionNode()
+    interaction = host.slicer.app.applicationLogic().GetInteractionNode()
+    own = host.scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "own")
+    host.slicer.modules.markups.logic().SetActiveList(own)
+    interaction.SetPlaceModePersistence(0)
+    for put_down in (
+        lambda: panel.press(KEY.Key_Escape),
+        lambda: panel.press(KEY.Key_B),
+        panel.widget.exit,
+        lambda: interaction.SetCurrentInteractionMode(interaction.ViewTransform),
+    ):
+        panel.widget.enter()
+        panel.press(KEY.Key_P)
+        assert selection.GetActivePlaceNodeID() != own.GetID()
+        panel.press(KEY.Key_T)  # the other sign has a list of its own
+        put_down()
+        assert selection.GetActivePlaceNodeID() == own.GetID()
+        assert selection.GetActivePlaceNodeClassName() == "vtkMRMLMarkupsFiducialNode"
+        assert interaction.GetPlaceModePersistence() == 0
+        assert interaction.GetCurrentInteractionMode() == interaction.ViewTransform
+
+
+def test_boxes_do_not_become_what_slicer_places_into(panel, host):  # noqa: F811
+    selection = host.slicer.app.applicationLogic().GetSelectionNode()
+    own = host.scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "own")
+    host.slicer.modules.markups.logic().SetActiveList(own)
+    panel.press(KEY.Key_B)
+    host.views["Red"].drag(panel.world(18, 12, 12), panel.world(34, 28, 12))
+    panel.settle()
+    assert len(panel.prompts()) == 1
+    assert selection.GetActivePlaceNodeID() == own.GetID()
+
+
+@pytest.mark.parametrize("key", [KEY.Key_P, KEY.Key_B])
+def test_an_effect_that_is_chosen_takes_the_mouse_from_the_tool(panel, host, key):  # noqa: F811
+    panel.press(key)
+    assert panel.widget.tools.tool != "none"
+    panel.widget._editor.setActiveEffectByName("Paint")
+    assert panel.widget.tools.tool == "none"
+    assert not panel.find("point").checked
+    assert not panel.find("box").checked
+    panel.press(key)
+    assert panel.widget._editor.activeEffect() is None
+    assert panel.widget.tools.tool != "none"
 
 
 def test_del_deletes_the_prompt_under_the_pointer(marked, host):

@@ -10,7 +10,7 @@ from biosam2 import Box, Mask
 from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
 from BioSAM2SlicerLib.Widget import Widget
 from host import event_loop
-from panel_helpers import add_volume
+from panel_helpers import add_volume, load_scene, save_scene
 from PySide6 import QtCore, QtTest, QtWidgets
 
 
@@ -300,6 +300,107 @@ def test_the_module_file_opens_and_closes_the_panel(host, sphere, monkeypatch):
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     parent.deleteLater()
+
+
+def test_after_a_reload_the_panel_is_alive(host, sphere, monkeypatch):
+    """Slicer calls setup() again, and not enter()."""
+    import qt
+
+    import BioSAM2Slicer
+
+    node = add_volume(host, sphere)
+    host.show(node)
+    parent = qt.QWidget()
+    qt.QVBoxLayout(parent)
+    monkeypatch.setattr(host.slicer.util, "mainWindow", lambda: parent, raising=False)
+    monkeypatch.setattr(host.slicer.util, "selectedModule", lambda: "BioSAM2Slicer", raising=False)
+    widget = BioSAM2Slicer.BioSAM2SlicerWidget(parent)
+    widget.setup()
+    widget.panel._volumeSelector.setCurrentNode(node)
+    assert widget.panel._segment()
+    widget.cleanup()
+    parent.deleteLater()
+
+
+def test_without_slicers_window_the_panel_opens_and_closes(host, make_client, model_fields, monkeypatch):
+    """As in Slicer's own test of every module, which runs without a window and so without a layout."""
+    monkeypatch.setattr(type(host.slicer.app), "layoutManager", lambda _self: None)
+    panel = Panel(host, make_client, model_fields)
+    panel.widget.cleanup()
+    panel.window.deleteLater()
+
+
+def test_a_new_segmentation_gets_a_segment_of_its_own(panel, host):
+    panel.find("volume").setCurrentNode(host.scene.GetFirstNodeByName("image"))
+    panel.click("point")
+    host.views["Red"].click(panel.world(26, 20, 12))
+    panel.settle()
+    first, drawn = panel.session.segmentationNode, panel.voxels()
+    assert drawn[12].any()
+    panel.find("segmentation").setCurrentNode(None)
+    panel.press(QtCore.Qt.Key.Key_R)  # nothing of the first segmentation is taken for the new one's
+    panel.click("point")
+    second = panel.session.segmentationNode
+    assert second is not first
+    host.views["Red"].click(panel.world(26, 20, 12))
+    panel.settle()
+    assert second.GetSegmentation().GetSegment(panel.segment()) is not None
+    assert panel.voxels()[12].any()
+    panel.find("segmentation").setCurrentNode(first)
+    np.testing.assert_array_equal(panel.voxels(first.GetSegmentation().GetNthSegmentID(0)), drawn)
+
+
+@pytest.mark.parametrize("by_key", [True, False])
+def test_the_point_tool_follows_the_segment_that_is_chosen(panel, host, by_key):
+    """By E, or by the editor's button Add: the editor's own signal tells of neither."""
+    panel.find("volume").setCurrentNode(host.scene.GetFirstNodeByName("image"))
+    panel.click("point")
+    first = panel.segment()
+    second = panel.session.segmentationNode.GetSegmentation().AddEmptySegment()
+    if by_key:
+        panel.press(QtCore.Qt.Key.Key_E)
+    else:
+        panel.widget._editor.mrmlSegmentEditorNode().SetSelectedSegmentID(second)
+    host.views["Red"].click(panel.world(26, 20, 12))
+    panel.settle()
+    assert [prompt.segmentId for prompt in panel.prompts()] == [second]
+    assert panel.voxels(second)[12].any()
+    assert not panel.voxels(first).any()
+
+
+def test_a_scene_is_opened_while_the_panel_is_open(panel, host, tmp_path):
+    panel.find("volume").setCurrentNode(host.scene.GetFirstNodeByName("image"))
+    panel.click("point")
+    host.views["Red"].click(panel.world(26, 20, 12))
+    panel.settle()
+    before = panel.voxels()
+    save_scene(host, tmp_path)
+    host.close_scene()
+    event_loop.process_events()
+    assert panel.session.prompts is None
+    load_scene(host, tmp_path)
+    event_loop.process_events()
+    assert panel.find("volume").currentNode() is panel.volume is not None
+    assert panel.widget._editor.segmentationNode() is panel.session.segmentationNode
+    np.testing.assert_array_equal(panel.voxels(), before)
+    [prompt] = panel.prompts()
+    assert prompt.segmentId == panel.segment()
+    panel.click("point")
+    host.views["Red"].click(panel.world(26, 20, 13))
+    panel.settle()
+    assert panel.voxels()[13].any()
+
+
+def test_the_editor_keeps_to_the_sessions_segmentation_when_others_come(panel, host):
+    """The real editor widget takes up another one by itself at the end of a batch."""
+    panel.find("volume").setCurrentNode(host.scene.GetFirstNodeByName("image"))
+    panel.click("point")
+    segmentation = panel.session.segmentationNode
+    host.scene.StartState(host.slicer.vtkMRMLScene.BatchProcessState)
+    other = host.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "other")
+    panel.widget._editor.mrmlSegmentEditorNode().SetAndObserveSegmentationNode(other)
+    host.scene.EndState(host.slicer.vtkMRMLScene.BatchProcessState)
+    assert panel.widget._editor.segmentationNode() is segmentation is panel.session.segmentationNode
 
 
 def test_the_self_test_passes_and_leaves_the_scene_clean(host):
