@@ -129,7 +129,7 @@ def resolve_window(window: tuple[float, float] | str | None, volume: Volume) -> 
     low, high = np.percentile(above if above.size else voxels, _PERCENTILES).astype(float)
     if above.size and high <= low:
         low = float(voxels.min())
-    return (low + high) / 2, max(high - low, 1e-6)
+    return (low + high) / 2, high - low if high > low else max(abs(low), 1.0)
 
 
 class Frames:

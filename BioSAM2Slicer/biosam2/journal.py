@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -48,11 +48,17 @@ class Started:
 
 @dataclass(frozen=True)
 class Locked:
-    """A slice of a segment was locked against propagation, or unlocked."""
+    """A slice of a segment was locked against propagation, or unlocked.
+
+    Attributes:
+        mask: what is kept, bool (rows, columns): while a propagation runs it tells more than the place in the journal.
+            None where the slice was unlocked, and in records that did not say.
+    """
 
     segment: str
     slice_index: int
     locked: bool
+    mask: NDArray[np.bool_] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -158,6 +164,9 @@ def to_json(entry: Entry) -> dict[str, Any]:
         return {"op": name, "segment": entry.segment, "prompt": prompt_to_json(entry.prompt)}
     if isinstance(entry, Started):
         return {"op": name, "segment": entry.segment, "mask": pack_mask(entry.mask)}
+    if isinstance(entry, Locked):
+        kept = {} if entry.mask is None else {"mask": pack_mask(entry.mask)}
+        return {"op": name, "segment": entry.segment, "slice_index": entry.slice_index, "locked": entry.locked, **kept}
     return {"op": name, **asdict(entry)}
 
 
@@ -175,7 +184,7 @@ def from_json(data: dict[str, Any]) -> Entry:
                 raise TypeError(name)
         if kind is Prompted:
             fields["prompt"] = prompt_from_json(fields["prompt"])
-        elif kind is Started:
+        elif kind is Started or (kind is Locked and "mask" in fields):
             fields["mask"] = unpack_mask(fields["mask"])
         elif kind is Propagated:
             fields["segments"] = tuple(str(name) for name in fields["segments"])

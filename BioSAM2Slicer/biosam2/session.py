@@ -73,6 +73,10 @@ class _Sweep:
     # For a sweep that only follows corrections: the corrected slices, and what the segment was before.
     fresh: frozenset[int] = frozenset()
     before: MemoryBank = field(default_factory=MemoryBank.empty)
+    # As it was when the propagation began: slices that were the user's own, and whether there was a mask to start from.
+    # What the user does meanwhile must not change which slices are finished, or the journal could not be replayed.
+    own: frozenset[int] = frozenset()
+    started: bool = False
     # Whether it is changing anything at the moment; whether the segment has ended; and how many slices in a row
     # showed what they had shown before, and showed nothing.
     active: bool = True
@@ -137,7 +141,7 @@ class Session:
         self.volume = volume
         self.crop = crop
         self.frames = Frames(volume, axis, window, model.image_size)
-        self._policy_name = policy if isinstance(policy, str) else "sam2" if policy is None else type(policy).__name__
+        self._policy_name = "sam2" if policy is None else policy if isinstance(policy, str) else None
         self.speed = speed or Speed()
         self._tracker = Tracker(model, self.frames, make_policy(policy), features, precision, self.speed)
         self._segments: dict[str, _Segment] = {}
@@ -273,22 +277,34 @@ class Session:
         self._segments[segment] = replace(known or _Segment(), start=pack(mask))
         self._commit(log.Started(segment, mask), before)
 
-    def lock(self, segment: str, slice_index: int, locked: bool = True) -> None:
+    def lock(self, segment: str, slice_index: int, locked: bool = True, mask: NDArray | None = None) -> None:
         """Keep a slice of a segment as it is now, whatever is propagated later; or let go of it again.
 
+        Args:
+            segment: the segment.
+            slice_index: the slice.
+            locked: whether it is locked or let go of.
+            mask: (rows, columns), what is kept; by default what the slice shows now.
+
         Raises:
-            InputError: there is no such segment or slice.
+            InputError: there is no such segment or slice, or the mask has another shape.
         """
         state = self._segment(segment)
         self.frames.check_index(slice_index)
         masks = dict(state.locked)
+        kept = None
         if locked:
-            masks[slice_index] = pack(self._mask_on(state, slice_index))
+            kept = self._mask_on(state, slice_index) if mask is None else np.asarray(mask) != 0
+            if kept.shape != (self.frames.rows, self.frames.columns):
+                raise InputError(
+                    f"the mask's shape {kept.shape} is not the slice's {self.frames.rows, self.frames.columns}"
+                )
+            masks[slice_index] = pack(kept)
         else:
             masks.pop(slice_index, None)
         before = {segment: state}
         self._segments[segment] = replace(state, locked=masks)
-        self._commit(log.Locked(segment, slice_index, locked), before)
+        self._commit(log.Locked(segment, slice_index, locked, kept), before)
 
     def clear(self, segment: str) -> None:
         """Drop all prompts and masks of a segment; the segment itself stays.
@@ -465,7 +481,13 @@ class Session:
     # -- the record ------------------------------------------------------------------------------
 
     def to_record(self) -> dict[str, Any]:
-        """The session as JSON data: its settings and the changes in force; `from_record` gives the same masks."""
+        """The session as JSON data: its settings and the changes in force; `from_record` gives the same masks.
+
+        Raises:
+            InputError: the memory policy is an object of its own, which a record cannot name.
+        """
+        if self._policy_name is None:
+            raise InputError("a session with a memory policy of its own has no record; give a policy by its name")
         return {
             "axis": self.axis,
             "window": list(self.frames.window),
@@ -518,7 +540,7 @@ class Session:
         elif isinstance(entry, log.Started):
             self.start_from(entry.segment, entry.mask)
         elif isinstance(entry, log.Locked):
-            self.lock(entry.segment, entry.slice_index, entry.locked)
+            self.lock(entry.segment, entry.slice_index, entry.locked, entry.mask)
         elif isinstance(entry, log.Cleared):
             self.clear(entry.segment)
         elif isinstance(entry, log.Undone):
@@ -579,13 +601,16 @@ class Session:
             bank.conditioning[s] = memory
             bank.swept.pop(s, None)
         self._segments[name] = replace(state, pending=(), bank=bank)
+        own = {s for s in own_slices(state.prompts, state.locked) if self._own_mask(state, s) is not None}
         sweep = _Sweep(name, bank, forward, backward, bank.conditioning[min(bank.conditioning)].region)
-        if self.speed.local and fresh and state.bank.swept:
+        sweep.own, sweep.started = frozenset(own), state.start is not None
+        if self._follows_corrections(state):
             sweep.fresh, sweep.before = frozenset(fresh), state.bank
-            if direction != "forward":
-                low, high = self._limits(state, first, last)
-                sweep.backward = range(min(max(fresh), high), low - 1, -1)
         return sweep
+
+    def _follows_corrections(self, state: _Segment) -> bool:
+        """Whether a propagation passes only what the corrections since the last one change. Approximate."""
+        return self.speed.local and bool(state.pending) and bool(state.bank.swept)
 
     def _sweeping(self, sweeps: Sequence[_Sweep], backward: bool, finished: list[tuple[str, int]]) -> Iterator[Update]:
         seen = set(finished)
@@ -615,11 +640,11 @@ class Session:
                 yield Update(sweep.name, s, mask, result.score)
             for sweep in over:
                 old = sweep.bank.swept.pop(s, None)
-                if old is None or not old.mask.any() or self._own_mask(self._segments[sweep.name], s) is not None:
+                if old is None or not old.mask.any() or s in sweep.own:
                     continue
                 # What an earlier propagation found beyond the segment's end is taken back.
                 finished.append((sweep.name, s))
-                yield Update(sweep.name, s, np.zeros((self.frames.rows, self.frames.columns), dtype=bool), 0.0)
+                yield Update(sweep.name, s, self._mask_on(self._segments[sweep.name], s), 0.0)
 
     def _leave_behind(self, sweep: _Sweep, here: int, backward: bool) -> None:
         """Let go of the encoded memory that the policy cannot reach any more."""
@@ -644,7 +669,7 @@ class Session:
             sweep.agreeing = sweep.agreeing + 1 if agrees else 0
             sweep.active = sweep.agreeing < _AGREEING
         # A mask that the segment started from stands wherever no result does: it would come back.
-        if self.speed.stop is None or self._segments[sweep.name].start is not None:
+        if self.speed.stop is None or sweep.started:
             return
         present = float(result.object_score) > 0 and result.mask.any()
         sweep.absent = 0 if present else sweep.absent + 1
@@ -699,6 +724,8 @@ class Session:
         # SAM 2 leaves out a backward sweep that would start at slice 0.
         if direction == "forward" or start == 0:
             backward = range(0)
+        if direction != "forward" and self._follows_corrections(state):
+            backward = range(min(max(state.pending), high), low - 1, -1)
         return forward, backward
 
     def _limits(self, state: _Segment, first: int | None, last: int | None) -> tuple[int, int]:

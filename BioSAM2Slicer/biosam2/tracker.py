@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import torch
@@ -85,9 +85,14 @@ class Tracker:
         )
         # The slice prompted last, the part of it that was looked at, and the bytes that this took.
         self._near: tuple[int, Region, int] | None = None
-        self._owner = object()  # keeps this volume's frames apart from others' in a shared cache
         self._spill = Spill() if speed.disk else None
         self._encoder = LeanEncoder(network) if speed.encoder and LeanEncoder.suits(network) else None
+        # Says in a shared cache which frames are the same. Weak, so that the cache keeps no volume alive.
+        self._origin = (
+            *(ref(network), ref(frames.volume), frames.axis, frames.window, frames.image_size),
+            *(precision, self._encoder is not None),
+        )
+        self._working = False
         suits = (
             speed.attention and precision_of(model.device, precision) == "float32" and ProjectedAttention.suits(network)
         )
@@ -104,7 +109,7 @@ class Tracker:
         def encode() -> EncodedFrame:
             return self._within_memory([None], lambda _: self._encode(slice_index, region))
 
-        return self.features.get((self._owner, slice_index, region), encode)
+        return self.features.get((self._origin, slice_index, region), encode)
 
     def encode_ahead(self, busy: Callable[[], bool]) -> bool:
         """Encode one more slice around the one prompted last, the nearest first, as that one was looked at.
@@ -120,7 +125,7 @@ class Tracker:
             return False
         middle, region, size = self._near
         for s in (s for d in range(1, _AHEAD + 1) for s in (middle + d, middle - d) if 0 <= s < self.frames.count):
-            key = (self._owner, s, region)
+            key = (self._origin, s, region)
             if self.features.holds(key):
                 continue
             if self.features.room < size:
@@ -441,7 +446,20 @@ class Tracker:
         return results
 
     def _within_memory(self, items: Sequence[_Item], work: Callable[[Sequence[_Item]], _Result]) -> _Result:
-        """Do the work; when memory runs out, free caches, halve the batch, and at last go to the CPU and say so."""
+        """Do the work; when memory runs out, free caches, halve the batch, and at last go to the CPU and say so.
+
+        What is asked for within the work takes its memory with it: the work as a whole is done again, so that nothing
+        in it stays on a device that was left.
+        """
+        if self._working:
+            return work(items)
+        self._working = True
+        try:
+            return self._retried(items, work)
+        finally:
+            self._working = False
+
+    def _retried(self, items: Sequence[_Item], work: Callable[[Sequence[_Item]], _Result]) -> _Result:
         try:
             return work(items)
         except (RuntimeError, MemoryError) as error:
@@ -455,8 +473,8 @@ class Tracker:
             torch.cuda.empty_cache()
         half = len(items) // 2
         if half:
-            first = self._within_memory(items[:half], work)
-            return first + self._within_memory(items[half:], work)  # type: ignore[operator]
+            first = self._retried(items[:half], work)
+            return first + self._retried(items[half:], work)  # type: ignore[operator]
         try:
             return work(items)
         except (RuntimeError, MemoryError) as error:
@@ -472,6 +490,7 @@ class Tracker:
             stacklevel=2,
         )
         self.features.clear()
+        self._projections.clear()
         self.model.to(torch.device("cpu"), f"{self.model.device} ran out of memory")
         return work(items)
 

@@ -16,6 +16,7 @@ class Volume:
 
     Attributes:
         array: voxels, shape (K, J, I), or (K, J, I, 3) for colour (RGB); i runs fastest, as SimpleITK gives them.
+            Bool voxels become uint8.
         spacing: distance between voxel centres along i, j, k, in mm.
         origin: position of the centre of voxel (0, 0, 0), LPS, in mm.
         direction: 3×3, orthonormal; column a is the LPS direction of index axis a (i, j, k).
@@ -41,6 +42,8 @@ class Volume:
             raise InputError(f"the volume is empty: shape {array.shape}")
         if array.dtype.kind not in "buif":
             raise InputError(f"voxels of type {array.dtype} cannot be segmented; use integers or real numbers")
+        if array.dtype.kind == "b":
+            array = array.astype(np.uint8)
         if not array.dtype.isnative:  # torch takes the machine's own byte order only
             array = array.astype(array.dtype.newbyteorder("="))
         spacing = tuple(float(s) for s in self.spacing)

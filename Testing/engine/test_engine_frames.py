@@ -81,8 +81,16 @@ def test_constant_volume_has_a_finite_frame(value):
     assert torch.isfinite(frames.tensor(0)).all()
 
 
-def test_binary_volume_keeps_its_contrast():
-    array = np.zeros((2, 8, 8), np.uint8)
+@pytest.mark.parametrize("scale", [1e-12, 1e-9, 1e6])
+def test_contrast_does_not_depend_on_the_unit(scale):
+    array = np.random.default_rng(0).normal(5, 1, (3, 8, 8)).astype(np.float32)
+    shown, expected = (Frames(Volume(a), "k", None, 32).tensor(1) for a in (array * np.float32(scale), array))
+    torch.testing.assert_close(shown, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, bool])
+def test_binary_volume_keeps_its_contrast(kind):
+    array = np.zeros((2, 8, 8), kind)
     array[:, 4:] = 1
     shown = Frames(Volume(array), "k", None, 32).tensor(0)[0]
     assert shown[-1, 0] - shown[0, 0] > 4  # one in units of ImageNet's standard deviation is 1 / 0.229

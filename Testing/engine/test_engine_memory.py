@@ -314,6 +314,26 @@ def test_out_of_memory_on_the_cpu_is_one_clear_line(model, volume, monkeypatch):
     assert session.finished_slices("x") == (5,)
 
 
+def test_a_gpu_that_is_full_from_the_first_slice_on_is_left_for_good(checkpoint, volume, monkeypatch):
+    """The encoder runs out of memory within the step of a prompt: nothing of the step stays on the device."""
+    model = biosam2.load_model(checkpoint=checkpoint, config="nano", device="cpu")
+    session = biosam2.Session(model, volume)
+    encode = session._tracker._encode
+
+    def full(*arguments):
+        if model.device.type == "cuda":
+            raise Exhausted("CUDA out of memory. Tried to allocate 2 GiB")
+        return encode(*arguments)
+
+    monkeypatch.setattr(session._tracker, "_encode", full)
+    model.device = torch.device("cuda")  # there is none here; tensors that went there would raise
+    session.add_prompt("x", biosam2.Point((11, 7, 5)))
+    with pytest.warns(RuntimeWarning, match="going on with the CPU"):
+        assert session.predict("x", 5).shape == (16, 20)
+    assert model.device.type == "cpu"
+    assert len(list(session.propagate())) == 10
+
+
 def test_going_to_the_cpu_is_said(checkpoint, volume, monkeypatch):
     model = biosam2.load_model(checkpoint=checkpoint, config="nano", device="cpu")
     session = biosam2.Session(model, volume)

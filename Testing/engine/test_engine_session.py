@@ -8,6 +8,8 @@ import pytest
 from biosam2 import Box, Mask, Point
 from biosam2.errors import InputError, PromptError
 from biosam2.journal import Prompted, Propagated, Undone
+from biosam2.memory import QualityGatePolicy
+from biosam2.speed import Speed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -72,6 +74,16 @@ def test_count_steps_is_what_propagate_yields(session, arguments):
     session.add_prompt("a", Point((11, 7, 5)))
     session.add_prompt("b", Box((6, 4, 1), (15, 10, 6)))
     assert session.count_steps(**arguments) == len(list(session.propagate(**arguments)))
+
+
+@pytest.mark.parametrize("direction", ["both", "forward", "backward"])
+def test_count_steps_is_not_exceeded_where_only_corrections_are_followed(model, volume, direction):
+    session = biosam2.Session(model, volume, speed=Speed(local=True))
+    session.add_prompt("x", Point((11, 7, 2)))
+    list(session.propagate())
+    session.add_prompt("x", Mask(8, painted()))
+    most = session.count_steps(direction=direction)
+    assert len(list(session.propagate(direction=direction))) <= most
 
 
 def test_scores_and_logits(session):
@@ -336,6 +348,41 @@ def test_a_record_taken_while_propagating_is_as_if_stopped_there(session, model,
             record, mask = session.to_record(), session.mask("x")
     assert (biosam2.Session.from_record(record, model, volume).mask("x") == mask).all()
     assert len(session.finished_slices("x")) == 10
+
+
+@pytest.mark.parametrize("meanwhile", ["lock", "start_from"])
+@pytest.mark.parametrize("stop", [None, 1])
+def test_what_is_done_while_propagating_is_in_the_record(model, volume, meanwhile, stop):
+    session = biosam2.Session(model, volume, speed=Speed(stop=stop))
+    session.add_prompt("x", Point((11, 7, 5)))
+    list(session.propagate())
+    session.add_prompt("x", Point((3, 3, 5), positive=False))
+    for n, _ in enumerate(session.propagate()):
+        if n == 1:
+            if meanwhile == "lock":
+                session.lock("x", 9)  # not reached yet: as it was before
+            else:
+                session.start_from("x", np.broadcast_to(painted(), volume.shape))
+    record = json.loads(json.dumps(session.to_record()))
+    again = biosam2.Session.from_record(record, model, volume)
+    assert (again.mask("x") == session.mask("x")).all()
+    assert again.finished_slices("x") == session.finished_slices("x")
+
+
+def test_a_lock_keeps_the_mask_that_is_given(session):
+    session.add_prompt("x", Point((11, 7, 5)))
+    session.lock("x", 8, mask=painted())
+    list(session.propagate())
+    assert (session.mask("x")[8] == painted()).all()
+    with pytest.raises(InputError, match="shape"):
+        session.lock("x", 8, mask=np.ones((2, 2), bool))
+
+
+def test_a_policy_of_ones_own_has_no_record(model, volume):
+    session = biosam2.Session(model, volume, policy=QualityGatePolicy(0.7))
+    session.add_prompt("x", Point((11, 7, 5)))
+    with pytest.raises(InputError, match="policy"):
+        session.to_record()
 
 
 def test_a_sweep_that_ends_where_it_began_is_repeated_whole(model, volume):

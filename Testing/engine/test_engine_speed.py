@@ -12,6 +12,7 @@ from biosam2 import Mask, Point, tracker
 from biosam2.attention import ProjectedAttention, attend
 from biosam2.encoding import LeanEncoder
 from biosam2.errors import InputError
+from biosam2.features import FeatureCache
 from biosam2.models.network import build_network, load_config
 from biosam2.speed import Speed
 from biosam2.spill import Spill
@@ -264,6 +265,30 @@ def test_attending_block_by_block_is_attending_at_once(queries, keys, biased, sh
 def test_fewer_conditioning_slices(model, long_volume):
     session = biosam2.Session(model, long_volume, speed=Speed(conditioning=1))
     assert session._tracker.reach.conditioning == 1
+
+
+def test_a_shared_cache_encodes_each_slice_once(model, volume, monkeypatch):
+    cache = FeatureCache()
+    encoded = []
+    forward = model.network.image_encoder.trunk.forward
+    monkeypatch.setattr(model.network.image_encoder.trunk, "forward", lambda x: encoded.append(1) or forward(x))
+
+    def run(**settings):
+        session = biosam2.Session(model, volume, features=cache, speed=Speed(encoder=False), **settings)
+        session.add_prompt("x", Point((11, 7, 5)))
+        list(session.propagate())
+        return session.mask("x")
+
+    first = run()
+    assert len(encoded) == 10
+    assert (run() == first).all()
+    assert len(encoded) == 10
+    run(window=(0, 50))
+    assert len(encoded) == 20
+    other = biosam2.Session(model, volume.with_array(-volume.array), features=cache, speed=Speed(encoder=False))
+    other.add_prompt("x", Point((11, 7, 5)))
+    other.predict("x", 5)
+    assert len(encoded) == 21
 
 
 # -- the temporary file ----------------------------------------------------------------------------

@@ -194,6 +194,19 @@ def test_what_was_finished_ahead_is_kept_when_the_reader_stops(connector, model,
     same_state(here, there)
 
 
+def test_a_lock_while_propagating_is_kept_through_a_cut_and_in_the_record(connector, model, volume) -> None:
+    there = ClientSession(connector, volume, on_notice=print)
+    there.add_prompt("a", Point((11, 10, 0)))
+    list(there.propagate())
+    there.add_prompt("a", Point((3, 3, 0), positive=False))
+    for n, _ in enumerate(there.propagate()):
+        if n == 0:
+            there.lock("a", 5)  # not reached yet: as it was before
+        if n == 1:
+            connector.cut()
+    same_state(biosam2.Session.from_record(there.to_record(), model, volume), there)
+
+
 def test_a_prompt_between_two_slices_waits_for_the_next_propagation(connector, model, volume) -> None:
     here, there = biosam2.Session(model, volume), ClientSession(connector, volume, on_notice=print)
     told = []

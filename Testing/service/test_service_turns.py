@@ -309,7 +309,8 @@ def test_features_of_all_sessions_share_one_budget(model, volume) -> None:
     from biosam2.service.features import SharedFeatures
 
     whole = FeatureCache()
-    sessions = [biosam2.Session(model, volume, features=SharedFeatures(whole)) for _ in range(2)]
+    volumes = (volume, volume.with_array(volume.array.copy()))
+    sessions = [biosam2.Session(model, each, features=SharedFeatures(whole)) for each in volumes]
     masks = []
     for session in sessions:
         session.add_prompt("a", Point((11, 10, 2)))

@@ -213,7 +213,8 @@ class Host:
                 yield from self._propagate(session, asked)
                 return
             case m.Lock():
-                session.lock(asked.segment, asked.slice_index, asked.locked)
+                kept = None if asked.mask is None else m.as_mask(asked.mask)
+                session.lock(asked.segment, asked.slice_index, asked.locked, kept)
                 self._theirs.add((asked.segment, asked.slice_index))
                 if asked.locked:
                     mask = session.frames.unstack(session.mask(asked.segment))[asked.slice_index]

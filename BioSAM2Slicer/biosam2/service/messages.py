@@ -157,11 +157,15 @@ class StartFrom(Request):
 
 
 class Lock(Request):
-    """`Session.lock`. Answered by `MaskAnswer` with the slice as it was locked, by `Done` when unlocked."""
+    """`Session.lock`. Answered by `MaskAnswer` with the slice as it was locked, by `Done` when unlocked.
+
+    `mask` is what is kept, bool (rows, columns); without it, what the slice shows when this is read.
+    """
 
     segment: Name
     slice_index: int
     locked: bool = True
+    mask: np.ndarray | None = None
 
 
 class Clear(Request):

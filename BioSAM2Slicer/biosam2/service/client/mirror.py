@@ -147,7 +147,7 @@ class Mirror:
         else:
             masks[slice_index] = pack(mask)
         self._segments[segment] = replace(state, locked=masks)
-        self._commit(log.Locked(segment, slice_index, mask is not None), {segment: state})
+        self._commit(log.Locked(segment, slice_index, mask is not None, mask), {segment: state})
 
     def cleared(self, segment: str) -> None:
         """A segment was emptied."""

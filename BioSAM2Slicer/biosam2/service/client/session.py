@@ -177,11 +177,12 @@ class ClientSession:
         self._mirror.started(segment, mask)
         self._redo_there = 0
 
-    def lock(self, segment: str, slice_index: int, locked: bool = True) -> None:
+    def lock(self, segment: str, slice_index: int, locked: bool = True, mask: NDArray | None = None) -> None:
         """As `Session.lock`."""
         self._mirror.prompts(segment)
         self.frames.check_index(slice_index)
-        answer = self._ask(m.Lock(id=self._id(), segment=segment, slice_index=slice_index, locked=locked))
+        kept = None if mask is None else np.asarray(mask) != 0
+        answer = self._ask(m.Lock(id=self._id(), segment=segment, slice_index=slice_index, locked=locked, mask=kept))
         self._mirror.locked(segment, slice_index, answer.mask if isinstance(answer, m.MaskAnswer) else None)
         self._redo_there = 0
 
@@ -315,7 +316,7 @@ class ClientSession:
             case log.Started():
                 self.start_from(entry.segment, entry.mask)
             case log.Locked():
-                self.lock(entry.segment, entry.slice_index, entry.locked)
+                self.lock(entry.segment, entry.slice_index, entry.locked, entry.mask)
             case log.Cleared():
                 self.clear(entry.segment)
             case log.Undone():
@@ -542,10 +543,9 @@ class ClientSession:
             case log.Started():
                 self._final(link, m.StartFrom(id=self._id(), segment=entry.segment, mask=entry.mask))
             case log.Locked():
-                self._final(
-                    link,
-                    m.Lock(id=self._id(), segment=entry.segment, slice_index=entry.slice_index, locked=entry.locked),
-                )
+                lock = m.Lock(id=self._id(), segment=entry.segment, slice_index=entry.slice_index, locked=entry.locked)
+                lock.mask = entry.mask
+                self._final(link, lock)
             case log.Cleared():
                 self._final(link, m.Clear(id=self._id(), segment=entry.segment))
             case log.Propagated():
