@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
 import ctk
 import qt
 import slicer
-from biosam2.errors import BioSAM2Error, DependencyError
+from biosam2.errors import BioSAM2Error
 from slicer.i18n import tr as _
 
 from .Controls import makeButton
@@ -63,8 +62,10 @@ class ExportPanel:
 
     def cleanup(self) -> None:
         """Stop what is being installed, and let go of the scene."""
-        if self._installer is not None:
-            self._installer.cancel()
+        installer, self._installer = self._installer, None
+        if installer is not None:
+            installer.progress.disconnect(self._say)
+            installer.cancel()
         self._table.setMRMLTableNode(None)
 
     def refresh(self) -> None:
@@ -107,7 +108,7 @@ class ExportPanel:
         if not path.name.lower().endswith(ending):
             path = path.with_name(path.name + ending)
         settings.setValue(_FOLDER_SETTING, str(path.parent))
-        if ending == DICOM and importlib.util.find_spec("highdicom") is None:
+        if ending == DICOM:
             self._installAndWrite(path)
         else:
             self._write(path)
@@ -175,8 +176,12 @@ class ExportPanel:
             written = self._exporter.write(
                 path, session.segmentationNode, session.volumeNode, session.journal, session.parameters
             )
-        except (BioSAM2Error, DependencyError) as error:
+        except BioSAM2Error as error:
             self._say(str(error))
+            return
+        except ImportError as error:
+            why = " ".join(str(error).split())
+            self._say(_("Nothing was exported: {why}. Restart Slicer, and export again.").format(why=why))
             return
         names = ", ".join(file.name for file in written)
         self._say(_("Exported to {folder}: {names}").format(folder=path.parent, names=names))
@@ -186,11 +191,16 @@ class ExportPanel:
         if self._installer is not None:
             return
         installer = self._makeInstaller()
+        if installer.complete:
+            self._write(path)
+            return
         if not self._askInstall(installer.describe()):
             self._say(_("Nothing was installed, and nothing exported."))
             return
 
         def finished(complete: bool, text: str) -> None:
+            if self._installer is not installer:
+                return
             self._installer = None
             if complete:
                 self._write(path)

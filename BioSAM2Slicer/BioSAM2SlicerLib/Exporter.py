@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import slicer
 import vtk
 from biosam2 import record as records
-from biosam2.errors import InputError, OutputError
+from biosam2.errors import DependencyError, InputError, OutputError
 from biosam2.io.atomic import atomic_path
 from biosam2.io.formats import extension
 from biosam2.io.grid import same_grid
@@ -23,7 +24,9 @@ from biosam2.io.terminology import Terminology
 from biosam2.journal import to_json
 from biosam2.volume import Volume
 from numpy.typing import NDArray
+from slicer.i18n import tr as _
 
+from .InstallLogic import installedVersion
 from .Parameters import Parameters
 from .SessionJournal import SessionJournal
 from .VolumeGeometry import VolumeGeometry
@@ -134,9 +137,11 @@ class Exporter:
         Raises:
             InputError: there is no segment, or none that this format can hold.
             OutputError: a file cannot be written.
-            DependencyError: DICOM SEG is asked for, and highdicom is not installed.
+            DependencyError: DICOM SEG is asked for, and highdicom is not installed, or not without a restart of Slicer.
         """
         kind = extension(path)
+        if kind == DICOM:
+            _requireLoadedPydicom()
         volume = self._dicomVolume(volumeNode) if kind == DICOM else None
         segments = _Flipped(segmentationNode, volumeNode, volume) if volume else Segments(segmentationNode, volumeNode)
         record = self.record(segments, volumeNode, journal, parameters)
@@ -354,6 +359,21 @@ def _named(entry: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
         entry["segments"] = [names.get(name, name) for name in entry["segments"]]
         entry["finished"] = [[names.get(name, name), index] for name, index in entry["finished"]]
     return entry
+
+
+def _requireLoadedPydicom() -> None:
+    """Half of one pydicom and half of another would be at work where pip replaced the one that Slicer has loaded.
+
+    Raises:
+        DependencyError: that is so.
+    """
+    loaded, installed = getattr(sys.modules.get("pydicom"), "__version__", ""), installedVersion("pydicom")
+    if loaded and installed and loaded != installed:
+        raise DependencyError(
+            _("Restart Slicer to write DICOM SEG: pydicom {loaded} is loaded, {installed} is installed.").format(
+                loaded=loaded, installed=installed
+            )
+        )
 
 
 def _fileOfInstance(instance: str) -> str:

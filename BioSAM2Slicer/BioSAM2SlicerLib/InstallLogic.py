@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import qt
 from slicer.i18n import tr as _
 
 from .Signal import Signal
+from .Tether import endModule, startModule
 
 
 @dataclass(frozen=True)
@@ -55,19 +59,33 @@ ENGINE_PACKAGES = (
     Package("rf-sam-2==1.0.3", "sam2", 2, alone=True),
 )
 PACKAGES = PANEL_PACKAGES + ENGINE_PACKAGES
-# What writes DICOM SEG.
-DICOM_PACKAGES = (Package("highdicom>=0.24", "highdicom", 10),)
+# What writes DICOM SEG. Slicer brings a pydicom of its own, in 5.10 one of version 2, which lacks this module.
+DICOM_PACKAGES = (Package("pydicom>=3.0.1", "pydicom.pixels", 10), Package("highdicom>=0.24", "highdicom", 10))
 _TORCH_MEGABYTES = 900
 
 
 def _isThere(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
+    # The package that holds it is not imported, as find_spec would: pip may be about to replace it.
+    package, _dot, inner = module.partition(".")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not inner:
+        return spec is not None
+    return PathFinder.find_spec(module, spec.submodule_search_locations) is not None
+
+
+def installedVersion(name: str) -> str:
+    """Of a distribution, as it lies on disk; empty where there is none."""
+    try:
+        return importlib.metadata.version(name)
+    except PackageNotFoundError:
+        return ""
 
 
 class InstallLogic:
     """Installs into Slicer's own Python; nothing without being told to.
 
     Signals:
+        started(): it is at work.
         progress(str): what pip says.
         finished(bool, str): whether everything is there now, and one line on it.
 
@@ -78,6 +96,7 @@ class InstallLogic:
         installTorch: installs PyTorch as the PyTorch extension does; False when the user declined.
         makeProcess: makes the process in which pip runs.
         python: the interpreter that pip installs for.
+        versionOf: says which version of a distribution is there, see `installedVersion`.
     """
 
     def __init__(
@@ -88,7 +107,9 @@ class InstallLogic:
         installTorch: Callable[[], bool] | None = None,
         makeProcess: Callable[[], Any] | None = None,
         python: str = "",
+        versionOf: Callable[[str], str] = installedVersion,
     ) -> None:
+        self.started = Signal()
         self.progress = Signal()
         self.finished = Signal()
         self._packages = packages
@@ -97,8 +118,10 @@ class InstallLogic:
         self._installTorch = installTorch or installTorchByExtension
         self._makeProcess = makeProcess or qt.QProcess
         self._python = python or shutil.which("PythonSlicer") or sys.executable
+        self._versionOf = versionOf
         self._process: Any = None
         self._commands: list[list[str]] = []
+        self._running = False
         self._cancelled = False
         self._lastLine = ""
 
@@ -117,8 +140,8 @@ class InstallLogic:
 
     @property
     def running(self) -> bool:
-        """Whether pip is at work."""
-        return self._process is not None
+        """Whether something is being installed."""
+        return self._running
 
     def describe(self) -> str:
         """What would be installed, and how big it is."""
@@ -139,24 +162,59 @@ class InstallLogic:
             )
         if not parts:
             return _("Nothing has to be installed.")
-        return _("This installs into Slicer: {parts}.").format(parts="; ".join(parts))
+        text = _("This installs into Slicer: {parts}.").format(parts="; ".join(parts))
+        replaced = [f"{package.name} {version}" for package in missing if (version := self._versionOf(package.name))]
+        if replaced:
+            text += " " + _("Slicer's own {names} is replaced by a newer version; restart Slicer afterwards.").format(
+                names=", ".join(replaced)
+            )
+        return text
 
     def install(self) -> None:
         """Install what is missing: PyTorch in its extension's way, the rest while Slicer goes on."""
         if self.running:
             return
-        self._cancelled = False
+        self._running, self._cancelled = True, False
+        self.started.emit()
         if self._lacksTorch:
+            self.progress.emit(_("Installing PyTorch …"))
+            # That takes long and comes back to the event loop only at times: first what was said is shown.
+            qt.QTimer.singleShot(0, self._addTorch)
+        else:
+            self._addPackages()
+
+    def cancel(self) -> None:
+        """Stop; what is installed already stays, and the next time goes on from there."""
+        if not self.running or self._cancelled:
+            return
+        self._cancelled = True
+        if self._process is not None:
+            self.progress.emit(_("Stopping …"))
+            endModule(self._process)
+        else:
+            self.progress.emit(_("PyTorch's installation cannot be stopped; after it, nothing more is installed."))
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _addTorch(self) -> None:
+        if not self._cancelled:
             try:
                 if not self._installTorch():
-                    self.finished.emit(False, _("PyTorch was not installed."))
+                    self._finish(False, _("PyTorch was not installed."))
                     return
-            except (ImportError, RuntimeError) as error:
-                self.finished.emit(False, str(error))
+            except Exception as error:  # noqa: BLE001 - another extension's code, which raises what it likes
+                why = " ".join(str(error).split())
+                self._finish(False, _("PyTorch was not installed: {why}").format(why=why))
                 return
+        if self._cancelled:
+            self._finish(False, _("Stopped. Install again to go on from here."))
+        else:
+            self._addPackages()
+
+    def _addPackages(self) -> None:
         missing = self.missing()
         self._commands = [
-            ["-m", "pip", "install", *(["--no-deps"] if alone else []), *requirements]
+            ["install", *(["--no-deps"] if alone else []), *requirements]
             for alone, requirements in (
                 (False, [package.requirement for package in missing if not package.alone]),
                 (True, [package.requirement for package in missing if package.alone]),
@@ -164,14 +222,6 @@ class InstallLogic:
             if requirements
         ]
         self._next()
-
-    def cancel(self) -> None:
-        """Stop; what is installed already stays, and the next time goes on from there."""
-        self._cancelled = True
-        if self._process is not None:
-            self._process.kill()
-
-    # -- inside ---------------------------------------------------------------------------------
 
     def _next(self) -> None:
         if not self._commands:
@@ -183,32 +233,35 @@ class InstallLogic:
         process.readyReadStandardOutput.connect(lambda: self._onOutput(process))
         process.finished.connect(lambda *_arguments: self._onFinished(process))
         process.errorOccurred.connect(lambda *_arguments: self._onFault(process))
-        process.start(self._python, command)
+        startModule(process, self._python, "pip", command)
 
     def _onOutput(self, process: Any) -> None:
-        text = bytes(process.readAllStandardOutput().data()).decode("utf-8", "replace")
-        self._report(line.strip() for line in text.splitlines())
+        while process.canReadLine():
+            self._report(process.readLine())
 
-    def _report(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            if line:
-                self._lastLine = line
+    def _report(self, said: Any) -> None:
+        line = bytes(said.data()).decode("utf-8", "replace").strip()
+        if line:
+            self._lastLine = line
+            if not self._cancelled:
                 self.progress.emit(line)
 
     def _onFault(self, process: Any) -> None:
         # A process that never ran does not say that it has finished.
         if process is self._process and process.state() == qt.QProcess.NotRunning and not self._cancelled:
             self._process = None
-            self.finished.emit(False, _("Python could not be started: {why}").format(why=process.errorString()))
+            self._finish(False, _("Python could not be started: {why}").format(why=process.errorString()))
 
     def _onFinished(self, process: Any) -> None:
         if process is not self._process:
             return
+        self._onOutput(process)
+        self._report(process.readAll())
         self._process = None
         if self._cancelled:
-            self.finished.emit(False, _("Stopped. Install again to go on from here."))
+            self._finish(False, _("Stopped. Install again to go on from here."))
         elif process.exitCode() != 0:
-            self.finished.emit(False, _("pip could not install everything: {line}").format(line=self._lastLine))
+            self._finish(False, _("pip could not install everything: {line}").format(line=self._lastLine))
         else:
             self._next()
 
@@ -216,9 +269,13 @@ class InstallLogic:
         importlib.invalidate_caches()
         missing = [package.requirement for package in self.missing()]
         if missing:
-            self.finished.emit(False, _("Still missing: {names}. Restart Slicer.").format(names=", ".join(missing)))
+            self._finish(False, _("Still missing: {names}. Restart Slicer.").format(names=", ".join(missing)))
         else:
-            self.finished.emit(True, _("Everything is installed."))
+            self._finish(True, _("Everything is installed."))
+
+    def _finish(self, complete: bool, text: str) -> None:
+        self._running = False
+        self.finished.emit(complete, text)
 
 
 def installTorchByExtension() -> bool:

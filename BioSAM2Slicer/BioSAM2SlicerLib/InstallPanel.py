@@ -83,6 +83,7 @@ class InstallPanel:
         self._choices[place.kind].checked = True
         for kind, logic in self._logics.items():
             self._choices[kind].toggled.connect(lambda *_arguments: self._refresh())
+            logic.started.connect(self._refresh)
             logic.progress.connect(self._say)
             logic.finished.connect(self._onFinished)
         self._refresh()
@@ -98,6 +99,7 @@ class InstallPanel:
     def cleanup(self) -> None:
         """Stop installing, and show nothing any more."""
         for logic in self._logics.values():
+            logic.started.disconnect(self._refresh)
             logic.progress.disconnect(self._say)
             logic.finished.disconnect(self._onFinished)
             logic.cancel()
@@ -176,7 +178,6 @@ class InstallPanel:
 
     def _install(self) -> None:
         self._logics[self.place.kind].install()
-        self._refresh()
 
     def _onCancel(self) -> None:
         self._endCheck()

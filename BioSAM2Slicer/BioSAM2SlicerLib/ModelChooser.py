@@ -14,6 +14,7 @@ from biosam2.models.registry import ModelEntry, list_models
 from slicer.i18n import tr as _
 
 from .Signal import Signal
+from .Tether import endModule, startModule
 from .WorkerPlace import SERVER, WorkerPlace
 
 _ACCEPTED = "BioSAM2Slicer/acceptedLicence."
@@ -159,7 +160,7 @@ class ModelChooser:
         process.readyReadStandardOutput.connect(lambda: self._onOutput(process))
         process.finished.connect(lambda *_arguments: self._onFinished(process))
         process.errorOccurred.connect(lambda *_arguments: self._onFault(process))
-        process.start(self._place.interpreter(), ["-m", "biosam2.models.fetch", entry.name])
+        startModule(process, self._place.interpreter(), "biosam2.models.fetch", [entry.name])
         self.said.emit(_("Downloading {name} …").format(name=entry.name))
         self._refresh()
 
@@ -214,5 +215,4 @@ class ModelChooser:
     def _stop(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
-            process.waitForFinished(2000)
+            endModule(process)

@@ -111,7 +111,9 @@ class PromptSteps:
         step = self._steps.new()
         if locked and self._ledger.isTheirs(segmentId, index):
             self._addMask(step, segmentId, index, self._ledger.read(segmentId, index))
-        self._steps.tell(step, Locked(segmentId, index, locked))
+        self._steps.tell(
+            step, Locked(segmentId, index, locked, self._ledger.read(segmentId, index) if locked else None)
+        )
         self._steps.commit(step)
         return True
 

@@ -40,7 +40,8 @@ class _Run:
         total: slices that are to come, as far as is known.
         empty: by segment, how many empty slices have come in a row beyond all that are marked.
         backwardLeft: whether the way back is still to go.
-        stopped: whether the user stopped it.
+        gone: whether this way was ended because the object had.
+        stopped: whether the user stopped it, or did something that ends it.
     """
 
     step: Step
@@ -52,6 +53,7 @@ class _Run:
     total: int = 0
     empty: dict[str, int] = field(default_factory=dict)
     backwardLeft: bool = False
+    gone: bool = False
     stopped: bool = False
 
 
@@ -117,7 +119,7 @@ class Propagation:
         """Stop after the slice that it is at; finished slices stay."""
         if self._run is not None:
             self._run.stopped = True
-            self._worker.tell(m.Cancel)
+            self._worker.stopPropagation()
 
     def abandon(self) -> None:
         """Nobody is there to go on with it, or nobody who wants it."""
@@ -178,8 +180,10 @@ class Propagation:
             entry = run.remark.entry
             assert isinstance(entry, Propagated)
             run.remark.entry = entry = replace(entry, complete=reply.complete)
+            # The worker ends a propagation for an undo, for example.
+            run.stopped |= not (reply.complete or run.gone)
             if run.backwardLeft and not run.stopped and run.step.inForce:
-                run.backwardLeft = False
+                run.backwardLeft = run.gone = False
                 run.step = self._goOn(run.step)
                 run.receivedHere, run.empty, run.total = 0, {}, run.received
                 run.remark = self._note(run.step, replace(entry, direction="backward", finished=(), complete=False))
@@ -205,7 +209,8 @@ class Propagation:
         beyond = index > max(marked) if entry.direction == "forward" else index < min(marked)
         run.empty[segmentId] = 0 if found or not beyond else run.empty.get(segmentId, 0) + 1
         if all(run.empty.get(name, 0) >= _GONE for name in entry.segments):
-            self._worker.tell(m.Cancel)
+            run.gone = True
+            self._worker.stopPropagation()
 
     def _showPrepared(self, run: _Run, prepared: Iterable[Any]) -> None:
         """Results on prompted slices that the propagation does not pass."""

@@ -17,6 +17,7 @@ from .Signal import Signal
 
 STOPPED, STARTING, READY, DEAD = "stopped", "starting", "ready", "dead"
 _KEPT_STDERR = 4000
+_PATIENCE_MS = 500
 
 
 class WorkerClient:
@@ -92,10 +93,12 @@ class WorkerClient:
         self._handlers.clear()
         self._arrived.clear()
         if process is not None and process.state() != qt.QProcess.NotRunning:
+            # The worker ends at once when its input does. Killing is for one that does not: of Slicer's Python it ends
+            # the launcher only, and the worker still holds its files when their deletion is tried.
             process.closeWriteChannel()
-            process.kill()
-            # Killed processes end at once; this only takes note of it.
-            process.waitForFinished(2000)
+            if not process.waitForFinished(_PATIENCE_MS):
+                process.kill()
+                process.waitForFinished(2000)
         self._become(STOPPED)
 
     def ask(self, kind: type, handler: Callable[[Any], None] | None = None, **fields: Any) -> int:

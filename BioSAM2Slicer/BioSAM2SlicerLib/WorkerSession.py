@@ -65,6 +65,8 @@ class WorkerSession:
         self._volume: Any = None
         # Volumes on their way to the worker.
         self._files: list[Path] = []
+        # Volumes that nobody needs and that could not be deleted: Windows keeps what a worker has mapped.
+        self._spent: list[Path] = []
         self._number = 0
         self._deaths = 0
         self._created = False
@@ -200,6 +202,16 @@ class WorkerSession:
         if self._client is not None:
             self._client.ask(kind, **fields)
 
+    def stopPropagation(self) -> None:
+        """Have the propagation end that was asked for; one that still waits for its turn is not begun."""
+        waiting = [request for request in self._held if request[0] is m.Propagate]
+        self._held = [request for request in self._held if request[0] is not m.Propagate]
+        for _kind, handler, _fields in waiting:
+            if handler is not None:
+                handler(m.Propagated(id=0, count=0, complete=False))
+        if not waiting:
+            self.tell(m.Cancel)
+
     def replay(self, remark: Remark) -> None:
         """Tell the worker what an entry says; a propagation's masks are there already and are not sent."""
         entry = remark.entry
@@ -215,7 +227,13 @@ class WorkerSession:
         elif isinstance(entry, Started):
             self.send(m.StartFrom, segment=entry.segment, mask=entry.mask)
         elif isinstance(entry, Locked):
-            self.send(m.Lock, segment=entry.segment, slice_index=entry.slice_index, locked=entry.locked)
+            self.send(
+                m.Lock,
+                segment=entry.segment,
+                slice_index=entry.slice_index,
+                locked=entry.locked,
+                mask=entry.mask,
+            )
         elif isinstance(entry, Cleared):
             self.send(m.Clear, segment=entry.segment)
         elif isinstance(entry, Propagated):
@@ -283,8 +301,8 @@ class WorkerSession:
 
     def _onOpened(self, path: Path, reply: Any) -> None:
         if isinstance(reply, m.Answer):
-            path.unlink(missing_ok=True)
             self._files.remove(path)
+            self._delete([path])
         self._onDone(reply)
 
     def _onDied(self, why: str) -> None:
@@ -305,6 +323,17 @@ class WorkerSession:
         self.lost.emit(again)
 
     def _dropFiles(self) -> None:
-        for path in self._files:
-            path.unlink(missing_ok=True)
-        self._files = []
+        paths, self._files = self._files, []
+        self._delete(paths)
+
+    def _delete(self, paths: list[Path]) -> None:
+        """Delete these, and those of before that could not be deleted then."""
+        self._spent = [path for path in (*self._spent, *paths) if not _deleted(path)]
+
+
+def _deleted(path: Path) -> bool:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,9 +18,12 @@ from biosam2.errors import BioSAM2Error, InputError
 from biosam2.journal import Prompted, Propagated
 from biosam2.volume import Volume
 from BioSAM2SlicerLib.Exporter import Exporter, ModelUsed, Segments, maskOf
+from BioSAM2SlicerLib.ExportPanel import ExportPanel
+from BioSAM2SlicerLib.InstallLogic import DICOM_PACKAGES, InstallLogic
 from BioSAM2SlicerLib.Measures import measure, showTable
 from BioSAM2SlicerLib.Parameters import Parameters
 from BioSAM2SlicerLib.SessionJournal import SessionJournal
+from host import event_loop
 from panel_helpers import GRIDS, add_transform, add_volume, load_volume
 from test_panel_widget import open_panel  # noqa: F401 - a fixture
 
@@ -234,6 +240,96 @@ def test_damaged_terminology_is_named_and_nothing_is_written(host, tmp_path, vox
     with pytest.raises(InputError, match="a lesion"):
         Exporter(lambda: MODEL, by_uid.get).write(tmp_path / "out.dcm", node, volume, said(), PARAMETERS)
     assert not list(tmp_path.glob("out*"))
+
+
+class DicomExport:
+    """The user who exports a volume from DICOM as DICOM SEG."""
+
+    def __init__(self, host, folder, voxels, masks, installer=None):
+        self.folder = folder
+        volume = add_volume(host, voxels)
+        volume.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
+        session = SimpleNamespace(
+            segmentationNode=segmentation_of(host, volume, masks),
+            volumeNode=volume,
+            running=False,
+            journal=said(),
+            parameters=PARAMETERS,
+        )
+        self.said, self.asked = [], []
+        complete = InstallLogic([], torch=False)
+        self.panel = ExportPanel(
+            session,
+            lambda: MODEL,
+            self.said.append,
+            ask=lambda *_what: str(folder / "out.dcm"),
+            askInstall=lambda text: self.asked.append(text) or True,
+            makeInstaller=lambda: installer or complete,
+        )
+        box = self.panel._formatBox
+        box.currentIndex = box.findData(".dcm")
+
+    def export(self):
+        """The line that the user reads at the end; nothing was written."""
+        self.panel.export()
+        event_loop.wait_until(lambda: self.said and not self.panel._installer, what="the export")
+        assert os.listdir(self.folder) == []
+        assert "\n" not in self.said[-1]
+        return self.said[-1]
+
+
+def test_a_pydicom_replaced_since_slicer_loaded_it_asks_for_a_restart(host, tmp_path, voxels, masks, monkeypatch):
+    import pydicom
+
+    now = pydicom.__version__
+    monkeypatch.setattr(pydicom, "__version__", "2.4.4")
+    line = DicomExport(host, tmp_path, voxels, masks).export()
+    assert line == f"Restart Slicer to write DICOM SEG: pydicom 2.4.4 is loaded, {now} is installed."
+
+
+def test_installing_what_replaces_slicers_pydicom_ends_in_a_restart(host, tmp_path, voxels, masks, monkeypatch):
+    import pydicom
+    import qt
+
+    there = set()
+
+    class Pip(qt.QProcess):
+        def start(self, _python, arguments):
+            there.update(package.module for package in DICOM_PACKAGES)
+            super().start(sys.executable, ["-c", "print('Successfully installed')"])
+
+    monkeypatch.setattr(pydicom, "__version__", "2.4.4")
+    logic = InstallLogic(DICOM_PACKAGES, False, there.__contains__, makeProcess=Pip, versionOf={"pydicom": "2.4.4"}.get)
+    user = DicomExport(host, tmp_path, voxels, masks, logic)
+    assert user.export().startswith("Restart Slicer to write DICOM SEG")
+    (question,) = user.asked
+    assert "pydicom 2.4.4 is replaced" in question
+
+
+def test_a_package_that_does_not_load_is_one_line(host, tmp_path, voxels, masks, monkeypatch):
+    for name in list(sys.modules):
+        if name.startswith("biosam2.io.dicom"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pydicom.pixels", None)
+    line = DicomExport(host, tmp_path, voxels, masks).export()
+    assert line.startswith("Nothing was exported: ")
+    assert "pydicom.pixels" in line
+    assert "Restart Slicer" in line
+
+
+def test_the_panel_does_not_load_pydicom_before_it_is_needed():
+    """Slicer's own is then the one that is loaded, and pip may be about to replace it."""
+    library = Path(sys.modules[Exporter.__module__].__file__).parent
+    imported = sorted(
+        node.module
+        for file in library.glob("*.py")
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("biosam2")
+    )
+    assert "biosam2.io.segmentation" in imported
+    script = f"import sys, {', '.join(imported)}; print('pydicom' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
 
 
 def _height(file):

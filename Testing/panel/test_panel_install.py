@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from BioSAM2SlicerLib.InstallLogic import DICOM_PACKAGES, PACKAGES, PANEL_PACKAGES, InstallLogic
+from BioSAM2SlicerLib.InstallLogic import DICOM_PACKAGES, PACKAGES, PANEL_PACKAGES, InstallLogic, Package
 from BioSAM2SlicerLib.InstallPanel import InstallPanel
 from BioSAM2SlicerLib.WorkerClient import WorkerClient
 from BioSAM2SlicerLib.WorkerPlace import HERE, PYTHON, SERVER, WorkerPlace, readPlace, writePlace
 from host import event_loop
+from launcher import lifeline, python_slicer  # noqa: F401 - fixtures
 from PySide6 import QtWidgets
 
 
@@ -22,13 +25,14 @@ class Computer:
         import qt
 
         self.there = set(there)
+        self.versions: dict[str, str] = {}
         self.commands: list[list[str]] = []
         self.program = "print('Collecting', sys.argv[1:])"
         computer = self
 
         class Pip(qt.QProcess):
             def start(self, _python, arguments):
-                computer.commands.append(arguments)
+                computer.commands.append(arguments[1:])
                 super().start(sys.executable, ["-c", f"import sys; {computer.program}", *arguments])
 
         self.process = Pip
@@ -37,7 +41,15 @@ class Computer:
         self.logic = self.make(PACKAGES, True)
 
     def make(self, packages, torch) -> InstallLogic:
-        logic = InstallLogic(packages, torch, lambda name: name in self.there, self.torch, self.process, sys.executable)
+        logic = InstallLogic(
+            packages,
+            torch,
+            lambda name: name in self.there,
+            lambda: self.torch(),
+            self.process,
+            sys.executable,
+            lambda name: self.versions.get(name, ""),
+        )
         logic.progress.connect(self.said.append)
         logic.finished.connect(lambda *end: self.ends.append(end))
         return logic
@@ -74,12 +86,12 @@ def test_it_says_what_and_how_big(host):
 
 def test_torchvision_is_never_brought_along(host):
     computer = Computer()
-    computer.logic.progress.connect(lambda *_line: computer.install_all())
+    computer.logic.progress.connect(lambda *_line: computer.commands and computer.install_all())
     computer.logic.install()
     computer.settle()
     first, second = computer.commands
     assert "--no-deps" not in first
-    assert second == ["-m", "pip", "install", "--no-deps", "rf-sam-2==1.0.3"]
+    assert second == ["pip", "install", "--no-deps", "rf-sam-2==1.0.3"]
     assert not any("torchvision" in argument for argument in first + second)
     assert computer.ends == [(True, "Everything is installed.")]
 
@@ -89,7 +101,7 @@ def test_only_what_is_missing_is_installed(host):
     computer.logic.progress.connect(lambda *_line: computer.install_all())
     computer.logic.install()
     computer.settle()
-    assert computer.commands == [["-m", "pip", "install", "msgspec>=0.19"]]
+    assert computer.commands == [["pip", "install", "msgspec>=0.19"]]
 
 
 def test_a_failure_says_pips_last_line(host):
@@ -127,8 +139,9 @@ def test_without_torch_nothing_else_is_installed(host, how):
             return False
         raise RuntimeError("Install the extension PyTorch first (Extensions Manager), and restart Slicer.")
 
-    computer.logic._installTorch = torch
+    computer.torch = torch
     computer.logic.install()
+    computer.settle()
     assert computer.ends[0][0] is False
     assert "PyTorch" in computer.ends[0][1]
     assert not computer.commands
@@ -139,10 +152,158 @@ def test_dicom_seg_asks_for_its_own_package_only(host):
     logic = computer.make(DICOM_PACKAGES, False)
     assert "highdicom" in logic.describe()
     assert "PyTorch" not in logic.describe()
-    logic.progress.connect(lambda *_line: computer.there.add("highdicom"))
+    logic.progress.connect(lambda *_line: computer.there.update({"highdicom", "pydicom.pixels"}))
     logic.install()
     computer.settle()
-    assert computer.commands == [["-m", "pip", "install", "highdicom>=0.24"]]
+    assert computer.commands == [["pip", "install", "pydicom>=3.0.1", "highdicom>=0.24"]]
+
+
+def test_replacing_slicers_own_pydicom_is_said_before(host):
+    computer = Computer("torch", *EVERYTHING)
+    logic = computer.make(DICOM_PACKAGES, False)
+    assert "replaced" not in logic.describe()
+    computer.versions["pydicom"] = "2.4.4"
+    assert "Slicer's own pydicom 2.4.4 is replaced by a newer version; restart Slicer" in logic.describe()
+    # One that is new enough stays.
+    computer.there.add("pydicom.pixels")
+    assert "pydicom" not in logic.describe()
+
+
+def test_what_is_there_is_found_out_without_importing_it(host, tmp_path, monkeypatch):
+    """What is imported stays at work when pip replaces it."""
+    (tmp_path / "olddicom").mkdir()
+    (tmp_path / "olddicom" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    inner, outer, none = (Package(name, name, 1) for name in ("olddicom.pixels", "olddicom", "nodicom.pixels"))
+    logic = InstallLogic([inner, outer, none], torch=False)
+    assert logic.missing() == [inner, none]
+    (tmp_path / "olddicom" / "pixels.py").touch()
+    importlib.invalidate_caches()
+    assert logic.missing() == [none]
+    assert "olddicom" not in sys.modules
+
+
+def test_a_fault_of_pytorchs_installation_is_one_line(first_use):
+    use = first_use()
+
+    def torch():
+        raise subprocess.CalledProcessError(1, ["PythonSlicer", "-m", "pip", "install", "torch"])
+
+    use.computer.torch = torch
+    use.press()
+    use.computer.settle()
+    assert "PyTorch was not installed: Command" in use.find("line").text
+    assert "\n" not in use.find("line").text
+    assert use.find("install").enabled
+    assert not use.computer.commands
+
+
+def test_pytorch_is_installed_once_however_often_one_presses(first_use):
+    """The PyTorch extension lets the event loop run for each line of pip's."""
+    use = first_use(*EVERYTHING)
+    seen = []
+
+    def torch():
+        seen.append((use.find("line").text, use.find("install").enabled, use.find("cancel").enabled))
+        use.press()
+        use.panel._logics[HERE].install()
+        event_loop.process_events()
+        use.computer.there.add("torch")
+        return True
+
+    use.computer.torch = torch
+    use.press()
+    # Shown before the long wait begins.
+    assert not seen
+    assert use.find("line").text == "Installing PyTorch …"
+    use.computer.settle()
+    assert seen == [("Installing PyTorch …", False, True)]
+    assert use.ready == [WorkerPlace(HERE)]
+
+
+def test_cancelled_while_pytorch_is_installed_nothing_more_is(first_use):
+    use = first_use()
+
+    def torch():
+        use.press("cancel")
+        use.computer.there.add("torch")
+        return True
+
+    use.computer.torch = torch
+    use.press()
+    use.computer.settle()
+    assert "Stopped" in use.find("line").text
+    assert not use.computer.commands
+    assert use.find("install").enabled
+
+
+PIP = """
+import os, subprocess, sys, threading
+print("Collecting", *sys.argv[1:], flush=True)
+if "LIFELINE" not in os.environ:
+    sys.exit("ERROR: no network")
+held = os.open(os.environ["LIFELINE"], os.O_WRONLY)
+subprocess.Popen([sys.executable, "-c", "import threading; threading.Event().wait()"], pass_fds=[held])
+print("Building", flush=True)
+threading.Event().wait()
+"""
+
+
+@pytest.fixture
+def long_pip(tmp_path, monkeypatch):
+    """A pip that builds something, and never ends; without a lifeline it fails at once."""
+    package = tmp_path / "packages" / "pip"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(PIP)
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+
+
+def test_cancelled_pip_is_gone_with_all_it_started(host, python_slicer, lifeline, long_pip, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("LIFELINE", str(lifeline.path))
+    said, ends = [], []
+    logic = InstallLogic([Package("nothing==1", "nothing", 1)], torch=False)
+    logic.progress.connect(said.append)
+    logic.finished.connect(lambda *end: ends.append(end))
+    logic.install()
+    event_loop.wait_until(lambda: "Building" in said, what="pip")
+    assert said == ["Collecting install nothing==1", "Building"]
+    logic.cancel()
+    assert logic.running
+    event_loop.wait_until(lambda: ends, what="the launcher's end")
+    assert ends == [(False, "Stopped. Install again to go on from here.")]
+    assert not logic.running
+    assert lifeline.is_cut()
+
+
+def test_pips_own_failure_comes_through_the_launcher(host, python_slicer, long_pip):  # noqa: F811
+    ends = []
+    logic = InstallLogic([Package("nothing==1", "nothing", 1)], torch=False)
+    logic.finished.connect(lambda *end: ends.append(end))
+    logic.install()
+    event_loop.wait_until(lambda: ends, what="pip")
+    assert ends == [(False, "pip could not install everything: ERROR: no network")]
+
+
+def test_what_runs_pip_needs_nothing_that_is_installed(host):
+    from BioSAM2SlicerLib import Tether
+
+    # Without site-packages.
+    command = [sys.executable, "-I", "-S", Tether._SCRIPT, "platform"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        assert process.wait(60) == 0
+
+
+def test_pip_ends_with_slicer(host, lifeline, long_pip, monkeypatch):  # noqa: F811
+    """However that ends: all that is left of it is a pipe that was closed."""
+    from BioSAM2SlicerLib import Tether
+
+    monkeypatch.setenv("LIFELINE", str(lifeline.path))
+    command = [sys.executable, Tether._SCRIPT, "pip", "install", "nothing"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert [process.stdout.readline().strip() for _line in range(2)] == [b"Collecting install nothing", b"Building"]
+        process.stdin.close()
+        assert lifeline.is_cut()
 
 
 def test_the_first_use_itself_needs_nothing_that_slicer_lacks():
@@ -231,7 +392,7 @@ def test_a_server_needs_nothing_heavy(first_use):
     use.press()
     use.computer.settle()
     (command,) = use.computer.commands
-    assert command[3:] == [package.requirement for package in PANEL_PACKAGES]
+    assert command[2:] == [package.requirement for package in PANEL_PACKAGES]
     assert use.ready == [WorkerPlace(SERVER, "", "https://gpu.example.org:8080", "secret")]
 
 

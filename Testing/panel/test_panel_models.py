@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import http.server
@@ -16,6 +17,7 @@ from BioSAM2SlicerLib.ModelChooser import ModelChooser
 from BioSAM2SlicerLib.WorkerClient import WorkerClient
 from BioSAM2SlicerLib.WorkerPlace import PYTHON, SERVER, WorkerPlace, readPlace, writePlace
 from host import event_loop
+from launcher import python_slicer  # noqa: F401 - a fixture
 from panel_helpers import add_volume
 from PySide6 import QtWidgets
 from test_panel_widget import Panel
@@ -130,7 +132,7 @@ def test_a_download_ends_with_the_model_chosen(make_chooser, monkeypatch, tmp_pa
 
     class Download(qt.QProcess):
         def start(self, python, arguments):
-            assert arguments[:2] == ["-m", "biosam2.models.fetch"]
+            assert arguments[1:] == ["biosam2.models.fetch", "sam2.1-tiny"]
             super().start(python, ["-c", script, *arguments[2:]])
 
     user = make_chooser(make_process=Download)
@@ -154,6 +156,44 @@ def test_stopping_goes_back_to_the_model_before(make_chooser, web):
     assert "stopped" in user.said[-1]
     assert not user.chosen
     assert user.box.isEnabled()
+
+
+@pytest.fixture
+def endless_web(monkeypatch):
+    """A mirror that begins to send a file and does not go on; `gone` is set when the client is."""
+    gone = threading.Event()
+
+    class Stuck(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(registry.get("sam2.1-tiny").bytes))
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):
+                # Less than a hundredth: the client has nothing more to say, and would not notice that nobody reads it.
+                self.wfile.write(bytes(10**6))
+                self.rfile.read(1)
+            gone.set()
+
+        def log_message(self, *_arguments):
+            """Nothing on the terminal."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stuck)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("BIOSAM2_MIRROR", f"http://127.0.0.1:{server.server_port}")
+    yield gone
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_stopped_download_is_gone_behind_slicers_launcher_too(make_chooser, endless_web, python_slicer):  # noqa: F811
+    user = make_chooser(place=WorkerPlace())
+    user.choose("sam2.1-tiny")
+    event_loop.wait_until(lambda: any(" of " in line for line in user.said), what="the first bytes")
+    assert not endless_web.is_set()
+    user.button.click()
+    assert "stopped" in user.said[-1]
+    assert endless_web.wait(20)
 
 
 def test_a_server_has_its_own_models(make_chooser):

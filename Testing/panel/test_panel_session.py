@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 from biosam2 import Box, Mask, Point
+from biosam2.journal import Propagated
 from BioSAM2SlicerLib.SessionJournal import SessionJournal
 from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
+from BioSAM2SlicerLib.WorkerClient import WorkerClient
 from host import event_loop
+from launcher import lifeline, python_slicer  # noqa: F401 - fixtures
 from panel_helpers import GRIDS, add_volume, load_scene, save_scene
 from session_desk import Desk
 
@@ -237,6 +241,44 @@ def test_killed_in_the_middle_of_a_propagation(own_desk):
     assert desk.logic._journal.finished("a") == set(range(24))
 
 
+def test_stopped_while_the_worker_is_given_everything_anew(own_desk):
+    """What is propagated next waits behind what is done again; stopped then, it is never begun."""
+    desk = own_desk
+    desk.point("a", (26, 20, 12))
+    desk.settle()
+    desk.logic.propagate()
+    desk.settle()
+    os.kill(desk.clients[0]._process.processId(), signal.SIGKILL)
+    event_loop.wait_until(lambda: desk.problems)
+    desk.point("a", (10, 10, 3))
+    assert desk.logic.propagate()
+    assert desk.logic._worker._held
+    desk.logic.stop()
+    assert not desk.logic.running
+    assert "Stopped after 0 slices" in desk.logic.status
+    desk.settle()
+    assert desk.logic.journal.remarks[-1].entry.finished == ()
+    desk.logic.propagate()
+    desk.settle()
+    assert desk.logic.journal.remarks[-1].entry.complete
+
+
+def test_an_undo_that_ends_a_propagation_is_said(desk):
+    desk.point("a", (26, 20, 12))
+    desk.settle()
+    progress = []
+    desk.logic.progressChanged.connect(lambda *what: progress.append(what))
+    desk.logic.propagate(["a"], untilGone=True)
+    event_loop.wait_until(lambda: len(progress) >= 2)
+    desk.point("b", (10, 10, 5))
+    assert desk.logic.undo()  # the click
+    desk.settle()
+    assert not desk.logic.journal.prompts("b")
+    assert "Stopped after" in desk.logic.status
+    [entry] = [r.entry for r in desk.logic.journal.remarks if isinstance(r.entry, Propagated)]
+    assert not entry.complete
+
+
 def test_a_worker_that_cannot_start_says_why(host, sphere, model_fields):
     from BioSAM2SlicerLib.WorkerClient import WorkerClient
 
@@ -316,6 +358,65 @@ def test_no_worker_is_left_behind(own_desk):
     desk.logic.cleanup()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_volumes_file_that_windows_keeps_is_deleted_when_the_worker_has_ended(own_desk, host, sphere, monkeypatch):
+    """Windows deletes no file that a process has mapped; the worker maps the volume as long as it works on it."""
+    desk, unlink = own_desk, Path.unlink
+    folder = Path(host.slicer.app.temporaryPath)
+
+    def alive():
+        return desk.clients[0]._process is not None
+
+    refused = []
+
+    def unlink_as_windows(path, missing_ok=False):
+        if path.suffix == ".npy" and desk.clients and alive():
+            refused.append(path)
+            raise PermissionError(13, "The process cannot access the file", str(path))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink_as_windows)
+    desk.point("a", (26, 20, 12))
+    desk.settle()
+    assert desk.voxels("a")[12].any()
+    (first,) = folder.glob("biosam2-*.npy")
+    assert refused == [first]
+    # Other voxels, for the same worker: the first ones' file is tried again.
+    host.slicer.util.updateVolumeFromArray(desk.volume, sphere[::-1].copy())
+    desk.point("a", (26, 20, 11))
+    desk.settle()
+    assert refused.count(first) > 1
+    desk.logic._worker.restart()
+    assert not first.exists()
+    desk.settle()
+    os.kill(desk.clients[0]._process.processId(), signal.SIGKILL)
+    event_loop.wait_until(lambda: desk.problems)
+    desk.settle()
+    assert len(list(folder.glob("biosam2-*.npy"))) == 1
+    desk.point("b", (10, 10, 3))
+    desk.settle()
+    assert len(desk.problems) == 1
+    desk.logic.cleanup()
+    assert not list(folder.glob("biosam2-*.npy"))
+
+
+def test_a_worker_that_was_stopped_has_ended_behind_slicers_launcher_too(
+    host,
+    python_slicer,  # noqa: F811
+    lifeline,  # noqa: F811
+    tmp_path,
+):
+    """Slicer's Python is a launcher that starts the real one; files are deleted when that one has let go of them."""
+    script = tmp_path / "worker.py"
+    script.write_text(
+        f"import os; os.open({str(lifeline.path)!r}, os.O_WRONLY)\nfrom biosam2.service.worker import main\nmain()\n"
+    )
+    client = WorkerClient([str(python_slicer), str(script)])
+    client.start()
+    event_loop.wait_until(lambda: client.state == "ready", what="the worker")
+    client.stop()
+    assert lifeline.is_cut(0)
 
 
 def test_a_neighbour_keeps_its_voxels(desk):
