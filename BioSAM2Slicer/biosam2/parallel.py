@@ -32,14 +32,15 @@ def in_parallel(
         InputError: there is no scheduler at the address, or it has no workers.
         DeviceError: one of the own processes was ended from outside, most often for want of memory.
     """
+    if jobs == 1 and cluster is None:
+        yield from map(function, items)
+        return
     try:
         import joblib
     except ImportError as error:
         raise DependencyError("many cases are run by joblib: pip install 'biosam2[evaluate]'") from error
     if cluster is not None:
         yield from _on_cluster(function, items, cluster)
-    elif jobs == 1:
-        yield from map(function, items)
     else:
         try:
             yield from joblib.Parallel(jobs, batch_size=1, return_as="generator_unordered")(

@@ -70,10 +70,10 @@ class Mask:
 
     Args:
         slice_index: index along the session's axis.
-        array2d: bool, the slice's own (rows, columns).
+        array2d: bool, the slice's own (rows, columns); one without a voxel says that the segment is not there.
 
     Raises:
-        PromptError: the array is not two-dimensional or holds no voxel.
+        PromptError: the array is not two-dimensional.
     """
 
     slice_index: int

@@ -139,22 +139,29 @@ def versions() -> dict[str, str]:
 
 
 def hash_input(path: Path) -> str:
-    """SHA-256 of a file; of a folder, that of its files' names and contents.
+    """SHA-256 of a file; of a folder, or of a header with its voxels beside it, that of all files' names and contents.
 
     Raises:
         InputError: it cannot be read.
     """
-    digest = hashlib.sha256()
+    from .io import files_of
+
     try:
-        if not path.is_dir():
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        else:
-            for inner in sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")):
-                digest.update(f"{inner.relative_to(path).as_posix()}\0{hash_input(inner)}\n".encode())
+        files = files_of(path)
+        if files == [path]:
+            return _hash(path)
+        folder = path if path.is_dir() else path.parent
+        lines = (f"{file.relative_to(folder).as_posix()}\0{_hash(file)}\n" for file in files)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
     except OSError as error:
         raise InputError(f"cannot read {error.filename or path}: {error.strerror}") from error
+
+
+def _hash(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
 
 

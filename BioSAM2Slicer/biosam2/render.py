@@ -93,8 +93,10 @@ class _Mark:
             s1, *high = frames.from_ijk(prompt.max_ijk)
             # Inclusive voxel bounds: the rectangle runs around the voxels, not through their centres.
             return cls("box", _colour(number), s0, s1, (low[0] - 0.5, low[1] - 0.5), (high[0] + 0.5, high[1] + 0.5))
-        rows, columns = np.nonzero(prompt.array2d)
         s = prompt.slice_index
+        rows, columns = np.nonzero(prompt.array2d)
+        if not rows.size:  # it says that there is nothing here
+            return cls("mask", _colour(number), s, s, (0.0, 0.0), (0.0, 0.0))
         return cls("mask", _colour(number), s, s, (rows.min(), columns.min()), (rows.max(), columns.max()))
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import biosam2
 import numpy as np
 import pytest
 from biosam2.cli.cohort import read_table
@@ -11,6 +12,8 @@ from biosam2.cli.segment import segment
 from biosam2.errors import InputError
 from biosam2.io import read_labelmap
 from cli_helpers import files_below
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 NETWORK = ("--model", "seer.safetensors", "--config", "seer.yaml")
 BOX = "14,12,6:34,28,6"
@@ -102,6 +105,31 @@ def test_a_region_of_interest_is_the_box_of_its_voxels(folder, ball, system):
     ((name, box),) = locate(found, ball, "k")
     assert name == "x"
     assert (box.min_ijk, box.max_ijk) == ((3, 4, 0), (47, 9, 11))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.floats(-180, 180), st.tuples(*[st.floats(4, 20)] * 3))
+def test_a_turned_region_is_the_box_around_it(folder, angle, size):
+    from biosam2.cli.job import locate
+
+    turn = np.radians(angle)
+    turned = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+    volume = biosam2.Volume(np.zeros((40, 60, 60), np.int16), direction=turned)
+    markup = {
+        "type": "ROI",
+        "coordinateSystem": "LPS",
+        "center": volume.lps_from_ijk((30, 30, 20)).tolist(),
+        "size": list(size),
+        "orientation": [1, 0, 0, 0, 1, 0, 0, 0, 1],
+    }
+    (folder / "sandbox.mrk.json").write_text(json.dumps({"markups": [markup]}))
+    ((name, box),) = locate(read_markups(folder / "sandbox.mrk.json"), volume, "k")
+    assert name == "sandbox"
+    wide = (size[0] * abs(np.cos(turn)) + size[1] * abs(np.sin(turn))) / 2
+    high = (size[0] * abs(np.sin(turn)) + size[1] * abs(np.cos(turn))) / 2
+    half = np.array([wide, high, size[2] / 2])
+    np.testing.assert_allclose(box.min_ijk, np.array([30, 30, 20]) - half, atol=0.51)
+    np.testing.assert_allclose(box.max_ijk, np.array([30, 30, 20]) + half, atol=0.51)
 
 
 @pytest.mark.parametrize(

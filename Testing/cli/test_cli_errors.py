@@ -78,6 +78,8 @@ def bad_files(folder: Path) -> Path:
         (("segment", "ball.nrrd", "-o", "no/t.nrrd", *POINT), "there is no folder"),
         (("segment", "ball.nrrd", "-o", "nothing", *POINT), "cannot write nothing"),
         (("segment", "ball.nrrd", "-o", "./ball.nrrd", *POINT), "it is an input"),
+        (("video", "frames", "-o", "masks.png", *POINT), "cannot write masks.png"),
+        (("video", "frames", "-o", "masks.v2", *POINT), "cannot write masks.v2"),
         (("segment", "ball.nrrd", "-o", "t.nrrd", *POINT, "--montage", "m.jpg"), "must end in .png"),
         (("segment", "ball.nrrd", "-o", "t.nrrd", *POINT, "--record", "r.txt"), "must end in .json"),
         (("segment", "ball.nrrd", "-o", "t.dcm", *POINT, *NET), "DICOM"),

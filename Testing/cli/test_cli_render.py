@@ -71,6 +71,14 @@ def test_a_ball_in_flat_voxels_is_round(tmp_path: Path) -> None:
     assert np.ptp(rows) == pytest.approx(np.ptp(columns), rel=0.1)
 
 
+def test_a_mask_prompt_without_a_voxel_is_drawn_too(tmp_path: Path) -> None:
+    volume = Volume(np.zeros((3, 20, 20), np.uint8))
+    prompt = Mask(1, np.zeros((20, 20), bool))
+    nothing = Segments(volume, x=np.zeros(volume.shape, bool))
+    write_montage(tmp_path / "m.png", nothing, Frames(volume, "k", (0, 1), 0), [("x", prompt)])
+    assert (tmp_path / "m.png").is_file()
+
+
 def test_prompts_are_drawn_on_their_slices() -> None:
     volume = Volume(np.zeros((9, 50, 50), np.uint8))
     nothing = np.zeros(volume.shape, bool)

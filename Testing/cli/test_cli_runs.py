@@ -205,8 +205,8 @@ def test_light_commands_load_no_torch(arguments: list[str], tmp_path: Path) -> N
         "heavy = {'torch', 'SimpleITK', 'av', 'highdicom', 'omegaconf', 'matplotlib'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else code)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
     assert done.stdout
 
 

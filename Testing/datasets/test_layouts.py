@@ -11,6 +11,7 @@ from biosam2.datasets.finding import find_cases
 from biosam2.datasets.layout import Wishes
 from biosam2.datasets.pairs import role
 from biosam2.errors import InputError
+from biosam2.masks import dice
 from PIL import Image
 
 SHAPE = (5, 12, 10)
@@ -263,6 +264,49 @@ def test_davis(tmp_path):
     (tmp_path / "Annotations" / "480p" / "bear" / "00001.png").unlink()
     with pytest.raises(InputError, match=r"case 480p/bear: .*00001"):
         load_dataset(tmp_path)
+
+
+def test_davis_void_is_no_object(tmp_path):
+    objects = np.zeros((9, 11), np.uint8)
+    objects[1:4, 2:6] = 1
+    objects[6:, :] = 255
+    picture(tmp_path / "JPEGImages" / "480p" / "bear" / "00000.jpg", np.full((9, 11, 3), 40, np.uint8))
+    picture(tmp_path / "Annotations" / "480p" / "bear" / "00000.png", objects, palette=True)
+    (case,) = load_dataset(tmp_path)
+    same(case.open().masks, {"object": (objects == 1)[None]})
+
+
+def test_masks_in_jpeg_files_are_what_was_drawn(tmp_path):
+    rows, columns = np.ogrid[:200, :240]
+    disc = (rows - 90) ** 2 + (columns - 130) ** 2 < 60**2
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    for folder, content in (("images", disc * 90 + 20), ("masks", disc * 255)):
+        array = np.repeat(content.astype(np.uint8)[..., None], 3, axis=2)
+        Image.fromarray(array).save(tmp_path / folder / "x.jpg", quality=75)
+    (case,) = load_dataset(tmp_path)
+    (mask,) = case.open().masks.values()
+    assert dice(mask[0], disc) > 0.995
+    with Image.open(tmp_path / "masks" / "x.jpg") as stored:
+        assert len(np.unique(np.array(stored))) > 2  # there was something to be read away
+    named = find_cases(tmp_path, wishes=Wishes(targets=(("polyp", (255,)),)))
+    same(masks_of(named[0]), {"polyp": mask})
+    picture(tmp_path / "masks" / "x.jpg", (disc * 9).astype(np.uint8))  # as in an empty mask that is not quite black
+    assert not masks_of(case)["target"].any()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 240, 3), np.uint8)).save(
+        tmp_path / "masks" / "x.jpg"
+    )
+    with pytest.raises(InputError, match="in colour"):
+        case.open()
+
+
+def test_davis_with_255_alone_has_one_object(tmp_path):
+    objects = np.zeros((9, 11), np.uint8)
+    objects[1:4, 2:6] = 255
+    picture(tmp_path / "JPEGImages" / "cow" / "00000.jpg", np.full((9, 11, 3), 40, np.uint8))
+    picture(tmp_path / "Annotations" / "cow" / "00000.png", objects)
+    (case,) = load_dataset(tmp_path)
+    same(masks_of(case), {"object": (objects == 255)[None]})
 
 
 # -- geometry and segmentations -------------------------------------------------------------------

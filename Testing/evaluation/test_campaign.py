@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from biosam2.cli import evaluate as command
 from biosam2.datasets import Case, Target, save_dataset
-from biosam2.errors import InputError, OutputError
+from biosam2.errors import DependencyError, InputError, OutputError
 from biosam2.evaluation import cases, metrics, report, runs, store, summary, user
 from biosam2.evaluation.campaign import Plan, measure_all, networks_of, tasks_of, write_all
 from biosam2.evaluation.runs import Settings, run
@@ -264,6 +264,7 @@ def test_models_side_by_side_with_a_report(dataset, checkpoint, tmp_path):
     assert [failure[:2] for failure in found.failures] == [("volume 2", "seer"), ("volume 2", "other")]
     assert "case volume 2" in found.failures[0][2]
     assert found.empty == (("volume 0", "nothing"),)
+    assert measure_all(plan, tmp_path).empty == found.empty  # resumed
     assert [(f.case, f.model, f.pipeline) for f in found.figures][:3] == [
         ("volume 0", "seer", "volume"), ("volume 0", "seer", "image"), ("volume 0", "other", "volume"),
     ]  # fmt: skip
@@ -287,6 +288,29 @@ def test_models_side_by_side_with_a_report(dataset, checkpoint, tmp_path):
     assert again.figures == found.figures
     assert [outcome.task.case.name for outcome in done if outcome.failure] == ["volume 2", "volume 2"]
     assert not any(outcome.figures for outcome in done)
+
+
+def test_a_case_that_nothing_fits_or_that_fails_is_not_empty(dataset, checkpoint, tmp_path):
+    plan = plan_of(dataset, checkpoint, ("volume", "box"), split=None, rounds=0)
+    assert "picture" in {case.name for case in plan.cases}  # takes no volume's pipeline
+    found = measure_all(plan, tmp_path)
+    assert [name for name, _, _ in found.failures] == ["volume 2"]
+    assert found.empty == (("volume 0", "nothing"),)
+
+
+@pytest.mark.parametrize("missing", ["monai", "jinja2", "matplotlib"])
+def test_what_measuring_needs_is_asked_for(monkeypatch, missing):
+    report.require()
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(DependencyError, match=rf"need {missing}: pip install 'biosam2\[evaluate\]'$"):
+        report.require()
+
+
+def test_one_process_needs_no_joblib_and_several_say_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "joblib", None)
+    assert list(in_parallel(abs, [-1, 2])) == [1, 2]
+    with pytest.raises(DependencyError, match=r"biosam2\[evaluate\]"):
+        list(in_parallel(abs, [-1, 2], jobs=2))
 
 
 class Page(HTMLParser):

@@ -160,6 +160,17 @@ def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["f.mp4"]
 
 
+def test_an_overlay_is_in_the_window_that_is_given(tmp_path):
+    pytest.importorskip("av", reason="PyAV, which writes films, is not installed")
+    session = two_boxes(Volume(np.full((4, 16, 16), 300, np.int16)))
+    shown = []
+    for number, window in enumerate([(300, 100), (300, 1000), (500, 200)]):
+        write_overlay_video(tmp_path / f"{number}.mp4", session, window=window)
+        shown.append(int(read_video(tmp_path / f"{number}.mp4").array[3, -2, -2].mean()))
+    assert shown[2] < 10 < 110 < shown[0] < 145
+    assert abs(shown[0] - shown[1]) < 10
+
+
 def test_video_masks_hold_labels(tmp_path):
     session = two_boxes(Volume(np.zeros((12, 20, 30, 3), np.uint8)))
     write_video_masks(tmp_path / "masks", session)

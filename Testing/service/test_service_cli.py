@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import biosam2
 import numpy as np
@@ -18,6 +19,20 @@ from command_helpers import ServerProcess, biosam2_command
 from service_helpers import same_state, same_updates
 
 KEY = "a key of some length"
+
+
+def test_two_models_of_one_name_are_not_served(checkpoint, tmp_path) -> None:
+    """One would be gone without a word."""
+    copies = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for file in (checkpoint, checkpoint.with_suffix(".yaml")):
+            if file.is_file():
+                shutil.copy(file, tmp_path / folder / file.name)
+        copies += ["--model", str(tmp_path / folder / checkpoint.name)]
+    done = CliRunner().invoke(cli, ["serve", *copies, "--device", "cpu"])
+    assert done.exit_code != 0
+    assert "one name" in str(done.exception or done.output)
 
 
 def test_worker_server_and_relay_give_the_same_mask(serve, checkpoint, volume, tmp_path) -> None:

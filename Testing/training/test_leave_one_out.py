@@ -13,7 +13,7 @@ pytest.importorskip("torchio")
 pytest.importorskip("accelerate")
 
 from biosam2.datasets import load_dataset
-from biosam2.errors import InputError
+from biosam2.errors import DependencyError, InputError
 from biosam2.evaluation.runs import Settings
 from biosam2.training.finetune import FineTuneSettings
 from biosam2.training.leave_one_out import Figure, leave_one_out, main, table
@@ -60,6 +60,14 @@ def test_what_got_worse_is_named():
     assert "- correction 1 of a, lesion, box: Dice 0.700 to 0.650" in text
     assert "54.9 and 74.4" in text
     assert "No fold" in table([replace(figures[0], rounds=((0.5,), (0.7,)))])
+
+
+def test_what_measuring_needs_is_told_before_fine_tuning(tiny_checkpoint, dataset, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    said: list[str] = []
+    with pytest.raises(DependencyError, match=r"need matplotlib: pip install 'biosam2\[evaluate\]'"):
+        leave_one_out(tmp_path, load_dataset(dataset), str(tiny_checkpoint), BRIEF, report=said.append)
+    assert said == []
 
 
 def test_one_case_is_not_enough(dataset, tmp_path):

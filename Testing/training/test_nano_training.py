@@ -21,10 +21,11 @@ from biosam2.training.nano import (
     train_nano,
     validate,
 )
-from biosam2.training.rounds import PROMPT_KINDS, Round
+from biosam2.training.rounds import Round
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+PROMPT_KINDS = ("click", "clicks", "box", "mask")
 SIZE = 64
 SHORT = NanoSettings(
     stages=(

@@ -81,6 +81,7 @@ def evaluate(
     biosam2 evaluate --data cases.csv -o result --cluster tcp://10.0.0.1:8786
     """
     try:
+        from ..evaluation import report as report_page
         from ..evaluation.campaign import Plan, measure_all, networks_of, tasks_of, write_all
         from ..evaluation.runs import Settings
         from ..evaluation.summary import summarise
@@ -89,6 +90,7 @@ def evaluate(
     from ..datasets import load_dataset
     from .progress import Progress
 
+    report_page.require()
     cases = tuple(case for case in load_dataset(data, split, root) if fnmatch(case.name, only))
     if not cases:
         raise InputError(f"{data} has no case named {only!r}; see 'biosam2 data check'")

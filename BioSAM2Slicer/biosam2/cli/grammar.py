@@ -27,11 +27,16 @@ class PointText:
 
 @dataclass(frozen=True)
 class BoxText:
-    """A box as it was typed: two opposite corners."""
+    """A box as it was typed: two opposite corners; its sides run along the volume's axes, in millimetres too.
+
+    Attributes:
+        sides: of a box that is turned otherwise: its three edges from `corner`, in mm.
+    """
 
     corner: tuple[float, ...]
     opposite: tuple[float, ...]
     system: CoordinateSystem = "ijk"
+    sides: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)

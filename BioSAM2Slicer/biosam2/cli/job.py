@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -56,7 +57,7 @@ def check_outputs(pipeline: Pipeline, output: Path, others: Iterable[Path | None
     known = {*LABELMAP, ".seg.nrrd", ".dcm", ".seg.dcm"}
     if pipeline == "image":
         known.add(".png")
-    folder = pipeline == "video" and extension(output) not in known
+    folder = is_folder(pipeline, output)
     if not folder and extension(output) not in known:
         png = ", .png" if pipeline == "image" else ""
         raise OutputError(f"cannot write {output}: its extension is none of {WRITABLE}{png}")
@@ -85,6 +86,13 @@ def check_outputs(pipeline: Pipeline, output: Path, others: Iterable[Path | None
         raise OutputError(f"cannot write the folder {output}: a file has that name")
     if folder and output.is_dir() and any(output.iterdir()):
         raise OutputError(f"the folder {output} is not empty; choose another name or empty it first")
+
+
+def is_folder(pipeline: Pipeline, output: Path) -> bool:
+    """Whether the masks go into a folder, one for each frame: a video's, where the output has no extension."""
+    from ..io.formats import extension
+
+    return pipeline == "video" and not extension(output)
 
 
 def check_format(output: Path, volume: Volume) -> None:
@@ -294,10 +302,10 @@ def write(pipeline: Pipeline, output: Path, session: Session) -> None:
 
     if extension(output) == ".png":
         _write_png(output, session)
-    elif pipeline == "video" and not extension(output):
+    elif is_folder(pipeline, output):
         with io.atomic_folder(output) as folder:
             io.write_video_masks(folder, session)
-            io.write_overlay_video(folder / "overlay.mp4", session)
+            io.write_overlay_video(folder / "overlay.mp4", session, window=session.frames.window)
     else:
         io.write_segmentation(output, session)
 
@@ -344,8 +352,12 @@ def _point(text: PointText, volume: Volume, frames: Frames) -> Point:
 
 
 def _box(text: BoxText, volume: Volume) -> Box:
+    places: list[tuple[float, ...]] = [text.corner, text.opposite]
+    if text.sides:
+        subsets = np.array(list(itertools.product((0, 1), repeat=3)))
+        places = [tuple(place) for place in (np.array(text.corner) + subsets @ np.array(text.sides)).tolist()]
     corners = []
-    for typed in (text.corner, text.opposite):
+    for typed in places:
         corner = _inside(typed, text.system, volume, "--box")
         corners.append(corner if text.system == "ijk" else _nearest(corner, volume))
     low, high = np.min(corners, axis=0), np.max(corners, axis=0)

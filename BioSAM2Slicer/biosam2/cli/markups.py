@@ -14,7 +14,7 @@ from ..io.guards import existing
 from .grammar import BoxText, CoordinateSystem, PointText, PromptText
 
 # How the panel names them: "lesion +", "lesion −", "lesion box"; Slicer adds a number to a name that is taken.
-_NAME = re.compile(r"(.+?)\s*(\+|−|-|box)(?:_\d+)?")
+_NAME = re.compile(r"(.+?)(?:\s*(\+|−|-)|\s(box))(?:_\d+)?")
 # A region of interest ends at the voxels' faces, which belong to two voxels: drawn in a little, it is clear which.
 _DRAWN_IN = 1e-4
 
@@ -80,6 +80,8 @@ def _system(path: Path, markup: _Markup) -> CoordinateSystem:
 def _box(path: Path, markup: _Markup, system: CoordinateSystem) -> BoxText:
     if markup.center is None or markup.size is None or len(markup.orientation) != 9:
         raise InputError(f"{path} is damaged: its region of interest lacks centre, size or orientation")
-    half = np.reshape(markup.orientation, (3, 3)) @ (np.array(markup.size) / 2 - _DRAWN_IN)
-    low, high = np.array(markup.center) - half, np.array(markup.center) + half
-    return BoxText(tuple(low.tolist()), tuple(high.tolist()), system)
+    sides = np.reshape(markup.orientation, (3, 3)).T * (np.array(markup.size) - 2 * _DRAWN_IN)[:, None]
+    corner = np.array(markup.center) - sides.sum(axis=0) / 2
+    opposite = corner + sides.sum(axis=0)
+    turned = tuple(tuple(side) for side in sides.tolist())
+    return BoxText(tuple(corner.tolist()), tuple(opposite.tolist()), system, turned)

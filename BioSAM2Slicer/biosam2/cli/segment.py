@@ -137,9 +137,9 @@ def run(
     where = job.Where(model, config, device, worker, server)
     files = [text.path for _, text in prompts if isinstance(text, MaskText | StartText)]
     job.check_outputs(pipeline, output, (montage, record), [source, *files])
+    input_sha256 = records.hash_input(source) if record else ""
     volume = job.read(pipeline, source, series)
     job.check_format(output, volume)
-    input_sha256 = records.hash_input(source) if record else ""
     located = job.locate(prompts, volume, axis)
 
     job.check_range(first, last, volume, axis)

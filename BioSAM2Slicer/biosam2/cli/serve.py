@@ -76,11 +76,11 @@ def serve(
 ) -> None:
     """Serve sessions to other computers over HTTP.
 
-    Clients: biosam2 segment --server URL, the 3D Slicer panel, biosam2.service.RemoteSession. Voxels, geometry and
-    prompts are all that they send. docs/server.md says how to secure, watch and size it.
+    Clients: biosam2 segment --server URL, the 3D Slicer panel, biosam2.service.RemoteSession. Voxels, geometry,
+    prompts and the names of segments are all that they send. docs/server.md says how to secure, watch and size it.
 
     \b
-    biosam2 serve --model sam2.1_hiera_small
+    biosam2 serve --model sam2.1-small
     BIOSAM2_API_KEY=... biosam2 serve --host 0.0.0.0 --tls-certificate gpu.pem --tls-key gpu.key
     """
     from ..errors import InputError
@@ -98,6 +98,10 @@ def serve(
     from ..service.server import Settings
 
     loaded = [load_model(name, device, config=config) for name in models or (None,)]
+    served = {model.name: model for model in loaded}
+    if len(served) < len(loaded):
+        names = ", ".join(model.name for model in loaded)
+        raise InputError(f"models are served by their names, and two of these have one name: {names}; rename a file")
     settings = Settings(
         api_key=api_key,
         most_sessions=sizes["max_sessions"],
@@ -105,4 +109,4 @@ def serve(
         volume_memory=int(sizes["volume_memory"] * _GIB),
         time_outs=TimeOuts(liveness=sizes["liveness_timeout"], idle=sizes["idle_timeout"]),
     )
-    running.run({model.name: model for model in loaded}, settings, host, port, tls_certificate, tls_key)
+    running.run(served, settings, host, port, tls_certificate, tls_key)

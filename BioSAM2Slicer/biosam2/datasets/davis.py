@@ -13,7 +13,7 @@ from .layout import Wishes, targets_from_values, wished_targets
 
 _IMAGES, _LABELS = "JPEGImages", "Annotations"
 _VOID = 255
-"""Of masks with several objects: pixels that belong to none in particular. A mask with this value alone has one."""
+"""Beside other values: pixels that belong to no object in particular. Alone it is the one object there is."""
 
 
 def is_davis(folder: Path) -> bool:
@@ -61,9 +61,11 @@ def _check_frames(name: str, frames: Path, labels: Path) -> None:
 
 def _objects(labels: Path) -> tuple[Target, ...]:
     values = [int(v) for v in np.unique(label_pictures.read(labels)) if v]
-    if len(values) > 1:
-        values = [v for v in values if v != _VOID]
-    return targets_from_values((labels,), values, "object") if len(values) > 1 else (Target("object", (labels,)),)
+    objects = [v for v in values if v != _VOID] if len(values) > 1 else values
+    if len(objects) > 1:
+        return targets_from_values((labels,), objects, "object")
+    # One object: whatever is marked, unless void is.
+    return (Target("object", (labels,), tuple(objects) if objects != values else ()),)
 
 
 def _splits(folder: Path) -> dict[str, str]:

@@ -13,9 +13,14 @@ from ..io.formats import PICTURE, extension
 from ..io.guards import existing, quiet, require_memory, unreadable
 from ..io.pictures import natural
 
+# By how much the colours of a grey JPEG may differ.
+_GREY_ENOUGH = 32
+
 
 def read(path: Path) -> NDArray:
     """The labels, whole numbers (K, J, I): a palette's indices, or grey values; of colours that are grey, one.
+
+    JPEG blurs values, so that it can mark one thing only: it is read as 0 or 255, whichever is nearer.
 
     Args:
         path: a picture, or a folder of pictures in natural order of their names.
@@ -48,8 +53,12 @@ def _one(path: Path) -> NDArray:
         require_memory(path, 8.0 * picture.width * picture.height)
         plain = picture.mode in ("1", "L", "P", "I") or picture.mode.startswith("I;16")
         array = np.array(picture if plain else picture.convert("RGB"))
-    if plain:
-        return array.astype(np.uint8) if array.dtype == bool else array
-    if np.any(array != array[..., :1]):
-        raise InputError(f"{path} is in colour; a mask is grey or has a palette: convert it")
-    return array[..., 0]
+        lossy = picture.format == "JPEG"
+    if not plain:
+        if np.any(np.ptp(array, axis=2) > (_GREY_ENOUGH if lossy else 0)):
+            raise InputError(f"{path} is in colour; a mask is grey or has a palette: convert it")
+        array = array[..., 0]
+    if lossy:
+        # Half of what a value can be, not of the file's greatest: what is hardly there must not become a target.
+        return np.where(array > 127, 255, 0).astype(np.uint8)
+    return array.astype(np.uint8) if array.dtype == bool else array

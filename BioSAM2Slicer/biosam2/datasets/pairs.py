@@ -29,7 +29,8 @@ _NAMED = re.compile(rf"(.+?)[_-](?:{'|'.join(_IMAGE)})", re.IGNORECASE)
 def read(folder: Path, wishes: Wishes) -> list[Case]:
     """The images that have labels; images without one are left out.
 
-    A volume's label file is looked into for its label values; a picture's mask is one target, of every value but 0.
+    A volume's label file is looked into for its label values; a picture's mask is one target, of every value
+    but 0 (a JPEG's of every value above half of 255).
 
     Raises:
         InputError: a label has no image or several, or a label file cannot be read.

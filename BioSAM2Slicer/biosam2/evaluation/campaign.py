@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -173,7 +173,7 @@ def measure_all(
             if report is not None:
                 report(outcome)
             outcomes.append(outcome)
-        figures = [one for task in tasks for way in task.ways for one in store.known(task, *way) or ()]
+        known = [(task.case, store.known(task, *way)) for task in tasks for way in task.ways]
     finally:
         store.close()
     order = [case.name for case in plan.cases]
@@ -181,8 +181,17 @@ def measure_all(
         ((o.task.case.name, o.task.network.label, o.failure) for o in outcomes if o.failure),
         key=lambda failure: order.index(failure[0]),
     )
-    empty = dict.fromkeys((o.task.case.name, target) for o in outcomes for target in o.empty)
-    return Evaluation(plan, tuple(figures), tuple(failures), tuple(sorted(empty)))
+    figures = tuple(one for _, own in known for one in own or ())
+    return Evaluation(plan, figures, tuple(failures), _empty(known))
+
+
+def _empty(known: Iterable[tuple[Case, tuple[Figures, ...] | None]]) -> tuple[tuple[str, str], ...]:
+    """Targets that mark nothing, whichever run found them so: those without a figure where their case was measured."""
+    found = set()
+    for case, figures in known:
+        if figures is not None:
+            found |= {(case.name, target.name) for target in case.targets} - {(f.case, f.target) for f in figures}
+    return tuple(sorted(found))
 
 
 def write_all(evaluation: Evaluation, folder: Path) -> list[Path]:

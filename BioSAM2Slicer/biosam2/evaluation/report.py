@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,17 @@ _LINES = {"image": ":", "volume": "-", "video": "--"}
 PROMPTS = {"click1": "one click", "click3": "three clicks", "box": "box", "mask": "mask"}
 
 
+def require() -> None:
+    """To be asked before hours of measuring: what surfaces are compared with and the report is drawn with is there.
+
+    Raises:
+        DependencyError: MONAI, Jinja2 or matplotlib is not installed.
+    """
+    for package in ("monai", "jinja2", "matplotlib"):
+        if importlib.util.find_spec(package) is None:
+            raise DependencyError(f"measuring and its report need {package}: pip install 'biosam2[evaluate]'")
+
+
 def html(evaluation: Evaluation, folder: Path) -> str:
     """The report's text.
 
@@ -33,13 +45,11 @@ def html(evaluation: Evaluation, folder: Path) -> str:
         folder: that the pictures lie in.
 
     Raises:
-        DependencyError: Jinja2 or matplotlib is not installed.
+        DependencyError: see `require`.
     """
-    try:
-        import jinja2
-        import matplotlib  # noqa: F401 - so that its absence is told before anything is drawn
-    except ImportError as error:
-        raise DependencyError(f"the report needs {error.name}: pip install 'biosam2[evaluate]'") from error
+    require()
+    import jinja2
+
     figures = evaluation.figures
     rows = summary.summarise(figures)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)

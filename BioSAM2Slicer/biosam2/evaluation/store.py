@@ -15,7 +15,7 @@ import msgspec
 from .. import __version__
 from ..datasets import Case
 from ..errors import OutputError
-from ..io import atomic_path
+from ..io import atomic_path, files_of
 from .runs import Pipeline
 from .tasks import Figures, Outcome, Task
 from .user import Kind
@@ -124,7 +124,7 @@ def key_of(task: Task, pipeline: Pipeline, prompt: Kind) -> str:
 
 def _files(case: Case) -> Iterable[Path]:
     for path in (case.image, *(label for target in case.targets for label in target.labels)):
-        yield from sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        yield from files_of(path) if path.exists() else [path]
 
 
 def _state(path: Path) -> tuple[str, int, int]:

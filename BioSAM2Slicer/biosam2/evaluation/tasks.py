@@ -110,7 +110,6 @@ class Outcome:
         task: it.
         figures: of each target and way; targets that mark nothing are left out.
         pictures: PNG files by name.
-        empty: targets that mark nothing.
         failure: why there are no figures, or empty.
         details: for our own eyes, where the failure is a fault of ours.
     """
@@ -118,7 +117,6 @@ class Outcome:
     task: Task
     figures: tuple[Figures, ...] = ()
     pictures: dict[str, bytes] = field(default_factory=dict)
-    empty: tuple[str, ...] = ()
     failure: str = ""
     details: str = ""
 
@@ -146,10 +144,9 @@ def _evaluate(task: Task) -> Outcome:
         torch.set_num_threads(task.threads)
     sample = task.case.open()
     features = FeatureCache()
-    figures, pictures, empty = [], {}, []
+    figures, pictures = [], {}
     for number, case in enumerate(targets_of(sample)):
         if not case.mask.any():
-            empty.append(case.target)
             continue
         for pipeline, prompt in task.ways:
             found = run(case, model, prompt, replace(task.settings, pipeline=pipeline), features)
@@ -157,7 +154,7 @@ def _evaluate(task: Task) -> Outcome:
             measured = _measured(task, case, pipeline, prompt, found)
             pictures[name] = picture(case, found, task.settings.axis)
             figures.append(replace(measured, picture=name))
-    return Outcome(task, tuple(figures), pictures, tuple(empty))
+    return Outcome(task, tuple(figures), pictures)
 
 
 @functools.lru_cache(maxsize=2)

@@ -6,6 +6,7 @@ Nothing heavy is imported before a file of its kind is read or written.
 
 from .atomic import atomic_folder, atomic_path
 from .grid import same_grid
+from .parts import files_of
 from .reading import read_image, read_video, read_volume
 from .segmentation import Segmented, read_labelmap, read_segmentation, write_labelmap, write_segmentation
 from .video_output import write_overlay_video, write_video_masks
@@ -14,6 +15,7 @@ __all__ = [
     "Segmented",
     "atomic_folder",
     "atomic_path",
+    "files_of",
     "read_image",
     "read_labelmap",
     "read_segmentation",

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, OutputError
+from ..frames import resolve_window, windowed
 from .atomic import atomic_folder
 from .colours import segment_colour
 from .formats import MOVIE, extension
@@ -37,13 +38,19 @@ def write_video_masks(folder: str | os.PathLike, session: Segmented) -> None:
             Image.fromarray(frame).save(temporary / f"frame{number:0{digits}}.png")
 
 
-def write_overlay_video(path: str | os.PathLike, session: Segmented, fps: float | None = None) -> None:
+def write_overlay_video(
+    path: str | os.PathLike,
+    session: Segmented,
+    fps: float | None = None,
+    window: tuple[float, float] | None = None,
+) -> None:
     """Write the frames with their segments in colour and outlined, for looking at; atomic.
 
     Args:
         path: .mp4, .avi …
         session: segments and frames (slices k).
         fps: frames a second; None is the source's rate, or 10 where it has none.
+        window: (centre, width) of the frames; None for the whole range of 8 bits, and for others robust percentiles.
 
     Raises:
         InputError: there is no segment, or `fps` is not positive.
@@ -58,7 +65,10 @@ def write_overlay_video(path: str | os.PathLike, session: Segmented, fps: float 
     rate = float(session.volume.metadata.get("fps", 10.0) if fps is None else fps)
     if not 0 < rate <= 1000:
         raise InputError(f"a frame rate lies between 0 and 1000 a second, not {rate:g}")
-    movies.write(target, _overlays(session, _labels(target, session)), rate)
+    if window is None and session.volume.array.dtype == np.uint8:
+        window = (127.5, 255.0)
+    shown = resolve_window(window, session.volume)
+    movies.write(target, _overlays(session, _labels(target, session), shown), rate)
 
 
 def _labels(target: Path, session: Segmented) -> NDArray:
@@ -67,13 +77,11 @@ def _labels(target: Path, session: Segmented) -> NDArray:
     return session.labelmap()
 
 
-def _overlays(session: Segmented, labels: NDArray) -> Iterator[NDArray[np.uint8]]:
-    """Frames (J, I, 3) with segments at 35 % and their outlines at full colour."""
-    array = session.volume.array
-    low, high = (0.0, 255.0) if array.dtype == np.uint8 else np.percentile(array, (0.5, 99.5)).tolist()
+def _overlays(session: Segmented, labels: NDArray, window: tuple[float, float]) -> Iterator[NDArray[np.uint8]]:
+    """Frames (J, I, 3) in a window, with segments at 35 % and their outlines at full colour."""
     colours = np.array([(0, 0, 0), *(segment_colour(n) for n in range(len(session.segments)))]) * 255
-    for frame, label in zip(array, labels, strict=True):
-        grey = np.clip((frame.astype(np.float32) - low) * (255 / max(high - low, 1e-9)), 0, 255)
+    for frame, label in zip(session.volume.array, labels, strict=True):
+        grey = 255 * windowed(frame, window)
         rgb = grey if grey.ndim == 3 else np.repeat(grey[..., None], 3, axis=2)
         weight = np.where(_outline(label), 1.0, np.where(label > 0, 0.35, 0.0))[..., None]
         yield np.rint(rgb * (1 - weight) + colours[label] * weight).astype(np.uint8)

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..datasets import Case, load_dataset
 from ..errors import BioSAM2Error, InputError
+from ..evaluation import report as report_page
 from ..evaluation.campaign import Plan, measure_all, networks_of, write_all
 from ..evaluation.runs import Settings
 from ..evaluation.user import KINDS, Kind
@@ -76,7 +77,9 @@ def leave_one_out(
     Raises:
         InputError: there are fewer than two images, no case fits `only`, or one could not be measured.
         OutputError: the folder cannot be written.
+        DependencyError: what measuring and its report need is not installed.
     """
+    report_page.require()  # else its absence shows only after hours of fine-tuning
     left_out = [case for case in cases if fnmatch(case.name, only)]
     if not left_out or len({case.image for case in cases}) < 2:
         raise InputError(f"leaving one out needs two images or more, and a case named {only!r}")

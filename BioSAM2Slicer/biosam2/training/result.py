@@ -16,7 +16,7 @@ import numpy as np
 from .. import __version__
 from ..datasets import Case
 from ..errors import InputError
-from ..io import atomic_path
+from ..io import atomic_path, files_of
 from ..models import Model
 from ..models.hashing import sha256_of
 from .recipes import Recipe
@@ -77,10 +77,9 @@ def digests(cases: Sequence[Case]) -> dict[str, str]:
     for case in cases:
         digest = hashlib.sha256()
         for path in (case.image, *(label for target in case.targets for label in target.labels)):
-            files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-            for file in files:
-                if not file.is_file():
-                    raise InputError(f"case {case.name}: there is no file {file}; correct the dataset")
+            if not path.exists():
+                raise InputError(f"case {case.name}: there is no file {path}; correct the dataset")
+            for file in files_of(path):
                 digest.update(sha256_of(file).encode())
         found[case.name] = digest.hexdigest()
     return found

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..frames import _MEAN, _STD
 from .clips import Clip
 from .losses import Decoded, DecoderTap, segmentation_loss
 from .simulation import simulate_correction
@@ -17,9 +18,6 @@ from .simulation import simulate_correction
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
 
-PROMPT_KINDS = ("click", "clicks", "box", "mask")
-_MEAN = (0.485, 0.456, 0.406)
-_SPREAD = (0.229, 0.224, 0.225)
 _Bank = dict[str, dict[int, Any]]  # what SAM 2 calls the output dict
 _LENGTH = 64  # frames that the clip pretends to be cut from: positions in time are relative to it
 
@@ -65,7 +63,7 @@ class Round:
         self._device = clip.images.device
         images = clip.images.float().div(255).flatten(0, 1)
         images = images if images.ndim == 4 else images[:, None]
-        mean, spread = (torch.tensor(v, device=self._device)[:, None, None] for v in (_MEAN, _SPREAD))
+        mean, spread = (torch.tensor(v, device=self._device)[:, None, None] for v in (_MEAN, _STD))
         out = network.forward_image((images - mean) / spread)
         _, features, positions, self._sizes = network._prepare_backbone_features(out)
         # (HW, clips * frames, C), one column for every frame of every clip
