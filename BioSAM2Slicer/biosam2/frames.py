@@ -31,8 +31,8 @@ CT_PRESETS: dict[str, tuple[float, float]] = {
 }
 
 # Where ImageNet statistics come from: SAM 2's own training and sam2.utils.misc.load_video_frames.
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _ARRAY_AXIS = {"k": 0, "j": 1, "i": 2}
 _ANATOMICAL = {"sagittal": 0, "coronal": 1, "axial": 2}
@@ -189,7 +189,7 @@ class Frames:
         """
         import torch
 
-        mean, std = torch.tensor(_MEAN).view(3, 1, 1), torch.tensor(_STD).view(3, 1, 1)
+        mean, std = torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_STD).view(3, 1, 1)
         return (self.picture(slice_index, region).expand(3, -1, -1) - mean) / std
 
     def picture(self, slice_index: int, region: Region | None = None) -> torch.Tensor:

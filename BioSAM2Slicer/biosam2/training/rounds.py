@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..frames import _MEAN, _STD
+from ..frames import IMAGENET_MEAN, IMAGENET_STD
 from .clips import Clip
 from .losses import Decoded, DecoderTap, segmentation_loss
 from .simulation import simulate_correction
@@ -63,7 +63,7 @@ class Round:
         self._device = clip.images.device
         images = clip.images.float().div(255).flatten(0, 1)
         images = images if images.ndim == 4 else images[:, None]
-        mean, spread = (torch.tensor(v, device=self._device)[:, None, None] for v in (_MEAN, _STD))
+        mean, spread = (torch.tensor(v, device=self._device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
         out = network.forward_image((images - mean) / spread)
         _, features, positions, self._sizes = network._prepare_backbone_features(out)
         # (HW, clips * frames, C), one column for every frame of every clip
