@@ -135,7 +135,10 @@ class InstallPanel:
         sent = {
             HERE: _("Nothing leaves this computer."),
             PYTHON: _("Nothing leaves this computer. That environment is not changed."),
-            SERVER: _("Voxels, geometry and prompts go to that machine, and nothing else; no names, no DICOM headers."),
+            SERVER: _(
+                "Voxels, geometry, prompts and the names of segments go to that machine; no patient's name, no DICOM "
+                "headers."
+            ),
         }
         for which, label in self._texts.items():
             label.text = f"{self._logics[which].describe()} {sent[which]}"

@@ -71,7 +71,12 @@ def first_use(folder: Path) -> None:
         qt.QVBoxLayout(window),
         WorkerPlace(),
         lambda _place: None,
-        lambda kind: InstallLogic(PACKAGES if kind == HERE else PANEL_PACKAGES, kind == HERE, lambda _module: False),
+        lambda kind: InstallLogic(
+            PACKAGES if kind == HERE else PANEL_PACKAGES,
+            kind == HERE,
+            isThere=lambda _module: False,
+            versionOf=lambda _name: "",
+        ),
     )
     window.resize(520, 430)
     window.show()
