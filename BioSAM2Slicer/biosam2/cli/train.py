@@ -35,23 +35,46 @@ def train(ctx: click.Context) -> None:
 @click.option("--seed", type=click.IntRange(min=0), help="Of the data, the prompts and the first weights.")
 @click.option("--threads", type=click.IntRange(min=1), help="Of the training process.")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes that make the data.")
+@click.option(
+    "--data", "datasets", type=click.Path(path_type=Path), multiple=True, help="Manifests of real cases to learn from."
+)
+@click.option("--from", "begin", metavar="NAME|PATH", help="What to go on from; with --data: nano.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
-def nano(out: Path, quiet: bool, **given: Any) -> None:
-    """Train the shipped model from data that is generated on the way.
+def nano(out: Path, datasets: tuple[Path, ...], begin: str | None, quiet: bool, **given: Any) -> None:
+    """Train the shipped model from data that is generated on the way, and from real cases.
+
+    Real cases come from a collection of many sources: python -m biosam2.training.collection writes its manifest. The
+    split train is learnt from, all others are measured on.
 
     The folder holds the state, the TensorBoard log and nano.safetensors. Stopped or started again, the run goes on
     where it last saved.
     """
     try:
-        from ..training.nano import NanoSettings, train_nano
+        from ..training.nano import REAL_STAGES, STAGES, NanoSettings, train_nano
     except ImportError as error:
         raise _missing(error) from error
 
     click.echo(f"training in {out}; after Ctrl-C the same command goes on where it last saved", err=True)
-    settings = NanoSettings(**{name: value for name, value in given.items() if value is not None})
+    learnt, measured = _collected(datasets)
+    settings = NanoSettings(
+        stages=REAL_STAGES if learnt else STAGES,
+        begin=begin or ("nano" if learnt else ""),
+        **{name: value for name, value in given.items() if value is not None},
+    )
     with Progress(sum(stage.steps for stage in settings.stages), "training", "steps", quiet=quiet) as progress:
-        path = train_nano(out, settings, _counted(progress))
+        path = train_nano(out, settings, _counted(progress), learnt, measured)
     click.echo(f"wrote {path}")
+
+
+def _collected(manifests: tuple[Path, ...]) -> tuple[list[Case], list[Case]]:
+    """Cases of collections to learn from, the split train, and to measure on, all others."""
+    from ..datasets import load_dataset
+
+    cases = [case for manifest in manifests for case in load_dataset(manifest)]
+    learnt = [case for case in cases if case.split == "train"]
+    if cases and not learnt:
+        raise InputError("no case is of the split train; python -m biosam2.training.collection writes a manifest")
+    return learnt, [case for case in cases if case.split != "train"]
 
 
 class Numbers(click.ParamType):

@@ -48,7 +48,7 @@ class ClipBatches(Dataset[Clip]):
 
     Args:
         seed: of this set of batches.
-        clips: clips in a batch.
+        clips: clips in a batch, where they have the least number of frames; of longer ones there are fewer.
         targets: targets in a clip.
         choices: numbers of frames in a clip, drawn for every batch.
         size: rows and columns of a frame.
@@ -72,8 +72,13 @@ class ClipBatches(Dataset[Clip]):
         rng = np.random.default_rng([self.seed, index])
         frames = int(rng.choice(self.choices))
         prompted = int(rng.integers(frames)) if rng.random() < 0.5 else 0
-        made = [random_clip(rng, frames, self.targets, prompted, self.size) for _ in range(self.clips)]
-        return stack_clips(made)
+        number = clips_of(frames, self.clips, self.choices)
+        return stack_clips([random_clip(rng, frames, self.targets, prompted, self.size) for _ in range(number)])
+
+
+def clips_of(frames: int, clips: int, choices: Sequence[int]) -> int:
+    """How many clips of a length make a batch, where there are `clips` of the shortest."""
+    return max(1, clips * min(choices) // frames)
 
 
 def stack_clips(clips: Sequence[Clip]) -> Clip:

@@ -1,9 +1,10 @@
-"""Train `nano`, the network that is shipped, from synthetic cases; and write its checkpoint.
+"""Train `nano`, the network that is shipped, from synthetic cases and from real ones; and write its checkpoint.
 
 Bare prompts come first, which teach the decoder where things are; then single frames, which teach the encoder; then
 clips, which teach the memory too; all at half the size, where a step costs a quarter; then clips at full size; at last
-clips that are corrected and swept again. A run saves its whole state every few minutes and, started again, goes on as
-if it had never stopped.
+clips that are corrected and swept again. With labelled cases of many sources (see `collection`) a network that is
+there goes on: real images and synthetic ones are mixed, and clips are prompted on several frames. A run saves its whole
+state every few minutes and, started again, goes on as if it had never stopped.
 
 `biosam2 train nano` does it; the TensorBoard log in the folder tells losses and Dice.
 """
@@ -15,20 +16,23 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ..datasets import Case
 from ..errors import InputError, OutputError
 from ..models.hashing import sha256_of
 from ..models.network import build_network, load_config
 from .clips import Clip, ClipBatches
+from .collection import source_of
 from .localization import localization_loss, prepare_attention
+from .real import RealBatches, validate_real
 from .rounds import Answers, Round
 from .saving import save_state, save_weights
 
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _STATE = "state.pt"
+_VALIDATION = "validation.jsonl"
 _VALIDATION_SEED = 7_000_000
 
 
@@ -50,10 +55,12 @@ class Stage:
         size: rows and columns of a frame.
         lengths: numbers of frames in a clip, drawn for every batch; 1 is single frames without memory, ``()`` is
             prompts without images.
-        clips: clips in a batch.
+        clips: clips in a batch, where they have the least number of frames; of longer ones there are fewer.
         targets: targets in a clip.
-        learning_rates: at the beginning and the end, with half a cosine between them.
+        learning_rates: at the beginning and the end, with cosine decay between them.
         again: share of the rounds on clips that go over their clip once more after corrections.
+        several: share of the rounds on clips that are prompted on several frames.
+        real: share of the batches that come from real cases.
     """
 
     steps: int
@@ -63,6 +70,8 @@ class Stage:
     targets: int
     learning_rates: tuple[float, float]
     again: float = 0.0
+    several: float = 0.0
+    real: float = 0.0
 
 
 STAGES = (
@@ -77,13 +86,23 @@ STAGES = (
     Stage(450, 256, (1, 5), 1, 4, (2e-4, 1e-5), again=0.6),
 )
 
+# From a trained network on, with real cases.
+REAL_STAGES = (
+    Stage(4000, 256, (1,), 4, 3, (3e-4, 3e-4), real=0.75),
+    Stage(3000, 128, (1, 6, 8), 12, 3, (3e-4, 3e-4), again=0.25, several=0.35, real=0.6),
+    Stage(4000, 256, (1, 4, 6), 5, 3, (3e-4, 2e-4), again=0.25, several=0.35, real=0.65),
+    Stage(4000, 128, (1, 8, 10), 16, 3, (3e-4, 2e-4), again=0.25, several=0.4, real=0.6),
+    Stage(12000, 256, (1, 4, 6), 6, 3, (3e-4, 5e-6), again=0.25, several=0.35, real=0.65),
+)
+
 
 @dataclass(frozen=True)
 class NanoSettings:
     """How `nano` is trained.
 
     Args:
-        stages: one after the other.
+        stages: one after the other; with real cases `REAL_STAGES` by default, otherwise `STAGES`.
+        begin: a model's name or a checkpoint of `nano`'s architecture to go on from; empty begins from nothing.
         seed: of the data, the prompts and the first weights.
         warm_up: steps until the first stage's learning rate is reached.
         weight_decay: of matrices and kernels.
@@ -96,6 +115,7 @@ class NanoSettings:
     """
 
     stages: tuple[Stage, ...] = STAGES
+    begin: str = ""
     seed: int = 20240806
     warm_up: int = 50
     weight_decay: float = 0.05
@@ -108,13 +128,19 @@ class NanoSettings:
 
 
 def train_nano(
-    out: str | Path, settings: NanoSettings | None = None, on_step: Callable[[int, float], None] | None = None
+    out: str | Path,
+    settings: NanoSettings | None = None,
+    on_step: Callable[[int, float], None] | None = None,
+    cases: Sequence[Case] = (),
+    validation: Sequence[Case] = (),
 ) -> Path:
-    """Train from synthetic cases; go on where an earlier run in the same folder stopped.
+    """Train; go on where an earlier run in the same folder stopped.
 
     Args:
         out: folder for the state, the TensorBoard log and, at the end of each piece, ``nano.safetensors``.
         settings: how; those that shape the result must not change between the pieces of one run.
+        cases: real ones, of a collection, to learn from.
+        validation: real ones that Dice is measured on, by source.
         on_step: told the number of steps done and the loss, after each.
 
     Returns:
@@ -129,7 +155,7 @@ def train_nano(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be made: {error.strerror}; choose another folder") from error
-    trainer = NanoTrainer(folder, settings or NanoSettings())
+    trainer = NanoTrainer(folder, settings or NanoSettings(), cases, validation)
     trainer.run(on_step)
     return trainer.export()
 
@@ -140,9 +166,15 @@ class NanoTrainer:
     Args:
         folder: where the state lies or will lie.
         settings: see `NanoSettings`.
+        cases, validation: see `train_nano`.
     """
 
-    def __init__(self, folder: Path, settings: NanoSettings) -> None:
+    def __init__(
+        self, folder: Path, settings: NanoSettings, cases: Sequence[Case] = (), validation: Sequence[Case] = ()
+    ) -> None:
+        if not cases and any(stage.real for stage in settings.stages):
+            raise InputError("these stages learn from real cases, and none are given; name a manifest")
+        self._cases, self._validation = tuple(cases), tuple(validation)
         torch.set_num_threads(settings.threads)
         torch.manual_seed(settings.seed)
         self.settings = settings
@@ -150,7 +182,10 @@ class NanoTrainer:
         self.step = 0
         self.seconds = 0.0
         self.network = _network(settings.stages[0].size)
-        prepare_attention(self.network)
+        if settings.begin:
+            self.network.load_state_dict(_weights(settings.begin))
+        else:
+            prepare_attention(self.network)
         self.average = _network(settings.stages[-1].size)
         self.average.load_state_dict(self.network.state_dict())
         self.optimizer = torch.optim.AdamW(_groups(self.network, settings.weight_decay), betas=(0.9, 0.98), fused=True)
@@ -204,7 +239,7 @@ class NanoTrainer:
             if clip.images.shape[1] == 1:
                 answers = _frame_answers(self.network, clip, rng)
             else:
-                answers = _clip_answers(self.network, clip, rng, stage.again)
+                answers = _clip_answers(self.network, clip, rng, stage)
             loss = torch.stack([a.loss for a in answers]).mean()
         self.optimizer.zero_grad(set_to_none=True)  # a parameter without a gradient is left alone, decay included
         loss.backward()
@@ -248,6 +283,7 @@ class NanoTrainer:
             "seed": settings.seed,
             "settings": _lasting(settings),
             "command": f"biosam2 train nano --seed {settings.seed}",
+            "sources": sorted({source_of(case) for case in self._cases}),
         }
         save_weights(self.average, path, facts, torch.float16)
         _log.info("%s: sha256 %s, step %d", path, sha256_of(path), self.step)
@@ -290,7 +326,7 @@ class NanoTrainer:
             if not stage.lengths:
                 yield from [None] * max(end - self.step, 0)
             elif self.step < end:
-                dataset = ClipBatches(self.settings.seed, stage.clips, stage.targets, stage.lengths, stage.size)
+                dataset = _Mixed(self._cases, self.settings.seed, stage)
                 workers = self.settings.workers
                 steps = _Steps(max(begin, self.step), end)
                 yield from DataLoader(
@@ -304,7 +340,7 @@ class NanoTrainer:
     @torch.no_grad()
     def _follow(self) -> None:
         """Move the averaged weights towards the present ones."""
-        share = 1 - min(0.995, (1 + self.step) / (10 + self.step))
+        share = 1 - min(0.998, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), share)
 
     def _report(self, board: SummaryWriter, loss: float, seconds: float) -> None:
@@ -316,9 +352,21 @@ class NanoTrainer:
         line = " ".join(f"{name}={value:.2f}" for name, value in means.items())
         _log.info("step %d %.0f s loss %.3f %s", self.step, seconds, loss, line)
 
+    def _judge_real(self, board: SummaryWriter) -> None:
+        """Dice on real cases, by source, into a file of its own: a line for each validation."""
+        found = validate_real(self.average, self._validation)
+        with (self.folder / _VALIDATION).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"step": self.step, "dice": found}) + "\n")
+        for group, means in found.items():
+            for name, value in means.items():
+                board.add_scalar(f"validation {group}/{name}", value, self.step)
+            _log.info("%s %s", group, " ".join(f"{name}={value:.3f}" for name, value in means.items()))
+
     @torch.no_grad()
     def _validate(self, board: SummaryWriter) -> None:
         means = validate(self.average, self.settings, board=board, step=self.step)
+        if self._validation:
+            self._judge_real(board)
         for name, value in means.items():
             board.add_scalar(f"validation dice/{name}", value, self.step)
         _log.info("validation %d %s", self.step, " ".join(f"{name}={value:.3f}" for name, value in means.items()))
@@ -348,22 +396,35 @@ def validate(
 
 
 def _frame_answers(network: SAM2Base, clip: Clip, rng: np.random.Generator) -> list[Answers]:
-    """Two rounds on single frames: from points, and from a box or several points."""
+    """Two rounds on single frames: from a click, and from a box or several clicks, each with corrections."""
     one = Round(network, clip, rng)
     return [
-        one.answer_frame("click", corrections=int(rng.integers(0, 3))),
-        one.answer_frame(str(rng.choice(["box", "clicks"])), corrections=int(rng.integers(0, 2))),
+        one.answer_frame("click", corrections=int(rng.integers(0, 4))),
+        one.answer_frame(str(rng.choice(["box", "clicks"], p=[0.7, 0.3])), corrections=int(rng.integers(0, 3))),
     ]
 
 
-def _clip_answers(network: SAM2Base, clip: Clip, rng: np.random.Generator, again: float) -> list[Answers]:
+def _clip_answers(network: SAM2Base, clip: Clip, rng: np.random.Generator, stage: Stage) -> list[Answers]:
     """One round on clips: a prompt, swept both ways; corrected on the way, or afterwards and swept again, or not."""
-    kind = str(rng.choice(["click", "clicks", "box", "mask"], p=[0.15, 0.15, 0.25, 0.45]))
-    if again and rng.random() < again:
+    kind = str(rng.choice(["click", "clicks", "box", "mask"], p=[0.15, 0.15, 0.35, 0.35]))
+    choice = rng.random()
+    if choice < stage.again:
         return [Round(network, clip, rng).answer_again(kind, corrections=int(rng.integers(1, 3)))]
+    if choice < stage.again + stage.several:
+        several = Round(network, clip, rng)
+        return [several.answer_several(kind, int(rng.integers(2, 5)), swept_before=bool(rng.random() < 0.6))]
     skip = int(rng.integers(1, 30)) if clip.prompted == 0 and rng.random() < 0.3 else 0
     correct, foreign = rng.random(2) < (0.4, 0.5)
     return [Round(network, clip, rng).answer_clip(kind, bool(correct), skip, bool(foreign))]
+
+
+def _weights(begin: str) -> dict[str, torch.Tensor]:
+    """The weights of a model by name, or of a checkpoint."""
+    from ..models import load_model
+
+    if Path(begin).exists():
+        return load_model(checkpoint=begin, config="nano", device="cpu").network.state_dict()
+    return load_model(begin, device="cpu").network.state_dict()
 
 
 def _network(size: int) -> SAM2Base:
@@ -383,6 +444,21 @@ def _lasting(settings: NanoSettings) -> dict[str, Any]:
     """The settings that shape the result."""
     passing = {"threads", "minutes", "save_minutes", "validate_minutes", "validation_clips", "workers"}
     return json.loads(json.dumps({name: value for name, value in asdict(settings).items() if name not in passing}))
+
+
+class _Mixed(Dataset[Clip]):
+    """The batches of a stage by index: real or synthetic."""
+
+    def __init__(self, cases: Sequence[Case], seed: int, stage: Stage) -> None:
+        self._seed, self._share = seed, stage.real
+        shape = (stage.clips, stage.targets, stage.lengths, stage.size)
+        self._synthetic = ClipBatches(seed, *shape)
+        self._real = RealBatches(cases, seed, *shape) if stage.real else None
+
+    def __getitem__(self, index: int) -> Clip:
+        if self._real is not None and np.random.default_rng([self._seed, 2, index]).random() < self._share:
+            return self._real[index]
+        return self._synthetic[index]
 
 
 class _Steps(Sampler[int]):

@@ -13,7 +13,7 @@ from torch.nn import functional
 from ..frames import IMAGENET_MEAN, IMAGENET_STD
 from .clips import Clip
 from .losses import Decoded, DecoderTap, segmentation_loss
-from .simulation import simulate_correction
+from .simulation import simulate_box, simulate_correction, simulate_points
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
@@ -73,12 +73,17 @@ class Round:
         self._losses: list[dict[str, Tensor]] = []
         self._dice: dict[str, list[float]] = {}
 
-    def answer_frame(self, kind: str, corrections: int) -> Answers:
+    def answer_frame(self, kind: str, corrections: int, feed_back: bool | None = None) -> Answers:
         """The prompted frame alone: a prompt, then correcting clicks.
 
-        The last answer is fed back or not: a session does so once the slice has been swept, and not before.
+        Args:
+            kind: of the prompt.
+            corrections: clicks after it.
+            feed_back: whether the last answer is fed back; a session does so once the slice has been swept, and not
+                before. None: now and then.
         """
-        feed_back = self._rng.random() < 0.4
+        if feed_back is None:
+            feed_back = self._rng.random() < 0.4
         with DecoderTap(self._network.sam_mask_decoder) as tap:
             points = self._prompt(kind)
             previous = None
@@ -168,6 +173,42 @@ class Round:
             self._sweep_all(bank, tap, f"{kind} swept again")
         return self._answers({frame: out["pred_masks"].detach()[:, 0] for frame, out in (conditioning | swept).items()})
 
+    def answer_several(self, kind: str, count: int, swept_before: bool) -> Answers:
+        """The whole clip from several prompted frames, in the sweep's past and future.
+
+        Args:
+            kind: of the first prompt; the others are masks, boxes and clicks.
+            count: frames that are prompted.
+            swept_before: whether the clip was swept from the first prompt before the others came, as when a user
+                corrects what a propagation gave; that sweep is the session's past and is not trained.
+        """
+        bank: _Bank = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
+        conditioning, swept = bank["cond_frame_outputs"], bank["non_cond_frame_outputs"]
+        others = [f for f in range(self._frames) if f != self._prompted]
+        chosen = self._rng.choice(others, min(count - 1, len(others) - 1), replace=False)
+        with DecoderTap(self._network.sam_mask_decoder) as tap:
+            if swept_before:
+                with torch.no_grad():
+                    conditioning[self._prompted], _ = self._start(kind, bank)
+                    self._sweep_all(bank)
+            else:
+                conditioning[self._prompted], points = self._start(kind, bank)
+                if points is not None:
+                    self._judge(tap, self._prompted, conditioning[self._prompted], points, kind)
+            for frame in map(int, chosen):
+                points, mask = self._any_prompt(frame)
+                previous: Tensor | None = None
+                memories: _Bank = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
+                if swept_before:
+                    memories, old = bank, swept.pop(frame)["pred_masks"]
+                    previous = old.detach().clamp(-32, 32) if mask is None else None
+                out = self._track(frame, memories, points, mask, previous, reverse=frame < min(conditioning))
+                if points is not None:
+                    self._judge(tap, frame, out, points, "another prompt")
+                conditioning[frame] = out
+            self._sweep_all(bank, tap, "several swept" if not swept_before else "several swept again")
+        return self._answers({frame: out["pred_masks"].detach()[:, 0] for frame, out in (conditioning | swept).items()})
+
     # Sweeps ----------------------------------------------------------------------------------------------------------
 
     def _start(self, kind: str, bank: _Bank) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
@@ -217,6 +258,26 @@ class Round:
         count = 1 if kind == "click" else 3
         labels = torch.ones(objects, count, dtype=torch.int32, device=self._device)
         return {"point_coords": self._points[:, :count], "point_labels": labels}
+
+    def _any_prompt(self, frame: int) -> tuple[dict[str, Tensor] | None, Tensor | None]:
+        """Points or a mask for every object on any frame; a mask, empty for some, where not all objects are there."""
+        truth = self._truth[:, frame]
+        kind = self._rng.choice(["mask", "box", "click"], p=[0.45, 0.25, 0.3])
+        cells = (truth > 0.5).cpu().numpy()
+        if kind == "mask" or not cells.any(axis=(1, 2)).all():
+            whole = functional.interpolate(truth[:, None], scale_factor=4, mode="bilinear")
+            return None, (whole > 0.5).float()
+        if kind == "box":
+            places = np.stack([simulate_box(self._rng, mask).reshape(2, 2) for mask in cells])
+            places = places * 4 + np.array([[0, 0], [3, 3]], np.float32)
+            labels = [[2, 3]] * len(cells)
+        else:
+            places = np.stack([simulate_points(self._rng, mask, 1) for mask in cells]) * 4 + 1.5
+            labels = [[1]] * len(cells)
+        return {
+            "point_coords": torch.from_numpy(places.astype(np.float32)).to(self._device),
+            "point_labels": torch.tensor(labels, dtype=torch.int32, device=self._device),
+        }, None
 
     @torch.no_grad()
     def _corrected_click(self, clicks: int) -> dict[str, Tensor]:
