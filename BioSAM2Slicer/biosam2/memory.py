@@ -231,6 +231,22 @@ class Sam2Policy(MemoryPolicy):
         return chosen
 
 
+class PathPolicy(Sam2Policy):
+    """SAM 2's, without what lies beyond the sweep's start: only slices that this sweep has passed. Approximate.
+
+    A sweep begins at the earliest conditioning slice. SAM 2 also shows it the slices behind that start, results of an
+    earlier propagation or of the sweep in the other direction: often slices without the target, from before the user
+    corrected anything. A few of them make a network declare the target absent next to the true mask.
+    """
+
+    def recall(self, bank: MemoryBank, step: Step, encode: Encode) -> Recall:
+        """See `MemoryPolicy.recall`."""
+        start, here = min(bank.conditioning), step.slice_index
+        between = range(min(start, here), max(start, here) + 1)
+        passed = MemoryBank(bank.conditioning, {s: m for s, m in bank.swept.items() if s in between}, bank.visited)
+        return super().recall(passed, step, encode)
+
+
 class QualityGatePolicy(MemoryPolicy):
     """Weak slices are not remembered: the nearest passed slices that score at least `threshold`. Approximate.
 
@@ -295,6 +311,7 @@ class DissimilarityPolicy(MemoryPolicy):
 
 POLICIES: dict[str, type[MemoryPolicy]] = {
     "sam2": Sam2Policy,
+    "path": PathPolicy,
     "quality": QualityGatePolicy,
     "dissimilar": DissimilarityPolicy,
 }

@@ -106,8 +106,8 @@ class Session:
         window: (centre, width) in the voxels' unit, the name of a CT preset, or None for robust percentiles.
         crop: None (exact): the network sees whole slices; ``"auto"`` (approximate): it sees a crop around a target
             that fills less than a quarter of the slice, following it as it grows.
-        policy: the memory bank's policy: ``"sam2"`` (exact), ``"quality"`` or ``"dissimilar"`` (approximate), or
-            an instance of `MemoryPolicy`.
+        policy: the memory bank's policy: ``"sam2"`` (exact), ``"path"``, ``"quality"`` or ``"dissimilar"``
+            (approximate), or an instance of `MemoryPolicy`.
         precision: ``"float32"`` (exact); ``"bfloat16"``, ``"float16"`` or ``"auto"`` (approximate).
         features: where encoded slices are kept; by default a cache of its own.
         speed: which short cuts are taken; by default the exact ones.

@@ -7,7 +7,16 @@ import torch
 from biosam2.errors import DeviceError
 from biosam2.features import EncodedFrame, FeatureCache
 from biosam2.frames import Region
-from biosam2.memory import DissimilarityPolicy, MemoryBank, QualityGatePolicy, Reach, Sam2Policy, SliceMemory, Step
+from biosam2.memory import (
+    DissimilarityPolicy,
+    MemoryBank,
+    PathPolicy,
+    QualityGatePolicy,
+    Reach,
+    Sam2Policy,
+    SliceMemory,
+    Step,
+)
 from biosam2.speed import Speed
 
 REACH = Reach(memories=4, pointers=6, conditioning=-1, past_pointers_only=True, signed_pointers=True, stride=1)
@@ -53,6 +62,23 @@ def test_conditioning_pointers_from_ahead_are_left_out():
     assert pointers == [(3, 2)]
 
 
+def test_path_leaves_out_what_lies_beyond_the_start():
+    """Conditioning slices on both sides; slices that an earlier propagation left behind the start are not seen."""
+    b = bank([5, 12], [remembered(s) for s in (2, 3, 4, 6, 7, 13)])
+    memories, pointers = recalled(PathPolicy(), b, 8)
+    assert memories == [(0, 5), (0, 12), (2, 6), (3, 7)]
+    assert [s for _, s in pointers] == [5, 7, 6]
+    assert recalled(PathPolicy(), b, 6)[0] == [(0, 5), (0, 12)]
+    assert recalled(Sam2Policy(), b, 6)[0] == [(0, 5), (0, 12), (1, 3), (2, 4)]
+    assert recalled(PathPolicy(), b, 2, backward=True)[0] == [(0, 5), (0, 12), (2, 4), (3, 3)]
+    assert recalled(PathPolicy(), b, 3, backward=True)[0] == [(0, 5), (0, 12), (3, 4)]
+
+
+def test_path_is_sam2_while_one_sweep_goes_forward_from_its_only_prompt():
+    b = bank([2], [remembered(s) for s in range(3, 10)])
+    assert recalled(PathPolicy(), b, 10) == recalled(Sam2Policy(), b, 10)
+
+
 def test_quality_gate_reaches_past_weak_slices():
     scores = {5: 0.9, 6: 0.8, 7: 0.2, 8: 0.9, 9: 0.1}
     b = bank([2], [remembered(s, score=score) for s, score in scores.items()])
@@ -86,7 +112,7 @@ def test_dissimilarity_grown_step_by_step_is_the_same_as_at_once():
     assert recalled(policy, growing, 15) == recalled(DissimilarityPolicy(), bank([2], swept), 15)
 
 
-@pytest.mark.parametrize("policy", ["quality", "dissimilar"])
+@pytest.mark.parametrize("policy", ["path", "quality", "dissimilar"])
 def test_policies_run_in_a_session(model, volume, policy):
     session = biosam2.Session(model, volume, policy=policy)
     session.add_prompt("x", biosam2.Point((11, 7, 1)))

@@ -14,7 +14,7 @@ from ..errors import InputError
 from .grammar import BoxText, MaskText, PointText, StartText
 
 # memory.POLICIES has them; importing it would import torch. A test compares the two.
-POLICIES = ("sam2", "quality", "dissimilar")
+POLICIES = ("sam2", "path", "quality", "dissimilar")
 AXES = ("k", "j", "i", "axial", "coronal", "sagittal")
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"

@@ -82,7 +82,7 @@ class SessionRequest(BaseModel):
     axis: Literal["i", "j", "k"] = "k"
     window: tuple[float, float]
     crop: Literal["auto"] | None = None
-    policy: Literal["sam2", "quality", "dissimilar"] | None = None
+    policy: Literal["sam2", "path", "quality", "dissimilar"] | None = None
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     speed: dict[str, bool | int | None] = Field({}, max_length=100, description="short cuts, as biosam2.speed.Speed")
 
