@@ -8,7 +8,10 @@ from typing import Any
 
 VOLUME_ROLE = "BioSAM2Slicer.volume"
 SEGMENTATION_ROLE = "BioSAM2Slicer.segmentation"
+NO_BOUND = -1
 _PREFIX = "BioSAM2Slicer."
+# Of scenes that were saved before there was such a setting: what the panel did then.
+_EARLIER = {"untilGone": "false"}
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,9 @@ class Parameters:
         sessionWindow: (centre, width) that the running session began with; empty before.
         film: whether the volume's third axis is time; then the session goes along it.
         crop: whether the network looks at a crop around a small target.
+        direction: in which a propagation goes: ``both``, ``forward`` or ``backward``.
+        first, last: slices that bound a propagation, inclusive; `NO_BOUND` for none.
+        untilGone: whether a propagation ends where the object does.
         undoStates: how many steps can be undone.
         journal: what was said and done in the session, as JSON; empty before the first prompt.
         corrected: slices that the user changed and that are no prompts yet, as JSON.
@@ -35,6 +41,10 @@ class Parameters:
     sessionWindow: tuple[float, ...] = ()
     film: bool = False
     crop: bool = True
+    direction: str = "both"
+    first: int = NO_BOUND
+    last: int = NO_BOUND
+    untilGone: bool = True
     undoStates: int = 20
     journal: str = ""
     corrected: str = ""
@@ -44,8 +54,9 @@ def readParameters(node: Any) -> Parameters:
     """The settings that a node carries; where it carries none, or what cannot be read, the default."""
     found: dict[str, Any] = {}
     defaults = Parameters()
+    used = bool(node.GetParameter(_PREFIX + "model"))
     for field in fields(Parameters):
-        text = node.GetParameter(_PREFIX + field.name)
+        text = node.GetParameter(_PREFIX + field.name) or (_EARLIER.get(field.name) if used else None)
         if not text:
             continue
         default = getattr(defaults, field.name)

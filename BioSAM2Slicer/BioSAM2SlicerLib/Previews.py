@@ -78,22 +78,25 @@ class Previews:
             # The answer to the earlier question is out of date; one more will be asked when it comes.
             asked.step, asked.again = step, True
             return
-        self._questions[segmentId, index] = _Question(step)
-        self._ask(segmentId, index)
+        question = self._questions[segmentId, index] = _Question(step)
+        self._ask(question, segmentId, index)
 
-    def _ask(self, segmentId: str, index: int) -> None:
+    def _ask(self, question: _Question, segmentId: str, index: int) -> None:
         self.said.emit(_("Outlining …"))
         self._worker.send(
-            m.Predict, lambda reply: self._onAnswer(segmentId, index, reply), segment=segmentId, slice_index=index
+            m.Predict,
+            lambda reply: self._onAnswer(question, segmentId, index, reply),
+            segment=segmentId,
+            slice_index=index,
         )
 
-    def _onAnswer(self, segmentId: str, index: int, reply: Any) -> None:
-        question = self._questions.get((segmentId, index))
-        if question is None:
+    def _onAnswer(self, question: _Question, segmentId: str, index: int, reply: Any) -> None:
+        # The answer to a question that was dropped is not one to a later question on the same slice.
+        if self._questions.get((segmentId, index)) is not question:
             return
         if question.again:
             question.again = False
-            self._ask(segmentId, index)
+            self._ask(question, segmentId, index)
             return
         del self._questions[segmentId, index]
         if isinstance(reply, m.Failure):

@@ -38,6 +38,8 @@ class _Run:
         received: slices that have arrived.
         receivedHere: of them, those of this way.
         total: slices that are to come, as far as is known.
+        changes: by segment and slice, how much its mask differs from the one before the propagation; a slice that both
+            ways pass is compared once.
         empty: by segment, how many empty slices have come in a row beyond all that are marked.
         backwardLeft: whether the way back is still to go.
         gone: whether this way was ended because the object had.
@@ -51,6 +53,7 @@ class _Run:
     received: int = 0
     receivedHere: int = 0
     total: int = 0
+    changes: dict[tuple[str, int], float | None] = field(default_factory=dict)
     empty: dict[str, int] = field(default_factory=dict)
     backwardLeft: bool = False
     gone: bool = False
@@ -63,6 +66,7 @@ class Propagation:
     Signals:
         said(str), failed(str): one line for the user.
         progressChanged(done, total, slicesPerSecond, secondsLeft).
+        arrived(): a slice was noted in the journal, and written.
         ended(broken): it is over; `broken` if the worker could not go on and has to be told everything anew.
 
     Args:
@@ -85,6 +89,7 @@ class Propagation:
         self.said = Signal()
         self.failed = Signal()
         self.progressChanged = Signal()
+        self.arrived = Signal()
         self.ended = Signal()
         self._worker = worker
         self._journal = journal
@@ -145,16 +150,16 @@ class Propagation:
             "first": entry.first,
             "last": entry.last,
         }
-        self._worker.send(m.CountSteps, self._onCounted, **fields)
-        self._worker.send(m.Propagate, self._onUpdate, credit=_AHEAD, **fields)
+        self._worker.send(m.CountSteps, lambda reply: self._onCounted(run, reply), **fields)
+        self._worker.send(m.Propagate, lambda reply: self._onUpdate(run, reply), credit=_AHEAD, **fields)
 
-    def _onCounted(self, reply: Any) -> None:
-        if self._run is not None and isinstance(reply, m.Done):
-            self._run.total += int(reply.value or 0)
+    def _onCounted(self, run: _Run, reply: Any) -> None:
+        if isinstance(reply, m.Done):
+            run.total += int(reply.value or 0)
 
-    def _onUpdate(self, reply: Any) -> None:
-        run = self._run
-        if run is None or isinstance(reply, m.Progress):
+    def _onUpdate(self, run: _Run, reply: Any) -> None:
+        # What still comes of a propagation that was abandoned is no part of the next one.
+        if run is not self._run or isinstance(reply, m.Progress):
             return
         if isinstance(reply, m.Update):
             run.received += 1
@@ -166,11 +171,13 @@ class Propagation:
             mask = m.as_mask(reply.mask)
             run.remark.entry = replace(entry, finished=(*entry.finished, key))
             run.remark.scores[key] = reply.score if mask.any() else 1 - reply.score
-            change = self._drawn.change(*key, mask)
+            compared = self._drawn.change(*key, mask)
+            change = run.changes.setdefault(key, compared)
             if change is not None:
                 run.remark.changes[key] = change
             if run.step.inForce:
                 self._ledger.write(run.step, *key, mask, reply.score)
+            self.arrived.emit()
             self._worker.tell(m.Grant, of=reply.id, credit=1, received=run.receivedHere)
             self._report(run)
             self._endWithObject(run, *key, bool(mask.any()))
@@ -206,7 +213,8 @@ class Propagation:
         if not run.untilGone:
             return
         marked = self._marked(segmentId)
-        beyond = index > max(marked) if entry.direction == "forward" else index < min(marked)
+        # Nothing is marked on a segment that was deleted meanwhile.
+        beyond = not marked or (index > max(marked) if entry.direction == "forward" else index < min(marked))
         run.empty[segmentId] = 0 if found or not beyond else run.empty.get(segmentId, 0) + 1
         if all(run.empty.get(name, 0) >= _GONE for name in entry.segments):
             run.gone = True

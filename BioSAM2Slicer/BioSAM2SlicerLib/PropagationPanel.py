@@ -11,12 +11,11 @@ import slicer
 from slicer.i18n import tr as _
 
 from .Controls import makeButton, makeRow
+from .Parameters import NO_BOUND
 from .PropagationRange import slicesOfRoi
 from .SessionLogic import SessionLogic
 from .ViewPlanes import shownSlice
 from .VolumeGeometry import VolumeGeometry
-
-_ENTIRE = -1
 
 
 class PropagationPanel:
@@ -32,7 +31,12 @@ class PropagationPanel:
         self._session = session
         self._segment = segment
         self._say = say
+        self._filling = False
         self._build()
+        for box in (self._firstBox, self._lastBox):
+            box.valueChanged.connect(lambda *_value: self._onSettings())
+        self._directionBox.currentIndexChanged.connect(lambda *_index: self._onSettings())
+        self._untilGoneBox.toggled.connect(lambda *_checked: self._onSettings())
         session.stateChanged.connect(self.refresh)
         session.progressChanged.connect(self._onProgress)
         self.refresh()
@@ -44,14 +48,14 @@ class PropagationPanel:
             return
         self._onRoi()
         first, last = self._firstBox.value, self._lastBox.value
-        if _ENTIRE not in (first, last) and first > last:
+        if NO_BOUND not in (first, last) and first > last:
             self._say(_("The range is empty: its first slice lies above its last."))
             return
         self._session.propagate(
             None if self._allBox.checked else [self._segment()],
             self._directionBox.currentData,
-            None if first == _ENTIRE else first,
-            None if last == _ENTIRE else last,
+            None if first == NO_BOUND else first,
+            None if last == NO_BOUND else last,
             self._untilGoneBox.checked,
         )
 
@@ -84,9 +88,15 @@ class PropagationPanel:
         if not session.running:
             self._progress.visible = False
         volume = session.volumeNode
-        last = VolumeGeometry(volume).count(session.axis or "k") - 1 if volume is not None else _ENTIRE
-        for box in (self._firstBox, self._lastBox):
-            box.setRange(_ENTIRE, last)
+        last = VolumeGeometry(volume).count(session.axis or "k") - 1 if volume is not None else NO_BOUND
+        parameters = session.parameters
+        self._filling = True
+        for box, value in ((self._firstBox, parameters.first), (self._lastBox, parameters.last)):
+            box.setRange(NO_BOUND, last)
+            box.value = value
+        self._directionBox.currentIndex = max(self._directionBox.findData(parameters.direction), 0)
+        self._untilGoneBox.checked = parameters.untilGone
+        self._filling = False
 
     def cleanup(self) -> None:
         """Let go of the scene."""
@@ -154,9 +164,9 @@ class PropagationPanel:
     def _sliceBox(self, name: str) -> Any:
         box = qt.QSpinBox()
         box.objectName = name
-        box.setRange(_ENTIRE, _ENTIRE)
+        box.setRange(NO_BOUND, NO_BOUND)
         box.specialValueText = _("end")
-        box.value = _ENTIRE
+        box.value = NO_BOUND
         return box
 
     def _shown(self) -> int | None:
@@ -168,6 +178,16 @@ class PropagationPanel:
         if index is None:
             self._say(_("No slice view shows a slice of this session; turn one to the volume's plane."))
         return index
+
+    def _onSettings(self) -> None:
+        """Keep what is chosen in the scene."""
+        if not self._filling:
+            self._session.setParameters(
+                direction=self._directionBox.currentData,
+                first=self._firstBox.value,
+                last=self._lastBox.value,
+                untilGone=self._untilGoneBox.checked,
+            )
 
     def _takeShown(self, box: Any) -> None:
         index = self._shown()

@@ -76,6 +76,7 @@ class Review:
         if remark is None or (segmentId, index) in remark.seen:
             return False
         remark.seen.add((segmentId, index))
+        self._session.save()
         return True
 
     def jump(self, index: int) -> bool:

@@ -49,6 +49,7 @@ class SessionLogic:
         progressChanged(done, total, slicesPerSecond, secondsLeft): of the propagation.
         maskWritten(segmentId, axis, index, score): a slice of a segment was written.
         problem(str): something that the user should read; one line.
+        warned(str): something that the user should think about; nothing went wrong. One line.
 
     Args:
         parameterNode: where settings and journal are kept, so that they are saved with the scene.
@@ -67,6 +68,7 @@ class SessionLogic:
         self.statusChanged = Signal()
         self.stateChanged = Signal()
         self.problem = Signal()
+        self.warned = Signal()
         self._node = parameterNode
         self._editor = editorNode
         self._volume: Any = None
@@ -106,6 +108,7 @@ class SessionLogic:
         self._steps.changed.connect(self.stateChanged.emit)
         self._previews.changed.connect(self.stateChanged.emit)
         self._promptSteps.refused.connect(self.problem.emit)
+        self._propagation.arrived.connect(self._steps.save)
         self._propagation.ended.connect(self._onPropagated)
         self._worker.ready.connect(self.stateChanged.emit)
         self._worker.noticed.connect(self.problem.emit)
@@ -249,8 +252,6 @@ class SessionLogic:
         self._observe(volumeNode, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent, self._onVolumeReplaced)
         self._observe(volumeNode, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self._onTransformed)
         self._observe(segmentationNode.GetSegmentation(), slicer.vtkSegmentation.SegmentRemoved, self._onSegmentRemoved)
-        # A propagation's finished slices go into the scene at its end, or when the scene is saved.
-        self._observe(slicer.mrmlScene, slicer.vtkMRMLScene.StartSaveEvent, lambda *_event: self._steps.save())
         self._worker.open(volumeNode)
         self.stateChanged.emit()
         return True
@@ -278,6 +279,10 @@ class SessionLogic:
         """Keep settings and journal in other nodes from now on, after the scene was closed; without an input."""
         self.setInput(None, None)
         self._node, self._editor = parameterNode, editorNode
+
+    def save(self) -> None:
+        """Keep the journal in the scene as it is now; Slicer does not say when it saves a scene."""
+        self._steps.save()
 
     def cleanup(self) -> None:
         """Let go of scene and worker."""

@@ -10,7 +10,7 @@ from .Parameters import Parameters, readParameters, writeParameters
 
 _ATTRIBUTE = "BioSAM2Slicer.session"
 # Of the settings, those that belong to a session.
-_FIELDS = ("axis", "sessionWindow", "film", "journal", "corrected")
+_FIELDS = ("axis", "sessionWindow", "film", "first", "last", "journal", "corrected")
 
 
 def putAway(node: Any, segmentationNode: Any) -> None:

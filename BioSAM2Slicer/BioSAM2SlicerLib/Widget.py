@@ -291,6 +291,7 @@ class Widget:
         self.tools.refused.connect(self._say)
         self.session.statusChanged.connect(self._say)
         self.session.problem.connect(self._say)
+        self.session.warned.connect(self._say)
         self.session.stateChanged.connect(self._refresh)
         # None where Slicer runs without its window.
         self._layoutManager = slicer.app.layoutManager()

@@ -135,3 +135,13 @@ def make_kept_worker() -> Any:
             super().stop()
 
     return KeptWorker(WorkerPlace(PYTHON, sys.executable).command())
+
+
+def save_bundle(host: Any, path: Any) -> None:
+    """As Slicer saves a scene into one file, .mrb, whatever is going on; nobody is told before."""
+    assert host.scene.WriteToMRB(str(path))
+
+
+def load_bundle(host: Any, path: Any) -> None:
+    """As Slicer opens it, in place of what the scene holds."""
+    assert host.scene.ReadFromMRB(str(path), True)
