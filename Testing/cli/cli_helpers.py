@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from biosam2.cli.app import cli
 from biosam2.cli.outcome import run
 
 # Long enough for a loaded machine; a test that needs it has failed.
 DEADLINE = 120
+Sink = int | IO[str]
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,13 @@ class Biosam2:
             "NO_PROXY": "127.0.0.1",
         }
 
-    def __call__(self, *arguments: object, **environment: str) -> Ended:
+    def __call__(
+        self, *arguments: object, stdout: Sink = subprocess.PIPE, stderr: Sink = subprocess.PIPE, **environment: str
+    ) -> Ended:
         """Run to the end."""
-        with self.start(*arguments, **environment) as process:
+        with self.start(*arguments, stdout=stdout, stderr=stderr, **environment) as process:
             out, err = process.communicate(timeout=DEADLINE)
-        return Ended(process.returncode, out, err)
+        return Ended(process.returncode, out or "", err or "")
 
     def here(self, *arguments: object) -> Ended:
         """Run to the end in this process: much quicker, as torch is imported once."""
@@ -77,15 +81,17 @@ class Biosam2:
             warnings.showwarning = shown
         return Ended(code, out.getvalue(), err.getvalue())
 
-    def start(self, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: object, stdout: Sink = subprocess.PIPE, stderr: Sink = subprocess.PIPE, **environment: str
+    ) -> subprocess.Popen[str]:
         """Start without waiting."""
         return subprocess.Popen(
             [sys.executable, "-m", "biosam2.cli", *map(str, arguments)],
             cwd=self.folder,
             env={**self._environment, **environment},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
             text=True,
         )
 

@@ -156,17 +156,21 @@ def test_a_file_that_outgrows_the_disk(biosam2: Biosam2, folder: Path, checkpoin
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_standard_output_on_a_full_disk(biosam2: Biosam2, folder: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("streams", [("stdout",), ("stdout", "stderr")])
+def test_standard_output_on_a_full_disk(biosam2: Biosam2, unbuffered: str, streams: tuple[str, ...]) -> None:
+    """Python's buffer fails at another moment than the write itself; the exit code is the same."""
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "biosam2.cli", "models", "list"],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 2
-    assert done.stderr == "biosam2: error: No space left on device\n"
+        ended = biosam2("models", "list", PYTHONUNBUFFERED=unbuffered, **dict.fromkeys(streams, full))
+    assert ended.code == 2
+    assert ended.err == ("" if "stderr" in streams else "biosam2: error: No space left on device\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell closes the streams")
+@pytest.mark.parametrize("closing", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_standard_streams(closing: str) -> None:
+    command = f'exec "{sys.executable}" -m biosam2.cli models list {closing}'
+    assert subprocess.run(command, shell=True, capture_output=True, check=False).returncode == 0
 
 
 def test_replay_refuses_another_input_or_model(biosam2: Biosam2, folder: Path) -> None:

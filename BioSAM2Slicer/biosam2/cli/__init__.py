@@ -10,6 +10,9 @@ from typing import NoReturn
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with its exit code; see `outcome`."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the parent; without this the next file opened would take its place
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as the process lives
     from .app import cli
     from .outcome import run
 

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -82,7 +83,9 @@ def run(command: click.Command, arguments: Sequence[str]) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         # Whatever a signal's exception became on its way here, the signal was the cause.
-        return _code(error if _stopped_by is None else Stopped(_stopped_by))
+        code = _code(error if _stopped_by is None else Stopped(_stopped_by))
+        _drop_unwritten()
+        return code
     return 0
 
 
@@ -99,8 +102,6 @@ def _code(error: BaseException) -> int:
         case BioSAM2Error():
             return _say(f"error: {error}", 2)
         case BrokenPipeError():
-            # Python would complain once more when it flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + 13
         case MemoryError():
             return _say("error: out of memory; use a smaller volume or close other programs", 2)
@@ -109,12 +110,27 @@ def _code(error: BaseException) -> int:
             return _say(f"error: {where}{error.strerror}", 2)
         case RuntimeError() if any(text in str(error).lower() for text in _OUT_OF_MEMORY):
             return _say("error: out of memory; use a smaller volume, a smaller model or close other programs", 2)
-    traceback.print_exception(error)
+    with contextlib.suppress(OSError):
+        traceback.print_exception(error)
     return _say(f"fault of ours: {type(error).__name__}: {error}; please report it with the lines above", 1)
 
 
+def _drop_unwritten() -> None:
+    """Discard what standard output and standard error do not take.
+
+    Python flushes both again at exit; where that fails too, it prints a traceback and changes the exit code to 120.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # noqa: PERF203 - two streams
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def _say(text: str, code: int) -> int:
-    click.echo(f"biosam2: {' '.join(text.split())}", err=True)
+    # Where standard error takes nothing, the exit code still tells it.
+    with contextlib.suppress(OSError):
+        click.echo(f"biosam2: {' '.join(text.split())}", err=True)
     return code
 
 
