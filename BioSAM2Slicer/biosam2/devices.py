@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from . import extras
 from .errors import DependencyError, DeviceError, InputError
 
 if TYPE_CHECKING:
@@ -138,10 +139,11 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def _torch() -> ModuleType:
+    extras.require("engine", "computing", "torch")
     try:
         import torch
-    except ImportError as error:
-        raise DependencyError(f"torch cannot be imported ({error}); pip install 'biosam2[engine]'") from error
+    except (ImportError, OSError) as error:
+        raise DependencyError(f"torch is installed but broken ({error}); install it anew") from error
     return torch
 
 

@@ -38,7 +38,7 @@ def in_parallel(
     try:
         import joblib
     except ImportError as error:
-        raise DependencyError("many cases are run by joblib: pip install 'biosam2[evaluate]'") from error
+        raise DependencyError("running several cases at once needs joblib: pip install 'biosam2[evaluate]'") from error
     if cluster is not None:
         yield from _on_cluster(function, items, cluster)
     else:
@@ -58,7 +58,7 @@ def _on_cluster(function: Callable[[Item], Result], items: Sequence[Item], addre
     try:
         from distributed import Client
     except ImportError as error:
-        raise DependencyError("a cluster is reached by Dask: pip install 'biosam2[cluster]'") from error
+        raise DependencyError("a cluster needs Dask: pip install 'biosam2[cluster]'") from error
     try:
         client: Any = Client(address, timeout=_PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:

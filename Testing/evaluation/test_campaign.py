@@ -302,7 +302,7 @@ def test_a_case_that_nothing_fits_or_that_fails_is_not_empty(dataset, checkpoint
 def test_what_measuring_needs_is_asked_for(monkeypatch, missing):
     report.require()
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(DependencyError, match=rf"need {missing}: pip install 'biosam2\[evaluate\]'$"):
+    with pytest.raises(DependencyError, match=rf"not installed \({missing}\): pip install 'biosam2\[evaluate\]'$"):
         report.require()
 
 

@@ -65,7 +65,7 @@ def test_what_got_worse_is_named():
 def test_what_measuring_needs_is_told_before_fine_tuning(tiny_checkpoint, dataset, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     said: list[str] = []
-    with pytest.raises(DependencyError, match=r"need matplotlib: pip install 'biosam2\[evaluate\]'"):
+    with pytest.raises(DependencyError, match=r"not installed \(matplotlib\): pip install 'biosam2\[evaluate\]'"):
         leave_one_out(tmp_path, load_dataset(dataset), str(tiny_checkpoint), BRIEF, report=said.append)
     assert said == []
 

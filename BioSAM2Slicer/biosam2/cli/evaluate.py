@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import DependencyError, InputError
+from .. import extras
+from ..errors import InputError
 from . import options
 
 if TYPE_CHECKING:
@@ -80,17 +81,13 @@ def evaluate(
     biosam2 evaluate --data cases.csv -o result --model nano --model tuned.safetensors --prompt box --prompt click1
     biosam2 evaluate --data cases.csv -o result --cluster tcp://10.0.0.1:8786
     """
-    try:
-        from ..evaluation import report as report_page
-        from ..evaluation.campaign import Plan, measure_all, networks_of, tasks_of, write_all
-        from ..evaluation.runs import Settings
-        from ..evaluation.summary import summarise
-    except ImportError as error:
-        raise DependencyError(f"measuring needs {error.name}: pip install 'biosam2[evaluate]'") from error
+    extras.require("evaluate" if cluster is None else "cluster", "measuring")
     from ..datasets import load_dataset
+    from ..evaluation.campaign import Plan, measure_all, networks_of, tasks_of, write_all
+    from ..evaluation.runs import Settings
+    from ..evaluation.summary import summarise
     from .progress import Progress
 
-    report_page.require()
     cases = tuple(case for case in load_dataset(data, split, root) if fnmatch(case.name, only))
     if not cases:
         raise InputError(f"{data} has no case named {only!r}; see 'biosam2 data check'")

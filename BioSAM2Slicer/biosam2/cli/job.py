@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 import numpy as np
 
-from ..errors import DependencyError, InputError, OutputError, PromptError
+from .. import extras
+from ..errors import InputError, OutputError, PromptError
 from ..frames import Frames
 from ..prompts import Box, Mask, Point, Prompt
 from ..speed import Speed
@@ -79,9 +79,9 @@ def check_outputs(pipeline: Pipeline, output: Path, others: Iterable[Path | None
         if path.is_dir() and not (path == output and folder):
             raise OutputError(f"cannot write {path}: it is a folder; give a file name")
     if folder:
-        _require("av", "an overlay film", "video")
+        extras.require("video", "an overlay film")
     if extension(output) in (".dcm", ".seg.dcm"):
-        _require("highdicom", "DICOM SEG", "dicom")
+        extras.require("dicom", "DICOM SEG", "highdicom")
     if folder and output.is_file():
         raise OutputError(f"cannot write the folder {output}: a file has that name")
     if folder and output.is_dir() and any(output.iterdir()):
@@ -175,6 +175,7 @@ class Where:
 
     Raises:
         click.UsageError: options that exclude each other.
+        DependencyError: the network is to run here, and its packages are not installed.
     """
 
     model: str | None = None
@@ -186,6 +187,8 @@ class Where:
     def __post_init__(self) -> None:
         if self.server is not None and (self.config is not None or self.device != "auto"):
             raise click.UsageError("a server has its own models and device; leave out --config and --device")
+        if self.server is None:
+            extras.require("engine", "a network on this computer (without --server)")
 
 
 @contextmanager
@@ -235,6 +238,9 @@ def session_at(where: Where, volume: Volume, settings: dict[str, Any]) -> Iterat
     """
     if not where.worker and where.server is None:
         from ..models import load_model
+        from ..models.network import require_engine
+
+        require_engine()  # says in one line what is broken
         from ..session import Session
 
         yield Session(load_model(where.model, where.device, config=where.config), volume, **settings)
@@ -336,11 +342,6 @@ def report(pipeline: Pipeline, session: Session, outputs: Sequence[Path | None])
     for path in outputs:
         if path is not None:
             click.echo(f"wrote {path}")
-
-
-def _require(module: str, what: str, extra: str) -> None:
-    if importlib.util.find_spec(module) is None:
-        raise DependencyError(f"{what} needs the package {module}: pip install 'biosam2[{extra}]'")
 
 
 def _point(text: PointText, volume: Volume, frames: Frames) -> Point:

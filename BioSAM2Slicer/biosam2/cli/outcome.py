@@ -22,6 +22,7 @@ from types import FrameType
 import click
 
 from ..errors import BioSAM2Error
+from ..extras import explain
 
 # What the file system says that no change of ours could mend.
 _USER_ERRNOS = {
@@ -101,6 +102,8 @@ def _code(error: BaseException) -> int:
             return _say(f"error: {error.format_message()}{_help_for(error)}", 2)
         case BioSAM2Error():
             return _say(f"error: {error}", 2)
+        case ImportError() if mendable := explain(error):
+            return _say(f"error: {mendable}", 2)
         case BrokenPipeError():
             return 128 + 13
         case MemoryError():

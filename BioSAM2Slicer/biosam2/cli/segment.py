@@ -52,7 +52,9 @@ def segment(
         if image is not None or output is not None or given["prompts"] or given["montage"] or given["record"]:
             raise click.UsageError("--cases has images, outputs, prompts and reports in its table; leave them out here")
         from .cohort import run_cohort
+        from .job import Where
 
+        Where(*(given[name] for name in ("model", "config", "device", "worker", "server")))  # before any row is begun
         run_cohort(segment, cases, given, jobs, cluster, given["quiet"])
         return
     if image is None or output is None:

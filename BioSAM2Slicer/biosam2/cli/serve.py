@@ -83,7 +83,10 @@ def serve(
     biosam2 serve --model sam2.1-small
     BIOSAM2_API_KEY=... biosam2 serve --host 0.0.0.0 --tls-certificate gpu.pem --tls-key gpu.key
     """
+    from .. import extras
     from ..errors import InputError
+
+    extras.require("serve", "the server")
     from ..service import running
 
     if (tls_certificate is None) != (tls_key is None):

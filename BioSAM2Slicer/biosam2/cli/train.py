@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import DependencyError, InputError
+from .. import extras
+from ..errors import InputError
 from .options import Window
 from .progress import Progress
 
@@ -49,10 +50,8 @@ def nano(out: Path, datasets: tuple[Path, ...], begin: str | None, quiet: bool, 
     The folder holds the state, the TensorBoard log and nano.safetensors. Stopped or started again, the run goes on
     where it last saved.
     """
-    try:
-        from ..training.nano import REAL_STAGES, STAGES, NanoSettings, train_nano
-    except ImportError as error:
-        raise _missing(error) from error
+    extras.require("train", "training")
+    from ..training.nano import REAL_STAGES, STAGES, NanoSettings, train_nano
 
     click.echo(f"training in {out}; after Ctrl-C the same command goes on where it last saved", err=True)
     learnt, measured = _collected(datasets)
@@ -157,13 +156,11 @@ def finetune(
     or started again, the run goes on where it last saved. Several GPUs: put 'torchrun --nproc-per-node N -m
     biosam2.cli' in the place of 'biosam2'.
     """
-    try:
-        from ..training.finetune import FineTuneSettings
-        from ..training.finetune import finetune as run
-        from ..training.result import add_command
-    except ImportError as error:
-        raise _missing(error) from error
+    extras.require("train", "training")
     from ..models import load_model
+    from ..training.finetune import FineTuneSettings
+    from ..training.finetune import finetune as run
+    from ..training.result import add_command
 
     settings = FineTuneSettings(**{key: value for key, value in given.items() if value is not None and value != ()})
     learnt, measured = choose_cases(datasets, root, split, validation, leave_out)
@@ -227,7 +224,3 @@ def choose_cases(
     if not learnt:
         raise InputError(f"no case of the split {split!r} is left to learn from; give --split or less to --leave-out")
     return learnt, measured
-
-
-def _missing(error: ImportError) -> DependencyError:
-    return DependencyError(f"training needs {error.name}; pip install 'biosam2[train]'")

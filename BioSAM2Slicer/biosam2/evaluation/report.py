@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DependencyError
+from ..extras import require as require_extra
 from . import summary
 from .tasks import Figures
 
@@ -32,9 +31,7 @@ def require() -> None:
     Raises:
         DependencyError: MONAI, Jinja2 or matplotlib is not installed.
     """
-    for package in ("monai", "jinja2", "matplotlib"):
-        if importlib.util.find_spec(package) is None:
-            raise DependencyError(f"measuring and its report need {package}: pip install 'biosam2[evaluate]'")
+    require_extra("evaluate", "measuring with its report", "monai", "jinja2", "matplotlib")
 
 
 def html(evaluation: Evaluation, folder: Path) -> str:

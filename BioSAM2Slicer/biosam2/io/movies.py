@@ -83,7 +83,7 @@ def _av() -> ModuleType:
     try:
         import av
     except ImportError:
-        raise DependencyError("films are read and written by PyAV: pip install 'biosam2[video]'") from None
+        raise DependencyError("reading and writing films needs PyAV: pip install 'biosam2[video]'") from None
     av.logging.set_level(av.logging.PANIC)  # it would print on standard error
     return av
 

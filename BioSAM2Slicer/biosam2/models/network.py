@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from .. import extras
 from ..errors import DependencyError, ModelError
 from .config import check_config, first_line, load_config
 
@@ -59,12 +60,11 @@ def require_engine() -> None:
     Raises:
         DependencyError: a package is not installed, or is broken.
     """
+    extras.require("engine", "a network")
     package = ""
     try:
         for package in ("torch", "omegaconf", "hydra", "safetensors", "sam2.modeling.sam2_base"):
             importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        raise DependencyError(f"models need {error.name}, which is absent; pip install 'biosam2[engine]'") from error
     except (ImportError, OSError) as error:
         raise DependencyError(f"{package} is installed but broken ({first_line(error)}); install it anew") from error
 

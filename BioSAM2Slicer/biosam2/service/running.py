@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import DependencyError, InputError
+from .. import extras
+from ..errors import InputError
 
 if TYPE_CHECKING:
     from ..models import Model
@@ -74,12 +75,11 @@ def run(
         InputError: the address is taken, or the certificate cannot be used.
         DependencyError: FastAPI or uvicorn is not installed.
     """
-    try:
-        import uvicorn
+    extras.require("serve", "the server")
+    import uvicorn
 
-        from .server import make_app
-    except ImportError as error:
-        raise DependencyError(f"the server needs {error.name}; pip install 'biosam2[serve]'") from error
+    from .server import make_app
+
     start_logging()
     config = uvicorn.Config(
         make_app(models, settings),

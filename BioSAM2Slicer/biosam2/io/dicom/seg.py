@@ -62,7 +62,7 @@ def write(path: Path, session: Segmented, *, looks: Mapping[str, Look] | None = 
         from highdicom.sr import CodedConcept
         from pydicom.sr.codedict import codes
     except ImportError:
-        raise DependencyError("DICOM SEG is written by highdicom: pip install 'biosam2[dicom]'") from None
+        raise DependencyError("writing DICOM SEG needs highdicom: pip install 'biosam2[dicom]'") from None
 
     images = _images(path, session)
     order = _frame_order(session, images)
