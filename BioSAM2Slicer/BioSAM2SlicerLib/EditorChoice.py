@@ -34,7 +34,7 @@ class EditorChoice:
         self._node = node
         if node is not None:
             self._tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._onModified)
-        self._seen = (self.segment, self._effect)
+        self._seen = (self.segment, self.effect)
 
     @property
     def segment(self) -> str:
@@ -46,12 +46,13 @@ class EditorChoice:
         return segmentId if segmentId and segmentationNode.GetSegmentation().GetSegment(segmentId) else ""
 
     @property
-    def _effect(self) -> str:
+    def effect(self) -> str:
+        """Name of the effect that has the mouse; empty for none."""
         return (self._node.GetActiveEffectName() or "") if self._node is not None else ""
 
     def _onModified(self, *_event: Any) -> None:
         segmentBefore, effectBefore = self._seen
-        segment, effect = self._seen = (self.segment, self._effect)
+        segment, effect = self._seen = (self.segment, self.effect)
         if segment != segmentBefore:
             self.segmentChanged.emit()
         if effect and effect != effectBefore:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import ctk
 import qt
 import slicer
 from biosam2.errors import BioSAM2Error
 from slicer.i18n import tr as _
 
-from .Controls import makeButton
+from .Controls import loadSection
 from .Exporter import DICOM, FORMATS, Exporter, ModelUsed, namesOf
 from .InstallLogic import DICOM_PACKAGES, InstallLogic
 from .Measures import measure, showTable
@@ -36,10 +35,11 @@ class ExportPanel:
     Args:
         session: what is exported.
         getModel: says which network drew.
-        say: shows one line to the user.
+        say: tells the user what was done.
         ask: lets the user choose a path, see `askPath`.
         askInstall: asks whether what DICOM SEG needs may be installed, see `askToInstall`.
         makeInstaller: makes what installs it.
+        refuse: tells the user why something was not done; by default as `say`.
     """
 
     def __init__(
@@ -50,9 +50,11 @@ class ExportPanel:
         ask: Callable[[str, str, str], str] = askPath,
         askInstall: Callable[[str], bool] = askToInstall,
         makeInstaller: Callable[[], InstallLogic] = lambda: InstallLogic(packages=DICOM_PACKAGES, torch=False),
+        refuse: Callable[[str], None] | None = None,
     ) -> None:
         self._session = session
         self._say = say
+        self._refuse = refuse or say
         self._ask = ask
         self._askInstall = askInstall
         self._makeInstaller = makeInstaller
@@ -67,6 +69,7 @@ class ExportPanel:
             installer.progress.disconnect(self._say)
             installer.cancel()
         self._table.setMRMLTableNode(None)
+        self.widget.setMRMLScene(None)
 
     def refresh(self) -> None:
         """Offer what can be done now."""
@@ -132,42 +135,19 @@ class ExportPanel:
     # -- inside ---------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self.widget = ctk.ctkCollapsibleButton()
-        self.widget.text = _("Export")
-        form = qt.QFormLayout(self.widget)
-        self._formatBox = qt.QComboBox()
-        self._formatBox.objectName = "format"
-        self._formatBox.toolTip = _(
-            "A segmentation keeps names, colours and overlaps. A labelmap holds one number a voxel; its names and "
-            "colours go into a colour table beside it."
-        )
-        form.addRow(_("Format:"), self._formatBox)
-        self._exportButton = makeButton(
-            "export", _("Export…"), _("Write all segments, and beside them a record of how they came about.")
-        )
-        form.addRow(self._exportButton)
-        self._compareBox = qt.QComboBox()
-        self._compareBox.objectName = "compare"
-        self._compareBox.toolTip = _("How well each segment overlaps with this one (Dice, 0 to 1).")
-        form.addRow(_("Compare with:"), self._compareBox)
-        self._measureButton = makeButton(
-            "measure", _("Measure"), _("Volume, mean and, where chosen, overlap of each segment, as a table.")
-        )
-        form.addRow(self._measureButton)
-        self._table = slicer.qMRMLTableView()
-        self._table.objectName = "measures"
-        self._table.setMRMLScene(slicer.mrmlScene)
-        self._table.setMinimumHeight(90)
-        self._table.setMaximumHeight(150)
+        self.widget, ui = loadSection("Export")
+        self._formatBox, self._exportButton = ui.format, ui.export
+        self._compareBox, self._measureButton = ui.compare, ui.measure
+        self._table = ui.measures
+        self.widget.setMRMLScene(slicer.mrmlScene)
         self._table.visible = False
-        form.addRow(self._table)
         self._exportButton.clicked.connect(lambda *_arguments: self.export())
         self._measureButton.clicked.connect(lambda *_arguments: self.measure())
         self.refresh()
 
     def _busy(self) -> bool:
         if self._session.running:
-            self._say(_("Masks are still coming; wait for the propagation to end, or stop it."))
+            self._refuse(_("Masks are still coming; wait for the propagation to end, or stop it."))
         return bool(self._session.running)
 
     def _write(self, path: Path) -> None:
@@ -177,11 +157,11 @@ class ExportPanel:
                 path, session.segmentationNode, session.volumeNode, session.journal, session.parameters
             )
         except BioSAM2Error as error:
-            self._say(str(error))
+            self._refuse(str(error))
             return
         except ImportError as error:
             why = " ".join(str(error).split())
-            self._say(_("Nothing was exported: {why}. Restart Slicer, and export again.").format(why=why))
+            self._refuse(_("Nothing was exported: {why}. Restart Slicer, and export again.").format(why=why))
             return
         names = ", ".join(file.name for file in written)
         self._say(_("Exported to {folder}: {names}").format(folder=path.parent, names=names))
@@ -195,7 +175,7 @@ class ExportPanel:
             self._write(path)
             return
         if not self._askInstall(installer.describe()):
-            self._say(_("Nothing was installed, and nothing exported."))
+            self._refuse(_("Nothing was installed, and nothing exported."))
             return
 
         def finished(complete: bool, text: str) -> None:
@@ -205,7 +185,7 @@ class ExportPanel:
             if complete:
                 self._write(path)
             else:
-                self._say(text)
+                self._refuse(text)
 
         self._installer = installer
         installer.progress.connect(self._say)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import qt
 from slicer.i18n import tr as _
 
-from .Controls import makeButton, makeRow
+from .Controls import loadSection
 from .InstallLogic import ENGINE_PACKAGES, PACKAGES, PANEL_PACKAGES, InstallLogic
 from .WorkerPlace import HERE, PYTHON, SERVER, WorkerPlace
 
@@ -48,37 +48,21 @@ class InstallPanel:
         self._onReady = onReady
         self._logics = {kind: makeLogic(kind) for kind in (HERE, PYTHON, SERVER)}
         self._check: Any = None
-        self._root = qt.QWidget()
-        column = qt.QVBoxLayout(self._root)
-        title = qt.QLabel(
-            _("The network runs outside of Slicer. Where? Nothing is installed before you press the button below.")
-        )
-        title.wordWrap = True
-        column.addWidget(title)
-        self._choices: dict[str, Any] = {}
-        self._texts: dict[str, Any] = {}
-        self._addChoice(column, HERE, _("On this computer, in Slicer's own Python"))
-        self._addChoice(column, PYTHON, _("On this computer, in a Python environment that has PyTorch and SAM 2"))
-        self._pythonEdit = self._edit("python", place.python, _("Path of its Python, for example …/bin/python"))
-        self._browseButton = qt.QPushButton(_("Browse…"))
-        self._browseButton.clicked.connect(lambda *_arguments: self._onBrowse())
-        self._addFields(column, self._pythonEdit, self._browseButton)
-        self._addChoice(column, SERVER, _("On a server"))
-        self._serverEdit = self._edit("server", place.server, "https://gpu.example.org:8080")
-        self._keyEdit = self._edit("key", place.key, _("Key, if it wants one"))
-        self._keyEdit.setEchoMode(qt.QLineEdit.Password)
-        self._addFields(column, self._serverEdit, self._keyEdit)
-        self._installButton = makeButton("install", "", action=self._onInstall)
-        self._cancelButton = makeButton("cancel", _("Cancel"), action=self._onCancel)
-        column.addLayout(makeRow(self._installButton, self._cancelButton))
-        self._busyBar = qt.QProgressBar()
+        self._root, ui = loadSection("Install")
+        self._choices = {HERE: ui.here, PYTHON: ui.python, SERVER: ui.server}
+        self._texts = {HERE: ui.hereText, PYTHON: ui.pythonText, SERVER: ui.serverText}
+        self._pythonEdit, self._browseButton = ui.pythonEdit, ui.browse
+        self._serverEdit, self._keyEdit, self._testButton = ui.serverEdit, ui.keyEdit, ui.test
+        self._installButton, self._cancelButton = ui.install, ui.cancel
+        self._busyBar, self._line = ui.busy, ui.line
         self._busyBar.setRange(0, 0)
-        column.addWidget(self._busyBar)
-        self._line = qt.QLabel("")
-        self._line.objectName = "line"
-        self._line.wordWrap = True
-        column.addWidget(self._line)
-        column.addStretch(1)
+        self._pythonEdit.text, self._serverEdit.text, self._keyEdit.text = place.python, place.server, place.key
+        for button, action in (
+            (self._browseButton, self._onBrowse),
+            (self._installButton, self._onInstall),
+            (self._cancelButton, self._onCancel),
+        ):
+            button.clicked.connect(lambda *_checked, action=action: action())
         layout.addWidget(self._root)
         self._choices[place.kind].checked = True
         for kind, logic in self._logics.items():
@@ -108,27 +92,6 @@ class InstallPanel:
         self._root.deleteLater()
 
     # -- what is seen ----------------------------------------------------------------------------
-
-    def _addChoice(self, column: Any, kind: str, text: str) -> None:
-        button = self._choices[kind] = qt.QRadioButton(text)
-        button.objectName = kind
-        column.addWidget(button)
-        label = self._texts[kind] = qt.QLabel("")
-        label.objectName = f"{kind}-text"
-        label.wordWrap = True
-        label.setContentsMargins(22, 0, 0, 0)
-        column.addWidget(label)
-
-    def _addFields(self, column: Any, *widgets: Any) -> None:
-        row = makeRow(*widgets)
-        row.setContentsMargins(22, 0, 0, 6)
-        column.addLayout(row)
-
-    def _edit(self, name: str, text: str, hint: str) -> Any:
-        edit = qt.QLineEdit(text)
-        edit.objectName = f"{name}-edit"
-        edit.setPlaceholderText(hint)
-        return edit
 
     def _refresh(self) -> None:
         kind = self.place.kind

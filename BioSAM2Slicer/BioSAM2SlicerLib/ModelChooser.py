@@ -13,6 +13,7 @@ import slicer
 from biosam2.models.registry import ModelEntry, list_models
 from slicer.i18n import tr as _
 
+from .Controls import loadSection
 from .Signal import Signal
 from .Tether import endModule, startModule
 from .WorkerPlace import SERVER, WorkerPlace
@@ -30,7 +31,8 @@ class ModelChooser:
 
     Signals:
         chosen(name): a model was chosen, and is here.
-        said(str): one line for the user.
+        said(str): one line for the user, while it downloads.
+        refused(str): why the model is not used.
 
     Args:
         place: where the network runs; a server has its own models.
@@ -46,6 +48,7 @@ class ModelChooser:
     ) -> None:
         self.chosen = Signal()
         self.said = Signal()
+        self.refused = Signal()
         self._place = place
         self._accept = accept
         self._makeProcess = makeProcess or qt.QProcess
@@ -55,15 +58,9 @@ class ModelChooser:
         # What the server has; None before it was asked.
         self._offered: list[str] | None = None
         self._outcome: dict[str, Any] = {}
-        self.widget = qt.QWidget()
-        row = qt.QHBoxLayout(self.widget)
-        row.setContentsMargins(0, 0, 0, 0)
-        self._box = qt.QComboBox()
-        self._box.objectName = "model"
-        row.addWidget(self._box, 1)
-        self._button = qt.QPushButton("")
-        self._button.objectName = "download"
-        row.addWidget(self._button)
+        self.widget, ui = loadSection("Model")
+        self._box, self._button, self._purpose = ui.model, ui.download, ui.modelPurpose
+        self.placeButton = ui.place
         self._fill()
         self._box.currentIndexChanged.connect(lambda *_index: self._onChosen())
         self._button.clicked.connect(lambda *_arguments: self._onButton())
@@ -101,13 +98,15 @@ class ModelChooser:
         self._box.blockSignals(True)
         self._box.clear()
         for name, entry in self._entries().items():
-            self._box.addItem(f"{name}{self._size(entry)}", name)
+            self._box.addItem(f"{name}{self._note(entry)}", name)
             self._box.setItemData(self._box.count - 1, entry.description if entry else "", qt.Qt.ToolTipRole)
         self._box.currentIndex = self._box.findData(self._current)
         self._box.blockSignals(False)
         self._refresh()
 
-    def _size(self, entry: ModelEntry | None) -> str:
+    def _note(self, entry: ModelEntry | None) -> str:
+        if entry is not None and entry.source == "shipped":
+            return _(" (for trying out)")
         if self._isHere(entry):
             return ""
         return _(" (to download, {size:.0f} MB)").format(size=entry.bytes / 1e6) if entry.bytes else _(" (to download)")
@@ -120,7 +119,8 @@ class ModelChooser:
         self._button.text = _("Stop") if self._process is not None else _("Download")
         self._button.visible = self._process is not None or (entry is not None and not self._isHere(entry))
         self._box.enabled = self._process is None
-        self._box.toolTip = entry.description if entry is not None else ""
+        self._box.toolTip = self._purpose.text = entry.description if entry is not None else ""
+        self._purpose.visible = bool(self._purpose.text)
 
     def _onChosen(self) -> None:
         name = self._box.currentData or ""
@@ -210,7 +210,7 @@ class ModelChooser:
     def _goBack(self, text: str) -> None:
         """Show the model that is used still, and why."""
         self.show(self._current)
-        self.said.emit(text)
+        self.refused.emit(text)
 
     def _stop(self) -> None:
         process, self._process = self._process, None

@@ -1,7 +1,8 @@
-"""A small picture of what the model sees: the slice in the model's window, without the view's colours and overlays."""
+"""A picture of what the model sees: the slice in the model's window, without the view's colours and overlays."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,26 +13,30 @@ from biosam2.frames import windowed
 from numpy.typing import NDArray
 
 from .SessionLogic import SessionLogic
-from .ViewPlanes import shownSlice, sliceNodes
+from .ViewPlanes import asInView, sliceNodes, viewOfSlice
 
-_WIDTH = 160
+# The longer side of the picture, in pixels.
+_SMALL, _LARGE = 48, 256
 # Scrolling shows many slices; the picture follows at most this often.
 _INTERVAL_MS = 100
 
 
 class ModelView:
-    """Follows the slice views while it is in use.
+    """Follows the slice views while it is in use; a click enlarges it.
 
     Args:
         session: whose window it is.
+        widget: the label that shows it.
     """
 
-    def __init__(self, session: SessionLogic) -> None:
+    def __init__(self, session: SessionLogic, widget: Any) -> None:
         self._session = session
         self._tags: list[tuple[Any, int]] = []
         self._shown: tuple[Any, ...] = ()
-        self.widget = qt.QLabel("")
-        self.widget.objectName = "modelView"
+        self.widget = widget
+        self._large = False
+        self._filter = _Clicks(self.toggle)
+        self.widget.installEventFilter(self._filter)
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(_INTERVAL_MS)
@@ -57,6 +62,12 @@ class ModelView:
         self.exit()
         self._session.stateChanged.disconnect(self.refreshSoon)
 
+    def toggle(self) -> None:
+        """Make it large, or small again."""
+        self._large = not self._large
+        self._shown = ()
+        self.refresh()
+
     def refreshSoon(self, *_event: Any) -> None:
         """Draw in a moment, once for many changes."""
         if self._tags and not self._timer.active:
@@ -66,7 +77,7 @@ class ModelView:
         """Draw the slice that is shown now; nothing where no view shows one."""
         volume = self._session.volumeNode
         axis = self._session.axis or "k"
-        index = None if volume is None else shownSlice(volume, axis)
+        view, index = (None, None) if volume is None else viewOfSlice(volume, axis)
         if index is None:
             self._shown = ()
             self.widget.clear()
@@ -74,18 +85,34 @@ class ModelView:
         window = self._session.window()
         if window is None:
             return
-        now = (volume.GetID(), volume.GetImageData().GetMTime(), axis, index, window)
+        now = (volume.GetID(), volume.GetImageData().GetMTime(), axis, index, window, view.GetMTime())
         if now == self._shown:
             return
         self._shown = now
         array = slicer.util.arrayFromVolume(volume)
         pixels = np.moveaxis(array, {"k": 0, "j": 1, "i": 2}[axis], 0)[index]
-        self._show(np.round(255 * windowed(pixels, window)).astype(np.uint8), self._session.pixelSize(axis))
+        pixels, turned = asInView(pixels, volume, axis, view)
+        size = self._session.pixelSize(axis)
+        self._show(np.round(255 * windowed(pixels, window)).astype(np.uint8), size[::-1] if turned else size)
 
     def _show(self, tones: NDArray[np.uint8], size: tuple[float, float]) -> None:
         rows, columns = tones.shape[:2]
         kind = b"P5" if tones.ndim == 2 else b"P6"
         pixmap = qt.QPixmap()
         pixmap.loadFromData(kind + b"\n%d %d\n255\n" % (columns, rows) + np.ascontiguousarray(tones).tobytes())
-        height = max(1, round(_WIDTH * rows * size[0] / (columns * size[1])))
-        self.widget.setPixmap(pixmap.scaled(_WIDTH, min(height, 2 * _WIDTH)))
+        height, width = rows * size[0], columns * size[1]
+        scale = (_LARGE if self._large else _SMALL) / max(height, width)
+        self.widget.setPixmap(pixmap.scaled(max(1, round(width * scale)), max(1, round(height * scale))))
+
+
+class _Clicks(qt.QObject):
+    """Tells of clicks on a label."""
+
+    def __init__(self, clicked: Callable[[], None]) -> None:
+        qt.QObject.__init__(self)
+        self._clicked = clicked
+
+    def eventFilter(self, _watched: Any, event: Any) -> bool:
+        if event.type() == qt.QEvent.MouseButtonPress:
+            self._clicked()
+        return False

@@ -118,7 +118,6 @@ class Propagation:
             wanted = replace(wanted, direction="forward")
         self._run = _Run(step, self._note(step, wanted), time.monotonic(), untilGone, backwardLeft=both)
         self._ask(self._run)
-        self.said.emit(_("Propagating …"))
 
     def stop(self) -> None:
         """Stop after the slice that it is at; finished slices stay."""

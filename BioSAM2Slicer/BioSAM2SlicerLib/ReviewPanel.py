@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import ctk
 import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from .Controls import makeButton, makeRow
+from .Controls import loadSection
 from .Review import Review
 from .ReviewStrip import ReviewStrip, SliceState, legend
 from .SessionLogic import SessionLogic
+from .Signal import Signal
+from .StatusPanel import StatusPanel
 from .ViewPlanes import sliceNodes
 
 # Masks may come faster than anybody looks; the strip is painted at most this often.
@@ -29,23 +30,31 @@ class ReviewPanel:
     Args:
         session: what is reviewed.
         segment: gives the active segment's identifier, or an empty string.
-        say: shows one line to the user.
+        status: tells the user why something was not done.
+
+    Signals:
+        changed(): what is shown has changed.
     """
 
-    def __init__(self, session: SessionLogic, segment: Callable[[], str], say: Callable[[str], None]) -> None:
+    def __init__(self, session: SessionLogic, segment: Callable[[], str], status: StatusPanel) -> None:
+        self.changed = Signal()
         self._session = session
         self._segment = segment
-        self._say = say
+        self._status = status
         self.review = Review(session)
-        self.strip = ReviewStrip()
+        self.widget, self._ui = loadSection("Review")
+        self.strip = ReviewStrip(self._ui.strip)
         self._entered = False
         self._tags: list[tuple[Any, int]] = []
         self._segmentation: Any = None
         self._segmentationTag: int | None = None
-        self._build()
+        self._ui.legend.text = legend()
+        self._ui.next.enabled = False
+        self._ui.next.clicked.connect(lambda *_: self.next())
+        self.left = 0
         self._paintTimer = self._timer(_REPAINT_MS, self.refresh)
         self._lookTimer = self._timer(_LOOK_MS, self._onLooked)
-        self.strip.clicked.connect(self.goTo)
+        self.strip.clicked.connect(self._onStrip)
         session.stateChanged.connect(self._onState)
         session.maskWritten.connect(lambda *_arguments: self.refreshSoon())
 
@@ -70,21 +79,21 @@ class ReviewPanel:
     def goTo(self, index: int) -> None:
         """Show a slice."""
         if not self.review.jump(index):
-            self._say(_("No slice view shows this plane; turn one to the volume's plane."))
+            self._status.problem(_("No slice view shows this plane; turn one to the volume's plane."))
         self.refresh()
 
     def next(self) -> None:
         """Go to the slice that is most in doubt, and that has not been looked at."""
+        self._status.acted()
         segment = self._segment()
         index = self.review.next(segment) if segment else None
         if index is None:
-            self._say(_("Every slice that the model drew has been looked at."))
+            self._status.problem(_("Every slice that the model drew has been looked at."))
             return
         self.goTo(index)
         # Who asks for a slice looks at it.
         self.review.see(segment, index)
         self.refresh()
-        self._say(_("Slice {n}: {what}").format(n=index, what=self.strip.states[index].words()))
 
     def refreshSoon(self) -> None:
         """Paint in a moment, once for many changes."""
@@ -96,32 +105,18 @@ class ReviewPanel:
         segment = self._segment()
         states = self.review.slices(segment) if segment else []
         shown = self._show(states)
-        left = sum(s.propagated and not (s.reviewed or s.corrected or s.locked) for s in states)
-        self._left.text = _("{left} slices not looked at yet").format(left=left) if left else ""
-        self._nextButton.enabled = bool(left)
+        left = self.left = sum(s.propagated and not (s.reviewed or s.corrected or s.locked) for s in states)
+        self._ui.left.text = _("{left} slices not looked at yet").format(left=left) if left else ""
+        self._ui.next.enabled = bool(left)
+        self.changed.emit()
         if shown:
             self._lookTimer.start()
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _build(self) -> None:
-        self.widget = ctk.ctkCollapsibleButton()
-        self.widget.text = _("Review")
-        column = qt.QVBoxLayout(self.widget)
-        column.addWidget(self.strip.widget)
-        self._legend = qt.QLabel(legend())
-        self._legend.wordWrap = True
-        column.addWidget(self._legend)
-        tip = _(
-            "Go to the slice most in doubt that you have not looked at: the model is unsure, or has changed its mind."
-        )
-        self._nextButton = makeButton("next", _("Most in doubt (N)"), tip, self.next)
-        self._nextButton.enabled = False
-        row = makeRow(self._nextButton)
-        self._left = qt.QLabel("")
-        self._left.objectName = "left"
-        row.addWidget(self._left, 1)
-        column.addLayout(row)
+    def _onStrip(self, index: int) -> None:
+        self._status.acted()
+        self.goTo(index)
 
     def _timer(self, milliseconds: int, function: Callable[[], Any]) -> Any:
         timer = qt.QTimer()
@@ -155,8 +150,11 @@ class ReviewPanel:
 
     def _onView(self, *_event: Any) -> None:
         """A view was scrolled: only the mark moves, as nothing on the slices has changed."""
+        before = self.strip.current
         if self._show(self.strip.states):
             self._lookTimer.start()
+        if self.strip.current != before:
+            self.changed.emit()
 
     def _onLooked(self) -> None:
         """A slice has been in a view for a while; while masks are still coming it is not what will be there."""

@@ -92,6 +92,9 @@ class ReviewStrip:
 
     Painted into a pixmap: no virtual function of Qt has to be overridden from Python.
 
+    Args:
+        widget: the label that shows it; by default a new one.
+
     Signals:
         clicked(index): a slice was chosen.
 
@@ -100,12 +103,11 @@ class ReviewStrip:
         >>> strip.show([SliceState(prompted=True)], current=0)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, widget: Any = None) -> None:
         self.clicked = Signal()
         self._states: list[SliceState] = []
         self._current: int | None = None
-        self.widget = qt.QLabel()
-        self.widget.objectName = "strip"
+        self.widget = qt.QLabel() if widget is None else widget
         self.widget.setMinimumSize(120, _HEIGHT)
         self.widget.setMaximumHeight(_HEIGHT)
         # The pixmap follows the label's width; it must not decide it.

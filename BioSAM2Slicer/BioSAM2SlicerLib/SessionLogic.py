@@ -49,6 +49,8 @@ class SessionLogic:
         progressChanged(done, total, slicesPerSecond, secondsLeft): of the propagation.
         maskWritten(segmentId, axis, index, score): a slice of a segment was written.
         problem(str): something that the user should read; one line.
+        noticed(str): something that happened by itself; one line. `problem` tells it too.
+        workingChanged(): `working` has changed.
         warned(str): something that the user should think about; nothing went wrong. One line.
 
     Args:
@@ -104,6 +106,8 @@ class SessionLogic:
         )
         self.progressChanged = self._propagation.progressChanged
         self.modelsOffered = self._worker.offered
+        self.noticed = self._worker.noticed
+        self.workingChanged = self._worker.workingChanged
         self.maskWritten = self._ledger.written
         self._steps.changed.connect(self.stateChanged.emit)
         self._previews.changed.connect(self.stateChanged.emit)
@@ -135,6 +139,11 @@ class SessionLogic:
     def running(self) -> bool:
         """Whether a propagation is under way."""
         return self._propagation.running
+
+    @property
+    def working(self) -> str:
+        """What the worker does before it can answer, in one line; empty where it can."""
+        return self._worker.working
 
     @property
     def busy(self) -> bool:
@@ -230,11 +239,9 @@ class SessionLogic:
             return True
         self._forget()
         if volumeNode is None or segmentationNode is None or volumeNode.GetImageData() is None:
-            self._say(_("Choose a volume.") if volumeNode is None else "")
             self.stateChanged.emit()
             return False
         if not fitSegmentationToVolume(segmentationNode, volumeNode):
-            self._say(_("This segmentation lies on another grid than the volume: choose another, or a new one."))
             self.stateChanged.emit()
             return False
         self._volume, self._segmentation = volumeNode, segmentationNode
@@ -549,9 +556,8 @@ class SessionLogic:
         self.problem.emit(text)
 
     def _say(self, text: str) -> None:
-        if text != self._status:
-            self._status = text
-            self.statusChanged.emit(text)
+        self._status = text
+        self.statusChanged.emit(text)
 
     # -- the scene -------------------------------------------------------------------------------
 

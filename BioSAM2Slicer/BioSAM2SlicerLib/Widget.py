@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import ctk
 import qt
 import slicer
 from biosam2.frames import CT_PRESETS
 from slicer.i18n import tr as _
 
-from .Controls import makeButton, makeRow
+from .AdvancedPanel import AdvancedPanel
+from .Controls import ContentsWidth, fillChoice, loadSection, setIcon
 from .EditorChoice import EditorChoice
 from .ExportPanel import ExportPanel
 from .ModelChooser import ModelChooser
@@ -22,12 +22,14 @@ from .PropagationPanel import PropagationPanel
 from .ReviewPanel import ReviewPanel
 from .SessionLogic import SessionLogic
 from .Shortcuts import Shortcuts
-from .UndoDepth import UndoDepth
-from .ViewPlanes import shownSlice, tiltOfViews, turnViews
+from .StatusLine import Situation
+from .StatusPanel import StatusPanel
+from .ViewPlanes import backgroundVolume, shownSlice, tiltOfViews, turnViews
 from .WorkerClient import WorkerClient
 from .WorkerPlace import WorkerPlace, readPlace
 
 NAME = "BioSAM2Slicer"
+VOLUME_CLASSES = ("vtkMRMLScalarVolumeNode", "vtkMRMLVectorVolumeNode")
 
 
 class Widget:
@@ -61,6 +63,8 @@ class Widget:
         self.session = SessionLogic(getParameterNode(), self._editorNode(), makeClient or self._makeClient, modelFields)
         self._entered = False
         self._filling = False
+        self._begun = False
+        self._volumesSeen = 0
         self._build(layout)
         self._connect()
         self._shortcuts = Shortcuts(
@@ -88,6 +92,7 @@ class Widget:
             scene.AddObserver(kinds.StartImportEvent, self._onSceneImporting),
             scene.AddObserver(kinds.EndImportEvent, self._onSceneReplaced),
             scene.AddObserver(kinds.EndBatchProcessEvent, self._onBatchDone),
+            scene.AddObserver(kinds.NodeAddedEvent, self._onNodeAdded),
         ]
         self._fromScene()
 
@@ -98,6 +103,7 @@ class Widget:
         if self._entered:
             return
         self._entered = True
+        self._takeVolume()
         self._shortcuts.enable(slicer.util.mainWindow() or self._root.window())
         self._editor.setupViewObservations()
         self._onInput()
@@ -126,11 +132,11 @@ class Widget:
         self.tools.cleanup()
         self._models.cleanup()
         self._export.cleanup()
-        for part in (self._propagation, self._modelView, self._undoDepth):
+        for part in (self._propagation, self._modelView, self._advanced, self._status):
             part.cleanup()
         self.session.cleanup()
-        for selector in (self._volumeSelector, self._segmentationSelector, self._editor):
-            selector.setMRMLScene(None)
+        for widget in self._loaded:
+            widget.setMRMLScene(None)
         self._root.setParent(None)
         self._root.deleteLater()
 
@@ -146,133 +152,75 @@ class Widget:
     # -- what is seen ----------------------------------------------------------------------------
 
     def _build(self, layout: Any) -> None:
-        self._root = qt.QWidget()
-        self._root.objectName = "BioSAM2SlicerPanel"
-        column = qt.QVBoxLayout(self._root)
-        column.setContentsMargins(0, 0, 0, 0)
-        # On top, where it is seen without scrolling.
-        self._status = qt.QLabel("")
-        self._status.objectName = "status"
-        self._status.wordWrap = True
-        column.addWidget(self._status)
-        column.addWidget(self._buildInput())
-        column.addWidget(self._buildPrompts())
-        column.addWidget(self._buildSegments())
-        self._propagation = PropagationPanel(self.session, lambda: self._chosen.segment, self._say)
-        column.addWidget(self._propagation.widget)
-        self._review = ReviewPanel(self.session, lambda: self._chosen.segment, self._say)
-        column.addWidget(self._review.widget)
-        self._export = ExportPanel(self.session, lambda: self.session.modelUsed, self._say)
-        column.addWidget(self._export.widget)
-        column.addStretch(1)
+        """Status on top and propagation below are always in view; the sections between them are scrolled.
+
+        Slicer's module panel gives the module the height that is left, so that its own scroll area has nothing to do.
+        """
+        self._root, frame = loadSection("Panel")
+        self._status = StatusPanel(self._situation)
+        self._propagation = PropagationPanel(self.session, lambda: self._chosen.segment, self._status)
+        self._review = ReviewPanel(self.session, lambda: self._chosen.segment, self._status)
+        self._advanced = AdvancedPanel(self.session, self._propagation.range)
+        self._export = ExportPanel(
+            self.session, lambda: self.session.modelUsed, self._status.remark, refuse=self._status.problem
+        )
+        self._buildInput()
+        self._buildPrompts()
+        self._buildSegments()
+        self._loaded = [self._inputWidget, self._segmentsWidget]
+        frame.top.layout().addWidget(self._status.widget)
+        sections = frame.sections.layout()
+        for widget in (
+            self._inputWidget,
+            self._promptsWidget,
+            self._segmentsWidget,
+            self._review.widget,
+            self._advanced.widget,
+            self._export.widget,
+        ):
+            sections.addWidget(widget)
+        sections.addStretch(1)
+        frame.bottom.layout().addWidget(self._propagation.widget)
+        self._width = ContentsWidth(frame.scroll, frame.sections)
         layout.addWidget(self._root)
 
-    def _section(self, title: str) -> tuple[Any, Any]:
-        section = ctk.ctkCollapsibleButton()
-        section.text = title
-        return section, qt.QFormLayout(section)
-
-    def _buildInput(self) -> Any:
-        section, form = self._section(_("Input"))
-        self._volumeSelector = self._nodeSelector("volume", ["vtkMRMLScalarVolumeNode", "vtkMRMLVectorVolumeNode"])
-        form.addRow(_("Volume:"), self._volumeSelector)
-        self._segmentationSelector = self._nodeSelector("segmentation", ["vtkMRMLSegmentationNode"])
-        self._segmentationSelector.noneDisplay = _("New segmentation")
-        form.addRow(_("Segmentation:"), self._segmentationSelector)
-        self._windowBox = self._choice("window", [(_("What the slice view shows"), "view"), (_("Automatic"), "auto")])
-        for name in CT_PRESETS:
-            self._windowBox.addItem(_("CT {name}").format(name=name), name)
-        self._windowBox.toolTip = _("The brightness and contrast in which the model sees the volume.")
-        form.addRow(_("Window:"), self._windowBox)
-        self._modelView = ModelView(self.session)
-        form.addRow(_("The model sees:"), self._modelView.widget)
-        self._filmBox = qt.QCheckBox(_("The third axis is time (a film)"))
-        self._filmBox.objectName = "film"
-        form.addRow(self._filmBox)
-        self._planesButton = makeButton(
-            "planes", _("Turn the views to the volume's planes"), _("Boxes and masks need a view along the volume.")
-        )
+    def _buildInput(self) -> None:
+        self._inputWidget, ui = loadSection("Input")
+        self._inputSection = ui.inputCollapsibleButton
+        self._volumeSelector, self._segmentationSelector = ui.volume, ui.segmentation
+        self._windowBox, self._planesButton = ui.window, ui.planes
+        fillChoice(self._windowBox, [(_("What the slice view shows"), "view"), (_("Automatic"), "auto")])
+        fillChoice(self._windowBox, [(_("CT {name}").format(name=name), name) for name in CT_PRESETS])
+        self._inputWidget.setMRMLScene(slicer.mrmlScene)
+        self._modelView = ModelView(self.session, ui.modelView)
         self._planesButton.visible = False
-        form.addRow(self._planesButton)
         self._models = ModelChooser(self._place)
-        form.addRow(_("Model:"), self._models.widget)
-        self._deviceBox = self._choice(
-            "device", [(_("Automatic"), "auto"), ("CPU", "cpu"), ("CUDA", "cuda"), ("Apple GPU", "mps")]
-        )
-        if self._onChangePlace is None:
-            form.addRow(_("Device:"), self._deviceBox)
-        else:
-            self._placeButton = makeButton(
-                "place", _("Where…"), _("Choose where the network runs: here, in another Python, or on a server.")
-            )
-            self._placeButton.clicked.connect(lambda *_: self._onChangePlace())
-            form.addRow(_("Device:"), makeRow(self._deviceBox, self._placeButton))
-        return section
+        ui.modelRow.layout().addWidget(self._models.widget)
+        self._models.placeButton.visible = self._onChangePlace is not None
+        if self._onChangePlace is not None:
+            self._models.placeButton.clicked.connect(lambda *_: self._onChangePlace())
 
-    def _buildPrompts(self) -> Any:
-        section, form = self._section(_("Prompts"))
-        self._pointButton = makeButton(
-            "point", _("Point (P)"), _("Click into slices to mark the structure."), checkable=True
-        )
-        self._boxButton = makeButton(
-            "box", _("Box (B)"), _("Drag a box around the structure on a slice."), checkable=True
-        )
-        self._signButton = makeButton("sign", "", _("Whether the next point belongs to the structure or not."))
-        self._maskButton = makeButton("mask", _("Mask (M)"), _("What is painted on this slice becomes a prompt."))
-        self._showButton = makeButton("show", _("Show (V)"), _("Show or hide the prompts."), checkable=True)
-        self._showButton.checked = True
-        self._resetButton = makeButton("reset", _("Reset (R)"), _("Remove the segment's prompts and their masks."))
-        self._undoButton = makeButton("undo", _("Undo"), _("Take back the last step (Ctrl+Z)."))
-        self._redoButton = makeButton("redo", _("Redo"), _("Do it again (Ctrl+Shift+Z)."))
-        form.addRow(makeRow(self._pointButton, self._boxButton, self._signButton))
-        form.addRow(makeRow(self._maskButton, self._showButton, self._resetButton))
-        self._startButton = makeButton(
-            "startFrom", _("Start from this segment"), _("Refine and propagate what the segment holds already.")
-        )
-        form.addRow(makeRow(self._undoButton, self._redoButton))
-        form.addRow(self._startButton)
-        self._undoDepth = UndoDepth(self.session)
-        form.addRow(self._undoDepth.widget)
-        return section
+    def _buildPrompts(self) -> None:
+        self._promptsWidget, ui = loadSection("Prompts")
+        self._pointButton, self._boxButton, self._signButton = ui.point, ui.box, ui.sign
+        self._maskButton, self._startButton = ui.mask, ui.startFrom
+        self._undoButton, self._redoButton = ui.undo, ui.redo
+        self._showButton, self._resetButton = ui.show, ui.reset
 
-    def _buildSegments(self) -> Any:
-        section, form = self._section(_("Segments (E: next)"))
-        editor = self._editor = slicer.qMRMLSegmentEditorWidget()
-        editor.objectName = "segments"
-        editor.segmentationNodeSelectorVisible = False
-        editor.sourceVolumeNodeSelectorVisible = False
-        editor.switchToSegmentationsButtonVisible = False
-        editor.setMRMLScene(slicer.mrmlScene)
+    def _buildSegments(self) -> None:
+        self._segmentsWidget, ui = loadSection("Segments")
+        self._editor = ui.segments
+        self._segmentsWidget.setMRMLScene(slicer.mrmlScene)
         self._takeEditorNode()
-        form.addRow(editor)
-        return section
-
-    def _nodeSelector(self, name: str, kinds: list[str]) -> Any:
-        selector = slicer.qMRMLNodeComboBox()
-        selector.objectName = name
-        selector.nodeTypes = kinds
-        selector.noneEnabled = True
-        selector.addEnabled = False
-        selector.removeEnabled = False
-        selector.showChildNodeTypes = False
-        selector.setMRMLScene(slicer.mrmlScene)
-        return selector
-
-    def _choice(self, name: str, entries: list[tuple[str, str]]) -> Any:
-        box = qt.QComboBox()
-        box.objectName = name
-        for text, value in entries:
-            box.addItem(text, value)
-        return box
 
     def _connect(self) -> None:
         self._volumeSelector.currentNodeChanged.connect(lambda *_node: self._onInput())
         self._segmentationSelector.currentNodeChanged.connect(lambda *_node: self._onInput())
         self._models.chosen.connect(lambda *_name: self._onSettings())
-        self._models.said.connect(self._say)
+        self._models.said.connect(self._status.remark)
+        self._models.refused.connect(self._status.problem)
         self.session.modelsOffered.connect(self._models.offer)
-        for box in (self._windowBox, self._deviceBox):
-            box.currentIndexChanged.connect(lambda *_index: self._onSettings())
+        self._windowBox.currentIndexChanged.connect(lambda *_index: self._onSettings())
         self._pointButton.clicked.connect(lambda *_: self._toggle(POINT))
         self._boxButton.clicked.connect(lambda *_: self._toggle(BOX))
         self._signButton.clicked.connect(lambda *_: self._onSign())
@@ -283,16 +231,18 @@ class Widget:
         self._redoButton.clicked.connect(lambda *_: self._onRedo())
         self._startButton.clicked.connect(lambda *_: self._onStartFrom())
         self._planesButton.clicked.connect(lambda *_: self._onPlanes())
-        self._filmBox.toggled.connect(lambda *_: self._onSettings())
         self._chosen.segmentChanged.connect(self._onSegment)
         self._chosen.effectTaken.connect(self._onEffect)
         self.tools.changed.connect(self._refresh)
         self.tools.boxDrawn.connect(self._onBox)
-        self.tools.refused.connect(self._say)
-        self.session.statusChanged.connect(self._say)
-        self.session.problem.connect(self._say)
-        self.session.warned.connect(self._say)
+        self.tools.refused.connect(self._status.problem)
+        self.session.statusChanged.connect(self._status.remark)
+        self.session.noticed.connect(self._status.notice)
+        self.session.problem.connect(self._status.problem)
+        self.session.warned.connect(self._status.warn)
+        self.session.workingChanged.connect(self._status.refresh)
         self.session.stateChanged.connect(self._refresh)
+        self._review.changed.connect(self._status.refresh)
         # None where Slicer runs without its window.
         self._layoutManager = slicer.app.layoutManager()
         if self._layoutManager is not None:
@@ -305,7 +255,8 @@ class Widget:
         working = self.session.prompts is not None
         self._pointButton.checked = self.tools.tool == POINT
         self._boxButton.checked = self.tools.tool == BOX
-        self._signButton.text = _("Belongs: + (T)") if self.tools.positive else _("Not: − (T)")
+        self._signButton.text = _("Positive + (T)") if self.tools.positive else _("Negative − (T)")
+        setIcon(self._signButton, "positive" if self.tools.positive else "negative")
         for button in (self._pointButton, self._boxButton):
             button.enabled = ready
         for button in (self._maskButton, self._resetButton, self._startButton):
@@ -315,18 +266,41 @@ class Widget:
         self._export.refresh()
         volume = self._volumeSelector.currentNode()
         self._planesButton.visible = volume is not None and self._tilt(volume) > 0
-        self._showFilm()
+        self._foldInput()
+        self._status.refresh()
 
     def _tilt(self, volume: Any) -> float:
         return tiltOfViews(volume) if volume.GetImageData() is not None else 0.0
 
-    def _showFilm(self) -> None:
-        before, self._filling = self._filling, True
-        self._filmBox.checked = self.session.parameters.film
-        self._filling = before
+    def _foldInput(self) -> None:
+        """With the first prompt input and model make room; without an input they are what is needed."""
+        begun = bool(self.session.journal.segments()) if self.session.prompts is not None else False
+        if begun != self._begun:
+            self._begun = begun
+            self._inputSection.collapsed = begun
 
-    def _say(self, text: str) -> None:
-        self._status.text = text
+    def _situation(self) -> Situation:
+        """The facts for the status line."""
+        session = self.session
+        volume, segmentation = self._volumeSelector.currentNode(), self._segmentationSelector.currentNode()
+        segment = self._chosen.segment
+        states, shown = self._review.strip.states, self._review.strip.current
+        return Situation(
+            volumes=self._volumeCount(),
+            volume=volume is not None,
+            refused=volume is not None and segmentation is not None and session.prompts is None and self._entered,
+            tilt=self._tilt(volume) if volume is not None else 0.0,
+            tool=self.tools.tool,
+            positive=self.tools.positive,
+            effect=self._chosen.effect,
+            marked=bool(segment and session.journal.prompts(segment)),
+            propagated=any(state.propagated for state in states),
+            shown=shown,
+            words=states[shown].words() if shown is not None and shown < len(states) else "",
+            left=self._review.left,
+            working=session.working,
+            running=session.running,
+        )
 
     # -- what the user does ----------------------------------------------------------------------
 
@@ -338,34 +312,31 @@ class Widget:
         node.SetNodeReferenceID(VOLUME_ROLE, volume.GetID() if volume is not None else None)
         node.SetNodeReferenceID(SEGMENTATION_ROLE, segmentation.GetID() if segmentation is not None else None)
         self.tools.use(NONE)
+        before = self.session.prompts
         if volume is None or segmentation is None:
             self.session.setInput(None, None)
         else:
             self.session.setInput(volume, segmentation)
             self._editor.setSegmentationNode(segmentation)
             self._editor.setSourceVolumeNode(volume)
+        if self.session.prompts is not None and self.session.prompts is not before:
+            self.session.prompts.added.connect(lambda *_prompt: self._status.acted())
+        self._status.acted()
         self._refresh()
-        if volume is not None and self._tilt(volume) > 0:
-            self._say(
-                _(
-                    "This volume lies tilted in the views by {degrees:.0f}°: turn them to its planes, or use points."
-                ).format(degrees=self._tilt(volume))
-            )
 
     def _onSettings(self) -> None:
         if not self._filling:
+            self._status.acted()
             self.session.setParameters(
                 window=self._windowBox.currentData,
                 model=self._models.name,
-                device=self._deviceBox.currentData,
-                film=self._filmBox.checked,
             )
 
     def _segment(self) -> str:
         """The chosen segment; a segmentation and a segment are made where there is none."""
         volume = self._volumeSelector.currentNode()
         if volume is None:
-            self._say(_("Choose a volume first."))
+            self._status.problem(_("Choose a volume first."))
             return ""
         if self._segmentationSelector.currentNode() is None:
             node = slicer.mrmlScene.AddNewNodeByClass(
@@ -381,6 +352,7 @@ class Widget:
         return self._chosen.segment
 
     def _toggle(self, tool: str) -> None:
+        self._status.acted()
         self._take(NONE if self.tools.tool == tool else tool)
 
     def _take(self, tool: str) -> None:
@@ -392,15 +364,14 @@ class Widget:
             assert self.session.prompts is not None
             self._editor.setActiveEffectByName("")
             self.tools.use(POINT, pointsNode=self.session.prompts.pointsNode(segment, self.tools.positive))
-            self._say(_("Click into a slice: on the structure, or beside it with −."))
         elif tool == BOX:
             self._editor.setActiveEffectByName("")
             self.tools.use(BOX, volumeNode=self.session.volumeNode)
-            self._say(_("Drag a box around the structure."))
         else:
             self.tools.use(NONE)
 
     def _onSign(self) -> None:
+        self._status.acted()
         self.tools.setPositive(not self.tools.positive)
         if self.tools.tool == POINT:
             self._take(POINT)
@@ -415,6 +386,7 @@ class Widget:
         """An effect has the mouse: the tool in hand would take it away."""
         if self.tools.tool != NONE:
             self.tools.use(NONE)
+        self._status.refresh()
 
     def _onBox(self, minIjk: tuple[float, ...], maxIjk: tuple[float, ...], axis: str) -> None:
         segment = self._segment()
@@ -422,20 +394,22 @@ class Widget:
             self.session.addBox(segment, minIjk, maxIjk, axis)
 
     def _onMask(self) -> None:
+        self._status.acted()
         segment = self._segment()
         if not segment:
             return
         axis = self.session.axis or self.tools.axisOfPointer(self.session.volumeNode)
         index = shownSlice(self.session.volumeNode, axis)
         if index is None:
-            self._say(_("No slice view shows a slice of this session; turn one to the volume's plane."))
-        else:
-            self.session.addMask(segment, index, axis)
+            self._status.problem(_("No slice view shows a slice of this session; turn one to the volume's plane."))
+        elif self.session.addMask(segment, index, axis):
+            self._status.remark(_("What is painted on slice {n} is a prompt now.").format(n=index))
 
     def _onStartFrom(self) -> None:
+        self._status.acted()
         segment = self._segment()
-        if segment:
-            self.session.startFrom(segment, self.tools.axisOfPointer(self.session.volumeNode))
+        if segment and self.session.startFrom(segment, self.tools.axisOfPointer(self.session.volumeNode)):
+            self._status.remark(_("What the segment holds is the start now: correct it, or propagate it."))
 
     def _onPlanes(self) -> None:
         volume = self._volumeSelector.currentNode()
@@ -444,24 +418,29 @@ class Widget:
         self._refresh()
 
     def _onDelete(self) -> None:
+        self._status.acted()
         if self.session.prompts is not None and not self.session.prompts.deletePointed():
-            self._say(_("Point at a prompt to delete it."))
+            self._status.problem(_("Point at a prompt to delete it."))
 
     def _onShow(self, visible: bool) -> None:
         if self.session.prompts is not None:
             self.session.prompts.setVisible(visible)
 
     def _onReset(self) -> None:
+        self._status.acted()
         if self._chosen.segment:
             self.session.clear(self._chosen.segment)
 
     def _onUndo(self) -> None:
+        self._status.acted()
         self.session.undo()
 
     def _onRedo(self) -> None:
+        self._status.acted()
         self.session.redo()
 
     def _onCancel(self) -> None:
+        self._status.acted()
         if self.session.running:
             self.session.stop()
         else:
@@ -489,6 +468,7 @@ class Widget:
     def _onSceneClosing(self, *_event: Any) -> None:
         self.tools.use(NONE)
         self.session.setInput(None, None)
+        self._status.clear()
 
     def _takeEditorNode(self) -> None:
         node = self._editorNode()
@@ -504,8 +484,36 @@ class Widget:
         self._takeEditorNode()
         self._fromScene()
 
+    def _onNodeAdded(self, *_event: Any) -> None:
+        if self._volumeCount() > self._volumesSeen:
+            # Its voxels come after it.
+            qt.QTimer.singleShot(0, self._onVolumeCame)
+
+    def _onVolumeCame(self) -> None:
+        if self._sceneTags and self._entered and not slicer.mrmlScene.IsBatchProcessing():
+            self._takeVolume()
+            self._status.refresh()
+
+    def _volumeCount(self) -> int:
+        return sum(slicer.mrmlScene.GetNumberOfNodesByClass(kind) for kind in VOLUME_CLASSES)
+
+    def _takeVolume(self) -> None:
+        """Where no volume is chosen, take one that came since: the one that the views show, or the only one."""
+        came = self._volumeCount() > self._volumesSeen
+        self._volumesSeen = self._volumeCount()
+        if not came or self._volumeSelector.currentNode() is not None:
+            return
+        shown = backgroundVolume()
+        if shown is None and self._volumesSeen == 1:
+            shown = next(
+                node for kind in VOLUME_CLASSES if (node := slicer.mrmlScene.GetFirstNodeByClass(kind)) is not None
+            )
+        if shown is not None:
+            self._volumeSelector.setCurrentNode(shown)
+
     def _onBatchDone(self, *_event: Any) -> None:
         """The editor widget takes up a segmentation by itself after nodes have come or gone; it is to show ours."""
+        self._onVolumeCame()
         node = self.session.segmentationNode
         if node is not None and self._editor.segmentationNode() is not node:
             self._editor.setSegmentationNode(node)
@@ -516,19 +524,14 @@ class Widget:
         parameters = self.session.parameters
         node = self._getParameterNode()
         self._filling = True
-        for box, value in (
-            (self._windowBox, parameters.window),
-            (self._deviceBox, parameters.device),
-        ):
-            index = box.findData(value)
-            if index >= 0:
-                box.currentIndex = index
+        self._windowBox.currentIndex = max(self._windowBox.findData(parameters.window), 0)
+        self._advanced.refresh()
         self._models.show(parameters.model)
         volume = node.GetNodeReference(VOLUME_ROLE)
-        if volume is None and slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode"):
-            volume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
         self._volumeSelector.setCurrentNode(volume)
         self._segmentationSelector.setCurrentNode(node.GetNodeReference(SEGMENTATION_ROLE))
+        self._volumesSeen = 0
+        self._takeVolume()
         self._filling = False
         self._onInput()
         self._refresh()

@@ -28,6 +28,7 @@ class WorkerSession:
 
     Signals:
         said(str), failed(str), noticed(str): one line for the user.
+        workingChanged(): `working` has changed.
         ready(): the model is loaded.
         offered(list): names of the models that the server has.
         lost(again): the worker ended without being told to; `again`: `connect` may be tried.
@@ -51,6 +52,7 @@ class WorkerSession:
         self.said = Signal()
         self.failed = Signal()
         self.noticed = Signal()
+        self.workingChanged = Signal()
         self.ready = Signal()
         self.offered = Signal()
         self.lost = Signal()
@@ -69,6 +71,7 @@ class WorkerSession:
         self._spent: list[Path] = []
         self._number = 0
         self._deaths = 0
+        self._working = ""
         self._created = False
         # While a propagation is done again, what comes after it waits: a request would otherwise overtake it.
         self._repeating = False
@@ -88,6 +91,11 @@ class WorkerSession:
     def number(self) -> int:
         """How many workers there have been; what an earlier one was told, this one was not."""
         return self._number
+
+    @property
+    def working(self) -> str:
+        """What the worker does before it can answer, in one line; empty where it can."""
+        return self._working
 
     @property
     def begun(self) -> bool:
@@ -121,6 +129,7 @@ class WorkerSession:
         client, self._client = self._client, None
         if client is not None:
             client.stop()
+        self._working = ""
         self._dropFiles()
 
     def restart(self) -> None:
@@ -141,7 +150,7 @@ class WorkerSession:
             self._client.died.connect(self._onDied)
         if self.down:
             self._number += 1
-            self.said.emit(_("Starting …"))
+            self._work(_("Starting …"))
             self._client.start()
             parameters = self._settings()
             fields = self._modelFields or {"name": parameters.model}
@@ -252,6 +261,10 @@ class WorkerSession:
 
     # -- inside ---------------------------------------------------------------------------------
 
+    def _work(self, text: str) -> None:
+        self._working = text
+        self.workingChanged.emit()
+
     def _proving(self, handler: Callable[[Any], None]) -> Callable[[Any], None]:
         """A worker that gives masks is sound: its death is counted from one again."""
 
@@ -287,16 +300,18 @@ class WorkerSession:
     def _onModel(self, reply: Any) -> None:
         if isinstance(reply, m.Progress):
             share = "" if reply.fraction is None else f" {100 * reply.fraction:.0f} %"
-            self.said.emit(f"{reply.stage.capitalize()}{share} …")
+            self._work(f"{reply.stage.capitalize()}{share} …")
             if reply.models:
                 self.offered.emit(reply.models)
         elif isinstance(reply, m.ModelLoaded):
+            self._work("")
             self._model = reply
             where = _("on CPU") if reply.device == "cpu" else _("on {device}").format(device=reply.device)
             why = f" ({reply.device_reason})" if reply.device_reason else ""
             self.said.emit(_("Ready: {name} {where}{why}").format(name=reply.name, where=where, why=why))
             self.ready.emit()
         elif isinstance(reply, m.Failure):
+            self._work("")
             self.failed.emit(reply.text)
 
     def _onOpened(self, path: Path, reply: Any) -> None:
@@ -307,6 +322,7 @@ class WorkerSession:
 
     def _onDied(self, why: str) -> None:
         self._deaths += 1
+        self._work("")
         self._dropFiles()
         if self._volume is None:
             self.forget()

@@ -9,7 +9,7 @@ from typing import Any
 
 from PySide6 import QtCore, QtWidgets
 
-from . import event_loop, qt_module, scripted, widgets
+from . import event_loop, qt_module, scripted, ui_files, widgets
 from .listings import Checked
 from .slice_widget import SliceWidget
 
@@ -126,7 +126,7 @@ class Host:
             segmentations=SimpleNamespace(logic=lambda: self.core.segmentations_logic),
             volumes=SimpleNamespace(logic=lambda: self.core.volumes_logic),
         )
-        qt_module.install({}, widgets.CTK)
+        qt_module.install({"QUiLoader": ui_files.UiLoader}, widgets.CTK)
         for name, stand_in in widgets.SLICER.items():
             setattr(slicer, name, qt_module.derive(name, stand_in))
         scripted.install(slicer)

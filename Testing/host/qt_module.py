@@ -27,9 +27,13 @@ def habits(kind: type) -> dict[str, Any]:
         prop = meta.property(number)
         name = prop.name()
         name = name if isinstance(name, str) else bytes(name).decode()
-        if name in _VIRTUAL or isinstance(_static(kind, name), staticmethod):
+        # A stand-in's own property is one of Python's already.
+        if name in _VIRTUAL or isinstance(_static(kind, name), staticmethod | QtCore.Property):
             continue
         found[name] = _attribute(name, prop.isWritable())
+    if meta:
+        # PythonQt's other word for it, by which slicer.util.childWidgetVariables looks.
+        found["name"] = _attribute("objectName", True)
     return found
 
 

@@ -8,53 +8,107 @@ import shiboken6
 from PySide6 import QtCore, QtWidgets
 
 
+def stored(name: str, kind: Any, default: Any, changed: str = "") -> Any:
+    """A Qt property that keeps what it is given, so that a ``.ui`` file can set it.
+
+    Args:
+        name: of the property.
+        kind: its type.
+        default: what it is before it is set.
+        changed: method that is called when it becomes another.
+    """
+
+    def get(self: Any) -> Any:
+        return vars(self).get(f"_{name}", default)
+
+    def put(self: Any, value: Any) -> None:
+        before = get(self)
+        vars(self)[f"_{name}"] = value
+        if changed and value != before:
+            getattr(self, changed)()
+
+    return QtCore.Property(kind, get, put)
+
+
+_BAR = 22  # of a section's title, pixels, as in Slicer
+
+
 class CollapsibleButton(QtWidgets.QWidget):
     """ctkCollapsibleButton: a titled frame whose contents fold away."""
 
     contentsCollapsed = QtCore.Signal(bool)
 
+    text = stored("text", str, "", "update")
+    collapsed = stored("collapsed", bool, False, "_fold")
+
     def __init__(self, *arguments: Any) -> None:
         texts = [a for a in arguments if isinstance(a, str)]
         super().__init__(*[a for a in arguments if not isinstance(a, str)])
-        self._text = texts[0] if texts else ""
-        self._collapsed = False
-        self.setContentsMargins(0, 20, 0, 0)
-
-    @property
-    def text(self) -> str:
-        return self._text
-
-    @text.setter
-    def text(self, text: str) -> None:
-        self._text = text
-        QtWidgets.QWidget.update(self)
-
-    @property
-    def collapsed(self) -> bool:
-        return self._collapsed
-
-    @collapsed.setter
-    def collapsed(self, collapsed: bool) -> None:
-        if collapsed == self._collapsed:
-            return
-        self._collapsed = collapsed
-        for child in self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindChildOption.FindDirectChildrenOnly):
-            QtWidgets.QWidget.setVisible(child, not collapsed)
-        self.contentsCollapsed.emit(collapsed)
+        vars(self)["_text"] = texts[0] if texts else ""
+        # What was hidden before the contents were folded stays hidden when they are unfolded.
+        self._shown: list[Any] = []
+        self.setContentsMargins(0, _BAR, 0, 0)
+        policy = QtWidgets.QSizePolicy.Policy
+        QtWidgets.QWidget.setSizePolicy(self, policy.Minimum, policy.Preferred)
 
     def setText(self, text: str) -> None:
-        self.text = text
+        self.setProperty("text", text)
 
     def setCollapsed(self, collapsed: bool) -> None:
-        self.collapsed = collapsed
+        self.setProperty("collapsed", collapsed)
+
+    def _fold(self) -> None:
+        folded = vars(self)["_collapsed"]
+        if folded:
+            self._shown = [child for child in self._contents() if not QtWidgets.QWidget.isHidden(child)]
+        for child in self._shown:
+            QtWidgets.QWidget.setVisible(child, not folded)
+        # The real one is as high as its title then, whatever margins its layout has.
+        self.setMaximumHeight(_BAR if folded else 16777215)
+        self.contentsCollapsed.emit(folded)
+
+    def childEvent(self, event: Any) -> None:
+        """A `.ui` file folds the section before its contents come."""
+        super().childEvent(event)
+        child = event.child()
+        if event.added() and vars(self).get("_collapsed") and isinstance(child, QtWidgets.QWidget):
+            self._shown.append(child)
+            QtWidgets.QWidget.setVisible(child, False)
+
+    def mousePressEvent(self, event: Any) -> None:
+        if event.position().y() < _BAR:
+            self.setCollapsed(not vars(self).get("_collapsed", False))
+
+    def _contents(self) -> list[Any]:
+        return self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindChildOption.FindDirectChildrenOnly)
 
     def paintEvent(self, event: Any) -> None:
         from PySide6 import QtGui
 
         with QtGui.QPainter(self) as painter:
-            arrow = "▸" if self._collapsed else "▾"
-            painter.drawText(4, 15, f"{arrow} {self._text}")
-            painter.drawLine(0, 19, QtWidgets.QWidget.width(self), 19)
+            arrow = "▸" if vars(self).get("_collapsed") else "▾"
+            width = QtWidgets.QWidget.width(self)
+            painter.fillRect(0, 0, width, _BAR - 1, QtWidgets.QWidget.palette(self).button())
+            painter.drawText(6, 15, f"{arrow}  {vars(self)['_text']}")
+            painter.drawLine(0, _BAR - 1, width, _BAR - 1)
+
+
+class MRMLWidget(QtWidgets.QWidget):
+    """qMRMLWidget: hands the scene on to what its `.ui` file connects."""
+
+    mrmlSceneChanged = QtCore.Signal(object)
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._scene: Any = None
+
+    def setMRMLScene(self, scene: Any) -> None:
+        if scene is not self._scene:
+            self._scene = scene
+            self.mrmlSceneChanged.emit(scene)
+
+    def mrmlScene(self) -> Any:
+        return self._scene
 
 
 class NodeComboBox(QtWidgets.QComboBox):
@@ -63,15 +117,22 @@ class NodeComboBox(QtWidgets.QComboBox):
     currentNodeChanged = QtCore.Signal(object)
     nodeAddedByUser = QtCore.Signal(object)
 
+    nodeTypes = stored("nodeTypes", "QStringList", ())
+    noneEnabled = stored("noneEnabled", bool, False)
+    addEnabled = stored("addEnabled", bool, True)
+    removeEnabled = stored("removeEnabled", bool, True)
+    renameEnabled = stored("renameEnabled", bool, False)
+    editEnabled = stored("editEnabled", bool, False)
+    showHidden = stored("showHidden", bool, False)
+    selectNodeUponCreation = stored("selectNodeUponCreation", bool, True)
+    showChildNodeTypes = stored("showChildNodeTypes", bool, True)
+    noneDisplay = stored("noneDisplay", str, "None")
+    baseName = stored("baseName", str, "")
+
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._scene: Any = None
         self._observers: list[int] = []
-        self.nodeTypes: tuple[str, ...] = ()
-        self.noneEnabled = self.addEnabled = self.removeEnabled = self.renameEnabled = False
-        self.editEnabled = self.showHidden = self.selectNodeUponCreation = self.showChildNodeTypes = False
-        self.noneDisplay = "None"
-        self.baseName = ""
         self.currentIndexChanged.connect(lambda _index: self.currentNodeChanged.emit(self.currentNode()))
         self.destroyed.connect(self._forget)
 
@@ -163,6 +224,13 @@ class SegmentEditorWidget(QtWidgets.QWidget):
     currentSegmentIDChanged = QtCore.Signal(str)
     segmentationNodeChanged = QtCore.Signal(object)
     sourceVolumeNodeChanged = QtCore.Signal(object)
+    maximumNumberOfUndoStates = stored("maximumNumberOfUndoStates", int, 5)
+    readOnly = stored("readOnly", bool, False)
+    undoEnabled = stored("undoEnabled", bool, True, "_undo_changed")
+    effectColumnCount = stored("effectColumnCount", int, 2, "_columns_changed")
+    segmentationNodeSelectorVisible = stored("segmentationNodeSelectorVisible", bool, True)
+    sourceVolumeNodeSelectorVisible = stored("sourceVolumeNodeSelectorVisible", bool, True)
+    switchToSegmentationsButtonVisible = stored("switchToSegmentationsButtonVisible", bool, True)
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -170,17 +238,54 @@ class SegmentEditorWidget(QtWidgets.QWidget):
         self._node: Any = None
         self._node_tag: int | None = None
         self._observed: list[tuple[Any, int]] = []
-        self.maximumNumberOfUndoStates = 5
-        self.undoEnabled = True
-        self.readOnly = False
-        self.segmentationNodeSelectorVisible = self.sourceVolumeNodeSelectorVisible = True
-        self.switchToSegmentationsButtonVisible = True
-        layout = QtWidgets.QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
         self._list = QtWidgets.QListWidget()
-        QtWidgets.QListWidget.setMaximumHeight(self._list, 80)
-        layout.addWidget(self._list)
         self._list.currentItemChanged.connect(self._on_item)
+        self._effects = QtWidgets.QFrame()
+        self._undo = QtWidgets.QFrame()
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """As large as the real one: sizes were read off pictures of Slicer 5.10."""
+        box = QtWidgets.QVBoxLayout(self)
+        actions = QtWidgets.QHBoxLayout()
+        for text in ("Add", "Remove", "Show 3D"):
+            actions.addWidget(QtWidgets.QPushButton(text))
+        box.addLayout(actions)
+        row, left = QtWidgets.QHBoxLayout(), QtWidgets.QVBoxLayout()
+        for frame in (self._effects, self._undo):
+            frame.setFrameShape(QtWidgets.QFrame.Shape.StyledPanel)
+            left.addWidget(frame)
+        left.addStretch(1)
+        row.addLayout(left)
+        row.addWidget(self._list, 1)
+        QtWidgets.QListWidget.setMinimumHeight(self._list, 90)
+        policy = QtWidgets.QSizePolicy.Policy
+        QtWidgets.QListWidget.setSizePolicy(self._list, policy.Expanding, policy.Minimum)
+        box.addLayout(row)
+        grid = QtWidgets.QGridLayout(self._effects)
+        for number in range(_EFFECTS):
+            grid.addWidget(self._tool_button(number), 0, number)
+        undo = QtWidgets.QGridLayout(self._undo)
+        for number in range(2):
+            undo.addWidget(self._tool_button(number), 0, number)
+        self._columns_changed()
+
+    def _tool_button(self, number: int) -> Any:
+        button = QtWidgets.QToolButton()
+        button.setFixedSize(23, 22)
+        button.setText("↖✎✐⌫◔◍≡◐▣◎∿✂⁂⊕▤"[number])
+        return button
+
+    def _columns_changed(self) -> None:
+        columns = max(vars(self).get("_effectColumnCount", 2), 1)
+        grid = self._effects.layout()
+        buttons = [grid.itemAt(n).widget() for n in range(grid.count())]
+        for number, button in enumerate(buttons):
+            grid.removeWidget(button)
+            grid.addWidget(button, number // columns, number % columns)
+
+    def _undo_changed(self) -> None:
+        self._undo.setVisible(vars(self).get("_undoEnabled", True))
 
     def setMRMLScene(self, scene: Any) -> None:
         self._scene = scene
@@ -305,8 +410,11 @@ class TableView(QtWidgets.QTableWidget):
                 QtWidgets.QTableWidget.setItem(self, row, column, item)
 
 
+# Of Slicer 5.10 and the button that puts an effect down.
+_EFFECTS = 15
 CTK = {"ctkCollapsibleButton": CollapsibleButton}
 SLICER = {
+    "qMRMLWidget": MRMLWidget,
     "qMRMLNodeComboBox": NodeComboBox,
     "qMRMLSegmentEditorWidget": SegmentEditorWidget,
     "qMRMLTableView": TableView,

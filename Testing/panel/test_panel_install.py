@@ -363,7 +363,7 @@ def first_use(host):
 def test_the_user_presses_install(first_use):
     use = first_use("torch")
     assert not use.computer.commands
-    assert "small packages" in use.find("here-text").text
+    assert "small packages" in use.find("hereText").text
     for logic in use.panel._logics.values():
         logic.progress.connect(lambda *_line: use.computer.install_all())
     use.press()
@@ -375,18 +375,18 @@ def test_the_user_presses_install(first_use):
 
 def test_a_server_needs_nothing_heavy(first_use):
     use = first_use()
-    assert "PyTorch" in use.find("here-text").text
-    text = use.find("server-text").text
+    assert "PyTorch" in use.find("hereText").text
+    text = use.find("serverText").text
     assert "PyTorch" not in text
     assert "rf-sam-2" not in text
     assert "Voxels" in text
     use.find("server").click()
-    use.find("server-edit").text = "gpu.example.org"
+    use.find("serverEdit").text = "gpu.example.org"
     use.press()
     assert "https://" in use.find("line").text
     assert not use.computer.commands
-    use.find("server-edit").text = "https://gpu.example.org:8080/"
-    use.find("key-edit").text = "secret"
+    use.find("serverEdit").text = "https://gpu.example.org:8080/"
+    use.find("keyEdit").text = "secret"
     for logic in use.panel._logics.values():
         logic.progress.connect(lambda *_line: use.computer.there.update(p.module for p in PANEL_PACKAGES))
     use.press()
@@ -402,11 +402,11 @@ def test_another_environment_is_looked_at_before_it_is_taken(first_use, tmp_path
     assert use.find("install").text == "Go on"
     use.press()
     assert "path" in use.find("line").text
-    use.find("python-edit").text = str(tmp_path / "none")
+    use.find("pythonEdit").text = str(tmp_path / "none")
     use.press()
     event_loop.wait_until(lambda: "no Python" in use.find("line").text)
     assert use.find("install").enabled
-    use.find("python-edit").text = sys.executable
+    use.find("pythonEdit").text = sys.executable
     use.press()
     assert use.find("cancel").enabled
     event_loop.wait_until(lambda: use.ready)
@@ -421,7 +421,7 @@ def test_an_environment_that_lacks_something_says_what(first_use, tmp_path):
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
     python.chmod(0o755)
     use.find("python").click()
-    use.find("python-edit").text = str(python)
+    use.find("pythonEdit").text = str(python)
     use.press()
     event_loop.wait_until(lambda: "lacks" in use.find("line").text)
     assert "torch" in use.find("line").text
@@ -435,7 +435,7 @@ def test_looking_can_be_cancelled(first_use, tmp_path):
     python.write_text("#!/bin/sh\nexec sleep 1000\n")
     python.chmod(0o755)
     use.find("python").click()
-    use.find("python-edit").text = str(python)
+    use.find("pythonEdit").text = str(python)
     use.press()
     use.press("cancel")
     assert use.find("install").enabled

@@ -62,6 +62,7 @@ class Chooser:
         self.chooser = ModelChooser(place or WorkerPlace(PYTHON, sys.executable), self.accept, make_process)
         self.chooser.chosen.connect(self.chosen.append)
         self.chooser.said.connect(self.said.append)
+        self.chooser.refused.connect(self.said.append)
         self.chooser.show("nano")
         self.box = self.chooser.widget.findChild(QtWidgets.QComboBox, "model")
         self.button = self.chooser.widget.findChild(QtWidgets.QPushButton, "download")

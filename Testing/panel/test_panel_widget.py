@@ -43,8 +43,18 @@ class Panel:
 
     def click(self, name):
         button = self.find(name)
+        self.unfold(button)
         assert QtWidgets.QWidget.isEnabled(button), name
         QtTest.QTest.mouseClick(button, QtCore.Qt.MouseButton.LeftButton)
+        event_loop.process_events()
+
+    def unfold(self, widget):
+        """As a user: the section that holds it is opened."""
+        parent = QtWidgets.QWidget.parentWidget(widget)
+        while parent is not None:
+            if getattr(parent, "slicer_name", "") == "ctkCollapsibleButton":
+                parent.collapsed = False
+            parent = QtWidgets.QWidget.parentWidget(parent)
         event_loop.process_events()
 
     def press(self, key, modifier=QtCore.Qt.KeyboardModifier.NoModifier):
