@@ -12,7 +12,19 @@ from biosam2.errors import ModelError
 from biosam2.models import ModelEntry, add, get, hashing, list_models, load_model, path_of, registry, remove, verify
 from biosam2.models.config import load_config
 
-BUILT_IN = ["nano", "sam2.1-tiny", "sam2.1-small", "sam2.1-base+", "sam2.1-large", "medsam2"]
+BUILT_IN = [
+    "nano",
+    "sam2.1-tiny",
+    "sam2.1-small",
+    "sam2.1-base+",
+    "sam2.1-large",
+    "medsam2",
+    "medsam2-ct-lesion",
+    "medsam2-mr-liver-lesion",
+    "medsam2-us-heart",
+    "medsam2-flare25",
+    "medsam2-2411",
+]
 
 
 def put(entry: ModelEntry, content: bytes) -> Path:
@@ -38,6 +50,22 @@ def test_an_entry_says_what_a_user_must_know(name: str) -> None:
         assert entry.sha256 is not None or entry.sha256_header is not None
     assert entry.sha256 is None or re.fullmatch("[0-9a-f]{64}", entry.sha256)
     assert entry.sha256_header is None or re.fullmatch("[A-Za-z0-9-]+", entry.sha256_header)
+    assert entry.bytes is None or entry.listed_bytes is None
+    assert entry.purpose in {"general", "task", "trial", "archive"}
+    assert all(re.fullmatch("[A-Z]{2}", code) for code in entry.modalities)
+    assert bool(entry.targets) == (entry.purpose == "task")
+    assert entry.purpose != "task" or entry.modalities
+    assert bool(entry.terms) == (entry.terms_url is not None)
+    if entry.sha256 is None:
+        assert entry.references  # where the rest was read
+
+
+def test_all_of_medsam2_come_from_one_host_at_one_revision_under_its_terms() -> None:
+    entries = [entry for entry in list_models() if entry.name.startswith("medsam2")]
+    assert len({str(entry.url).removesuffix(entry.file) for entry in entries}) == 1
+    assert len({entry.file for entry in entries}) == len(entries)
+    assert {entry.conditions for entry in entries} == {"CC-BY-SA-4.0, research and education only"}
+    assert {(entry.config, entry.overrides) for entry in entries} == {("sam2.1_hiera_t", ("image_size=512",))}
 
 
 def test_the_shipped_file_is_the_one_the_registry_names() -> None:
@@ -102,6 +130,7 @@ def test_an_added_model_is_listed_loaded_and_removed(nano_checkpoint: Path, tmp_
     original.unlink()
 
     assert get("my-lungs") == entry == list_models()[-1]
+    assert entry.size == entry.bytes
     assert entry.sha256 == verify("my-lungs")
     model = load_model("my-lungs", device="cpu")
     assert (model.name, model.image_size, model.sha256) == ("my-lungs", 256, entry.sha256)

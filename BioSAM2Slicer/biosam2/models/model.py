@@ -34,7 +34,7 @@ class Model:
         image_size: side of the square input, in pixels.
         path: the checkpoint file.
         description: what the model is for, where the registry says.
-        licence: the weights' licence, where the registry says.
+        licence: of the weights, and what their host asks beside it, where the registry says.
     """
 
     name: str
@@ -105,7 +105,7 @@ def _load_entry(entry: registry.ModelEntry, device: str) -> Model:
         device,
         sha256,
         description=entry.description,
-        licence=entry.licence,
+        licence=entry.conditions,
     )
 
 

@@ -42,6 +42,15 @@ class ModelEntry:
         bytes: the file's size; None when it is not known beforehand.
         sha256: its hash in lower-case hex; None when it is not known beforehand.
         sha256_header: the response header by which the host of `url` tells the hash.
+        listed_bytes: the size as the host's listing rounds it, to the megabyte; where `bytes` is not known.
+        terms: what the host of the weights asks beside the licence.
+        terms_url: where it does so.
+        purpose: ``general``; ``task``, for `targets` on `modalities` only; ``trial``, where nothing better runs; or
+            ``archive``, an earlier version, kept to repeat results.
+        modalities: DICOM codes of the modalities that it was trained on; empty where none stands out.
+        targets: what a model of purpose ``task`` was trained to outline.
+        needs_gpu: whether it is too slow to work with on a CPU.
+        references: where these facts were read, and which of them.
     """
 
     name: str
@@ -57,6 +66,24 @@ class ModelEntry:
     bytes: int | None = None
     sha256: str | None = None
     sha256_header: str | None = None
+    listed_bytes: int | None = None
+    terms: str = ""
+    terms_url: str | None = None
+    purpose: Literal["general", "task", "trial", "archive"] = "general"
+    modalities: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    needs_gpu: bool = False
+    references: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int | None:
+        """The checkpoint's size in bytes: exact where it is known, else as its host's listing rounds it."""
+        return self.bytes or self.listed_bytes
+
+    @property
+    def conditions(self) -> str:
+        """The licence, and what the host asks beside it, on one line."""
+        return ", ".join(part for part in (self.licence, self.terms) if part)
 
     @property
     def path(self) -> Path:
@@ -269,7 +296,9 @@ def _own() -> list[ModelEntry]:
 
 
 def _entry(data: dict[str, Any], source: Literal["shipped", "download", "user"]) -> ModelEntry:
-    return ModelEntry(**{**data, "overrides": tuple(data.get("overrides", ()))}, source=source)
+    # JSON has no tuples.
+    plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    return ModelEntry(**plain, source=source)
 
 
 def _again(entry: ModelEntry) -> str:
