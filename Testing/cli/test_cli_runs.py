@@ -187,6 +187,16 @@ def test_ones_own_model_from_adding_to_removing(biosam2: Biosam2, folder: Path) 
     assert "mine" not in biosam2.here("models", "list", "-q").out.split()
 
 
+def test_the_list_of_models_names_the_one_to_begin_with(biosam2: Biosam2) -> None:
+    ended = biosam2.here("models", "list", "--for", "mri")
+    assert ended.out.splitlines()[-1] == (
+        "for MR on a GPU: medsam2, 156 MB, CC-BY-SA-4.0, research and education only; "
+        "without a network or on a CPU: nano"
+    )
+    ended = biosam2.here("models", "list", "--for", "US", "--target", "the heart")
+    assert ended.out.splitlines()[-1].startswith("for US the heart on a GPU: medsam2-us-heart, 156 MB")
+
+
 def test_info_says_which_device_and_why(biosam2: Biosam2) -> None:
     content = json.loads(biosam2("info", "--json").out)
     assert content["versions"]["biosam2"] == package.__version__
@@ -195,7 +205,9 @@ def test_info_says_which_device_and_why(biosam2: Biosam2) -> None:
     assert content["devices"]["reason"] in biosam2.here("info").out
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["segment", "--help"], ["models", "list"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["--help"], ["segment", "--help"], ["models", "list"], ["models", "list", "--for", "MR"]]
+)
 def test_light_commands_load_no_torch(arguments: list[str], tmp_path: Path) -> None:
     script = (
         "import sys\n"

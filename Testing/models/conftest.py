@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+import trustme
 from biosam2.models import ModelEntry
 from biosam2.models.network import build_network, load_config
 from web_server import Server
@@ -71,3 +74,27 @@ def toy(server: Server) -> ModelEntry:
         bytes=len(server.content),
         sha256=hashlib.sha256(server.content).hexdigest(),
     )
+
+
+@pytest.fixture
+def hub(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A host over https that tells a file's hash and redirects to the plain server, as Hugging Face does."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    with Server(b"") as running:
+        running.socket = context.wrap_socket(running.socket, server_side=True)
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def untold(hub: Server, toy: ModelEntry) -> ModelEntry:
+    """A model whose size and hash the registry does not know."""
+    url = f"https://localhost:{hub.server_port}/resolve/toy.pt"
+    return dataclasses.replace(toy, url=url, sha256=None, bytes=None, sha256_header="X-Linked-Etag")

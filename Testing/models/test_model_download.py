@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import shutil
-import ssl
 import subprocess
 import sys
 import threading
@@ -15,12 +14,11 @@ from pathlib import Path
 
 import pytest
 import requests
-import trustme
 from biosam2.errors import DownloadError
 from biosam2.models import ModelEntry, get, registry
 from biosam2.models import download as download_module
 from biosam2.models.download import download, leftovers, published_sha256, recorded_sha256
-from web_server import Handler, Server, honest
+from web_server import Handler, Server, honest, status, tells
 
 NO_DELAYS = (0, 0, 0)
 MIB = 1 << 20
@@ -51,10 +49,6 @@ def breaks_after(count: int) -> Callable[[Handler], None]:
         handler.cut()
 
     return answer
-
-
-def status(code: int) -> Callable[[Handler], None]:
-    return lambda handler: handler.begin(code, 0)
 
 
 def sends(content: bytes, length: int | None = -1) -> Callable[[Handler], None]:
@@ -398,34 +392,6 @@ def test_killed_processes_leave_what_can_be_continued(
 
 
 # A hash that the host tells --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def hub(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A host over https that tells a file's hash and redirects to the plain server, as Hugging Face does."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    with Server(b"") as running:
-        running.socket = context.wrap_socket(running.socket, server_side=True)
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
-
-
-def tells(sha256: str, location: str) -> Callable[[Handler], None]:
-    return lambda handler: handler.begin(302, 0, X_Linked_Etag=f'"{sha256}"', Location=location)
-
-
-@pytest.fixture
-def untold(hub: Server, toy: ModelEntry) -> ModelEntry:
-    """A model whose size and hash the registry does not know."""
-    url = f"https://localhost:{hub.server_port}/resolve/toy.pt"
-    return dataclasses.replace(toy, url=url, sha256=None, bytes=None, sha256_header="X-Linked-Etag")
 
 
 def test_a_told_hash_is_checked_and_kept(server: Server, hub: Server, toy: ModelEntry, untold: ModelEntry) -> None:

@@ -73,14 +73,30 @@ def honest(handler: Handler) -> None:
     content, etag = handler.server.content, handler.server.etag
     wanted = handler.headers.get("Range")
     if wanted and handler.headers.get("If-Range", etag) == etag:
-        start = int(wanted.removeprefix("bytes=").split("-")[0])
+        first, last = wanted.removeprefix("bytes=").split("-")
+        start, end = int(first), int(last) + 1 if last else len(content)
         if start >= len(content):
             handler.begin(416, 0, Content_Range=f"bytes */{len(content)}")
             return
-        rest = content[start:]
-        content_range = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        rest = content[start:end]
+        content_range = f"bytes {start}-{start + len(rest) - 1}/{len(content)}"
         handler.begin(206, len(rest), ETag=etag, Content_Range=content_range)
         handler.wfile.write(rest)
     else:
         handler.begin(200, len(content), ETag=etag)
         handler.wfile.write(content)
+
+
+def status(code: int) -> Answer:
+    """Nothing but a status."""
+    return lambda handler: handler.begin(code, 0)
+
+
+def redirects(location: str, code: int = 302, **headers: str) -> Answer:
+    """Sends the client elsewhere."""
+    return lambda handler: handler.begin(code, 0, Location=location, **headers)
+
+
+def tells(sha256: str, location: str) -> Answer:
+    """Tells the file's hash and sends the client to a storage, as Hugging Face does."""
+    return redirects(location, X_Linked_Etag=f'"{sha256}"')

@@ -1,13 +1,16 @@
-"""biosam2 models: list, download, add, verify, remove."""
+"""biosam2 models: list, download, check, add, verify, remove."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from ..errors import DownloadError
 from .outcome import check_stopped
 
 
@@ -21,10 +24,22 @@ def models(ctx: click.Context) -> None:
 
 @models.command("list")
 @click.option("-q", "--quiet", is_flag=True, help="Names only.")
-def list_(quiet: bool) -> None:
+@click.option(
+    "--for",
+    "modality",
+    metavar="MODALITY",
+    help="Say too which one to begin with for CT, MR, PT, US, ES … on a GPU, on a CPU and without a network.",
+)
+@click.option("--target", metavar="WORDS", help='With --for: what you want to outline, such as "liver lesion".')
+def list_(quiet: bool, modality: str | None, target: str | None) -> None:
     """List all models: shipped, to be downloaded, and your own."""
     from ..models import list_models
+    from ..models.recommendation import recommendation_line
 
+    if target is not None and modality is None:
+        raise click.UsageError("--target goes with --for MODALITY")
+    if quiet and modality is not None:
+        raise click.UsageError("--quiet lists names only; leave it out with --for")
     entries = list_models()
     if quiet:
         click.echo("\n".join(entry.name for entry in entries))
@@ -36,13 +51,13 @@ def list_(quiet: bool) -> None:
     for heading in ("name", "here", "pixels", "MB", "licence", "for"):
         table.add_column(heading, overflow="fold", justify="right" if heading in ("pixels", "MB") else "left")
     for entry in entries:
-        size = entry.path.stat().st_size if entry.present else entry.bytes
+        size = entry.path.stat().st_size if entry.present else entry.size
         table.add_row(
             entry.name,
             "yes" if entry.present else "no",
             str(entry.image_size),
             f"{size / 1e6:.0f}" if size else "",
-            entry.licence,
+            entry.conditions,
             entry.description,
         )
     # Piped output is for other programs: one line a model, however long.
@@ -51,6 +66,8 @@ def list_(quiet: bool) -> None:
     with console.capture() as text:  # rich would end the process when the reader goes away
         console.print(table)
     click.echo(text.get(), nl=False)
+    if modality is not None:
+        click.echo(f"\n{recommendation_line(modality, target=target or '')}")
 
 
 @models.command()
@@ -64,9 +81,45 @@ def download(name: str, quiet: bool) -> None:
     entry = get(name)
     if entry.licence and not entry.present and not quiet:
         click.echo(f"{entry.name}: licence {entry.licence}{f' ({entry.licence_url})' if entry.licence_url else ''}")
+        if entry.terms:
+            click.echo(f"{entry.name}: {entry.terms}{f' ({entry.terms_url})' if entry.terms_url else ''}")
     with _Transfer(entry.name, quiet) as transfer:
         path = fetch(entry, progress=transfer.show)
     click.echo(f"{entry.name} is at {path}")
+
+
+@models.command()
+@click.argument("names", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for all addresses together.",
+)
+def check(names: tuple[str, ...], as_json: bool, timeout: float) -> None:
+    """Ask the addresses of models whether their files are still there. Nothing is downloaded.
+
+    Of each file the size and, where its host tells one, the hash are compared with the registry; the pages of the
+    licences are asked for too. Exit code 0 if all fit, 2 otherwise. Without NAMES: all models to be downloaded.
+    """
+    from ..models import get
+    from ..models.check import check as ask
+
+    findings = ask([get(name) for name in names] or None, seconds=timeout)
+    wrong = [one for one in findings if one.state != "good"]
+    reasons = {one.detail for one in findings if one.state == "unreachable"}
+    if as_json:
+        click.echo(json.dumps({"good": not wrong, "addresses": [asdict(one) for one in findings]}, indent=1))
+    elif len(reasons) == 1 and all(one.state == "unreachable" for one in findings):
+        raise DownloadError(f"none of {len(findings)} addresses was reached: {reasons.pop()}")
+    else:
+        for one in findings:
+            click.echo(f"{one.subject}: {one.state}, {one.detail} ({one.url})")
+    if wrong:
+        raise DownloadError(f"{len(wrong)} of {len(findings)} addresses are not as the registry says")
 
 
 @models.command()

@@ -32,7 +32,7 @@ _CHUNK = 1 << 16
 _CONNECT_SECONDS, _READ_SECONDS = 10, 30
 # A connection that breaks often but brings this much each time is not given up.
 _ENOUGH_TO_GO_ON = 1 << 20
-_TEMPORARY = {408, 425, 429, 500, 502, 503, 504}
+TEMPORARY_STATUS = {408, 425, 429, 500, 502, 503, 504}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -152,7 +152,7 @@ class _Transfer:
             requests.Timeout,
             requests.exceptions.ChunkedEncodingError,
         ) as error:
-            raise _InterruptedError(_reason(error)) from error
+            raise _InterruptedError(connection_failure(error)) from error
         except requests.RequestException as error:
             raise self._error(f"{type(error).__name__} ({str(error).splitlines()[0]})") from error
 
@@ -160,7 +160,7 @@ class _Transfer:
         if response.status_code == 416:
             self._discard()
             raise _InterruptedError("the server has less than was received before")
-        if response.status_code in _TEMPORARY:
+        if response.status_code in TEMPORARY_STATUS:
             raise _InterruptedError(f"the server is busy (HTTP {response.status_code})")
         if response.status_code not in {200, 206}:
             raise self._error(f"the server answers HTTP {response.status_code} {response.reason}")
@@ -199,12 +199,7 @@ class _Transfer:
     def _offered(self, response: requests.Response) -> _Started:
         """What the server says of the file, as far as it agrees with the registry."""
         entry = self._entry
-        total: int | None = None
-        if response.status_code == 206:
-            match = re.fullmatch(r"bytes \d+-\d+/(\d+)", response.headers.get("Content-Range", ""))
-            total = int(match[1]) if match else None
-        elif response.headers.get("Content-Length", "").isdecimal():
-            total = int(response.headers["Content-Length"])
+        total = offered_bytes(response)
         if total is None:
             total = entry.bytes
         if total is None:
@@ -213,9 +208,7 @@ class _Transfer:
             raise self._error(f"the server offers {total} bytes where the model has {entry.bytes}; it has another file")
         sha256 = entry.sha256 or published_sha256(response, entry)
         if sha256 is None:
-            raise self._error(
-                f"its SHA-256 is told only by {urlsplit(str(entry.url)).hostname} over https; unset BIOSAM2_MIRROR"
-            )
+            raise self._error(untold_sha256(entry))
         etag = response.headers.get("ETag", "")
         validator = etag if etag.startswith('"') else response.headers.get("Last-Modified")
         return _Started(self._url, total, validator, sha256)
@@ -263,6 +256,15 @@ class _Transfer:
         return _error(self._entry, reason)
 
 
+def offered_bytes(response: requests.Response) -> int | None:
+    """The size in bytes of the whole file of which a server sends all or a part; None where it does not say."""
+    if response.status_code == 206:
+        match = re.fullmatch(r"bytes \d+-\d+/(\d+)", response.headers.get("Content-Range", ""))
+        return int(match[1]) if match else None
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() else None
+
+
 def published_sha256(response: requests.Response, entry: ModelEntry) -> str | None:
     """The hash that a model's own host tells in a header, over https; None where it does not.
 
@@ -277,6 +279,11 @@ def published_sha256(response: requests.Response, entry: ModelEntry) -> str | No
         if where.scheme == "https" and where.hostname == host and _SHA256.fullmatch(value):
             return value
     return None
+
+
+def untold_sha256(entry: ModelEntry) -> str:
+    """Why a file whose hash nobody told is not taken, in words."""
+    return f"its SHA-256 is told only by {urlsplit(str(entry.url)).hostname} over https; unset BIOSAM2_MIRROR"
 
 
 def _already_here(entry: ModelEntry) -> bool:
@@ -317,7 +324,8 @@ def _error(entry: ModelEntry, reason: str) -> DownloadError:
     )
 
 
-def _reason(error: requests.RequestException) -> str:
+def connection_failure(error: requests.RequestException) -> str:
+    """Why a server was not reached, in words."""
     if isinstance(error, requests.exceptions.ProxyError):
         return "the proxy does not answer (see HTTPS_PROXY and NO_PROXY)"
     if isinstance(error, requests.exceptions.SSLError):
