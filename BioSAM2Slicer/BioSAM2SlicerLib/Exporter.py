@@ -188,7 +188,7 @@ class Exporter:
                 "axis": parameters.axis or "k",
                 "window": list(parameters.sessionWindow),
                 "crop": "auto" if parameters.crop else None,
-                "policy": "sam2",
+                "policy": parameters.policy,
                 "precision": "float32",
                 "journal": [_named(to_json(remark.entry), segments.names) for remark in journal.remarks],
             },

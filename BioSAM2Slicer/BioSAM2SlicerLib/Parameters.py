@@ -11,7 +11,7 @@ SEGMENTATION_ROLE = "BioSAM2Slicer.segmentation"
 NO_BOUND = -1
 _PREFIX = "BioSAM2Slicer."
 # Of scenes that were saved before there was such a setting: what the panel did then.
-_EARLIER = {"untilGone": "false"}
+_EARLIER = {"untilGone": "false", "policy": "sam2"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Parameters:
         sessionWindow: (centre, width) that the running session began with; empty before.
         film: whether the volume's third axis is time; then the session goes along it.
         crop: whether the network looks at a crop around a small target.
+        policy: which slices the network remembers, see `biosam2.Session`.
         direction: in which a propagation goes: ``both``, ``forward`` or ``backward``.
         first, last: slices that bound a propagation, inclusive; `NO_BOUND` for none.
         untilGone: whether a propagation ends where the object does.
@@ -41,6 +42,7 @@ class Parameters:
     sessionWindow: tuple[float, ...] = ()
     film: bool = False
     crop: bool = True
+    policy: str = "path"
     direction: str = "both"
     first: int = NO_BOUND
     last: int = NO_BOUND

@@ -10,7 +10,7 @@ from .Parameters import Parameters, readParameters, writeParameters
 
 _ATTRIBUTE = "BioSAM2Slicer.session"
 # Of the settings, those that belong to a session.
-_FIELDS = ("axis", "sessionWindow", "film", "first", "last", "journal", "corrected")
+_FIELDS = ("axis", "sessionWindow", "policy", "film", "first", "last", "journal", "corrected")
 
 
 def putAway(node: Any, segmentationNode: Any) -> None:
@@ -35,6 +35,7 @@ def takeUp(node: Any, segmentationNode: Any) -> None:
     try:
         kept = {name: value for name, value in json.loads(text).items() if name in _FIELDS}
         kept["sessionWindow"] = tuple(kept["sessionWindow"])
+        kept.setdefault("policy", "sam2")  # as it was before there was a choice
         writeParameters(node, replace(readParameters(node), **kept))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"the session that was kept with the segmentation is damaged: {error}") from error

@@ -203,6 +203,7 @@ class WorkerSession:
                 axis=parameters.axis,
                 window=parameters.sessionWindow,
                 crop="auto" if parameters.crop else None,
+                policy=parameters.policy,
             )
         self._client.ask(kind, self._proving(handler or self._onDone), **fields)
 

@@ -47,6 +47,13 @@ def test_settings_are_saved_with_the_scene(host, tmp_path):
     assert readParameters(host.scene.GetFirstNodeByName("panel")) == chosen
 
 
+def test_a_session_of_before_there_was_a_choice_keeps_its_memory_policy(host):
+    node = host.slicer.vtkMRMLScriptedModuleNode()
+    assert readParameters(node).policy == "path"
+    node.SetParameter("BioSAM2Slicer.model", "nano")
+    assert readParameters(node).policy == "sam2"
+
+
 def test_writing_what_is_there_says_nothing(host):
     node = host.slicer.vtkMRMLScriptedModuleNode()
     writeParameters(node, Parameters(device="cpu"))

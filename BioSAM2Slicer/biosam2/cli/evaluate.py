@@ -44,7 +44,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--only", default="*", show_default=True, metavar="PATTERN", help="Cases by name, as in 'mr-*'.")
 @click.option("--root", type=_PATH, help="What a manifest's relative paths start from; by default its own folder.")
 @click.option("--axis", type=click.Choice(options.AXES), default="k", show_default=True, help="Slices run along it.")
-@click.option("--policy", type=click.Choice(options.POLICIES), default="sam2", show_default=True, help="Of the memory.")
+@click.option("--policy", type=click.Choice(options.POLICIES), default="path", show_default=True, help="Of the memory.")
 @options.crop()
 @click.option(
     "--beyond", type=click.IntRange(min=0), help="Slices beyond each end of the target; default: the whole volume."

@@ -209,13 +209,14 @@ def open_session(
     Args:
         crop: ``auto``, ``none``, or None for what serves the user: a crop unless `exact`.
         exact: nothing approximate.
+        policy: of the memory, or None for what serves the user: ``path`` unless `exact`.
         speed: short cuts, by default those of `Session`.
     """
     settings: dict[str, Any] = {
         "axis": axis,
         "window": window,
         "crop": None if exact or crop == "none" else "auto",
-        "policy": policy,
+        "policy": "sam2" if exact else policy or "path",
         "precision": "float32" if exact else "auto",
     }
     if speed is not None:
@@ -265,7 +266,7 @@ def session_at(where: Where, volume: Volume, settings: dict[str, Any]) -> Iterat
         yield elsewhere
 
 
-def check_exact(exact: bool, crop: str | None, policy: str, speed: Speed | None) -> None:
+def check_exact(exact: bool, crop: str | None, policy: str | None, speed: Speed | None) -> None:
     """Refuse --exact together with what is approximate.
 
     Raises:
@@ -273,7 +274,7 @@ def check_exact(exact: bool, crop: str | None, policy: str, speed: Speed | None)
     """
     if exact and crop == "auto":
         raise click.UsageError("--exact and --crop auto exclude each other; leave one out")
-    if exact and policy != "sam2":
+    if exact and policy not in (None, "sam2"):
         raise click.UsageError(f"--exact and --policy {policy} exclude each other; leave one out")
     if exact and speed is not None and not speed.is_exact:
         raise click.UsageError("--exact and an approximate --speed exclude each other; leave one out")

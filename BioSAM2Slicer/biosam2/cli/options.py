@@ -243,7 +243,10 @@ def propagation() -> Callable:
                 help="Which way to propagate from the prompts.",
             ),
             click.option(
-                "--policy", type=click.Choice(POLICIES), default="sam2", show_default=True, help="What is remembered."
+                "--policy",
+                type=click.Choice(POLICIES),
+                help="Which slices are remembered. path (the default): those that the sweep has passed. Approximate. "
+                "sam2: SAM 2's own, with what earlier sweeps left behind the start.",
             ),
             click.option(
                 "--speed",

@@ -124,7 +124,7 @@ def run(
     server: str | None,
     window: tuple[float, float] | str | None = None,
     axis: str = "k",
-    policy: str = "sam2",
+    policy: str | None = None,
     speed: Speed | None = None,
     direction: Any = "both",
     first: int | None = None,

@@ -151,7 +151,9 @@ def _measure_prompt(
     for method in methods:
         if method in classical.TOOLS:
             continue
-        own = replace(settings, crop="auto") if method == CROP else replace(settings, crop=None, rounds=0)
+        own = (
+            replace(settings, crop="auto") if method == CROP else replace(settings, crop=None, policy="sam2", rounds=0)
+        )
         found = run(case, model, kind, own, features)
         prompts = prompts or found.prompts
         yield Record(

@@ -39,7 +39,7 @@ class Settings:
 
     axis: str = "k"
     crop: Literal["auto"] | None = "auto"
-    policy: str | MemoryPolicy | None = None
+    policy: str | MemoryPolicy | None = "path"
     rounds: int = 3
     beyond: int | None = None
     pipeline: Pipeline = "volume"
