@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import qt
 from slicer.i18n import tr as _
 
+from .ConnectionTest import ConnectionTest
 from .Controls import loadSection
 from .InstallLogic import ENGINE_PACKAGES, PACKAGES, PANEL_PACKAGES, InstallLogic
 from .WorkerPlace import HERE, PYTHON, SERVER, WorkerPlace
@@ -36,6 +37,7 @@ class InstallPanel:
         place: what was chosen before.
         makeLogic: makes what installs, for a kind of place.
         onReady: called with the place once everything is there.
+        test: asks a server whether it can be used.
     """
 
     def __init__(
@@ -44,8 +46,10 @@ class InstallPanel:
         place: WorkerPlace,
         onReady: Callable[[WorkerPlace], None],
         makeLogic: Callable[[str], InstallLogic] = logicFor,
+        test: ConnectionTest | None = None,
     ) -> None:
         self._onReady = onReady
+        self._test = test or ConnectionTest()
         self._logics = {kind: makeLogic(kind) for kind in (HERE, PYTHON, SERVER)}
         self._check: Any = None
         self._root, ui = loadSection("Install")
@@ -61,6 +65,7 @@ class InstallPanel:
             (self._browseButton, self._onBrowse),
             (self._installButton, self._onInstall),
             (self._cancelButton, self._onCancel),
+            (self._testButton, self._onTest),
         ):
             button.clicked.connect(lambda *_checked, action=action: action())
         layout.addWidget(self._root)
@@ -70,6 +75,7 @@ class InstallPanel:
             logic.started.connect(self._refresh)
             logic.progress.connect(self._say)
             logic.finished.connect(self._onFinished)
+        self._test.finished.connect(self._onTested)
         self._refresh()
 
     @property
@@ -88,6 +94,8 @@ class InstallPanel:
             logic.finished.disconnect(self._onFinished)
             logic.cancel()
         self._endCheck()
+        self._test.finished.disconnect(self._onTested)
+        self._test.cancel()
         self._root.setParent(None)
         self._root.deleteLater()
 
@@ -105,7 +113,7 @@ class InstallPanel:
         }
         for which, label in self._texts.items():
             label.text = f"{self._logics[which].describe()} {sent[which]}"
-        working = self._check is not None or any(logic.running for logic in self._logics.values())
+        working = self._check is not None or self._test.running or any(logic.running for logic in self._logics.values())
         self._installButton.text = _("Go on") if self._logics[kind].complete else _("Install and go on")
         self._installButton.enabled = not working
         self._cancelButton.enabled = working
@@ -117,6 +125,7 @@ class InstallPanel:
             (self._browseButton, PYTHON),
             (self._serverEdit, SERVER),
             (self._keyEdit, SERVER),
+            (self._testButton, SERVER),
         ):
             widget.enabled = kind == where and not working
 
@@ -132,21 +141,39 @@ class InstallPanel:
 
     def _onInstall(self) -> None:
         place = self.place
-        if place.kind == SERVER:
-            address = urlsplit(place.server)
-            if address.scheme not in ("http", "https") or not address.hostname:
-                self._say(_("Give the server's address, beginning with https:// or http://."))
-                return
+        if place.kind == SERVER and not self._hasAddress(place):
+            return
         if place.kind == PYTHON:
             self._startCheck(place)
         else:
             self._install()
+
+    def _hasAddress(self, place: WorkerPlace) -> bool:
+        address = urlsplit(place.server)
+        if address.scheme in ("http", "https") and address.hostname:
+            return True
+        self._say(_("Give the server's address, beginning with https:// or http://."))
+        return False
+
+    def _onTest(self) -> None:
+        place = self.place
+        if self._hasAddress(place):
+            self._test.start(place)
+            self._say(_("Asking {url} …").format(url=place.server))
+            self._refresh()
+
+    def _onTested(self, _ok: bool, text: str) -> None:
+        self._say(text)
+        self._refresh()
 
     def _install(self) -> None:
         self._logics[self.place.kind].install()
 
     def _onCancel(self) -> None:
         self._endCheck()
+        if self._test.running:
+            self._test.cancel()
+            self._say(_("Stopped."))
         for logic in self._logics.values():
             logic.cancel()
         self._refresh()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import qt
@@ -152,11 +150,7 @@ class ModelChooser:
             settings.setValue(_ACCEPTED + entry.name, entry.licence)
         self._wanted, self._outcome = entry.name, {}
         process = self._process = self._makeProcess()
-        environment = self._place.environment()
-        path = environment.value("PYTHONPATH")
-        package = str(Path(__file__).resolve().parent.parent)
-        environment.insert("PYTHONPATH", os.pathsep.join([package, path]) if path else package)
-        process.setProcessEnvironment(environment)
+        process.setProcessEnvironment(self._place.moduleEnvironment())
         process.readyReadStandardOutput.connect(lambda: self._onOutput(process))
         process.finished.connect(lambda *_arguments: self._onFinished(process))
         process.errorOccurred.connect(lambda *_arguments: self._onFault(process))

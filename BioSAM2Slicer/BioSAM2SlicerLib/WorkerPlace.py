@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import qt
@@ -51,6 +53,13 @@ class WorkerPlace:
                 environment.remove(name)
         if self.kind == SERVER and self.key:
             environment.insert("BIOSAM2_API_KEY", self.key)
+        return environment
+
+    def moduleEnvironment(self) -> Any:
+        """That environment, in which `biosam2` is this extension's own."""
+        environment = self.environment()
+        package, path = str(Path(__file__).resolve().parent.parent), environment.value("PYTHONPATH")
+        environment.insert("PYTHONPATH", os.pathsep.join([package, path]) if path else package)
         return environment
 
 

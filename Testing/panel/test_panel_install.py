@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -466,3 +467,28 @@ def test_a_worker_runs_in_another_python_whatever_slicer_has_set(host, monkeypat
     client.start()
     event_loop.wait_until(lambda: client.state == "ready", what="the worker")
     client.stop()
+
+
+def test_a_servers_connection_is_tested_before_it_is_chosen(first_use):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        use = first_use()
+        assert not use.find("test").enabled
+        use.find("server").click()
+        use.press("test")
+        assert "https://" in use.find("line").text
+        use.find("serverEdit").text = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        use.press("test")
+        assert use.find("line").text.startswith("Asking http://127.0.0.1")
+        assert not use.find("test").enabled
+        assert not use.find("install").enabled
+        event_loop.wait_until(lambda: "Nobody answers" in use.find("line").text, 60, "the answer")
+        assert use.find("test").enabled
+        assert use.find("install").enabled
+        use.press("test")
+        process = use.panel._test._process
+        use.press("cancel")
+        assert use.find("line").text == "Stopped."
+        event_loop.wait_until(lambda: process.state() == process.ProcessState.NotRunning, 30, "the process to end")
+        assert use.find("test").enabled
+        assert not use.ready

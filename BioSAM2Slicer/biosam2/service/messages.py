@@ -16,9 +16,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from ..prompts import Box, Mask, Point, Prompt
-
-# Raised when an older side could not understand a newer one.
-PROTOCOL = 1
+from .protocol import PROTOCOL as PROTOCOL
 
 Number: TypeAlias = Annotated[int, Meta(ge=0, le=2**62)]
 Name: TypeAlias = Annotated[str, Meta(max_length=1000)]
