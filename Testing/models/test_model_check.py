@@ -234,6 +234,34 @@ def test_the_pages_of_licences_and_terms_are_asked_once_each(server: Server, toy
     ]
 
 
+@pytest.mark.parametrize(
+    ("code", "location", "state"),
+    [
+        (200, None, "good"),
+        (301, "/licence/deed.en", "good"),  # on the same host: its own way to the page
+        (301, "http://localhost:{port}/licence", "moved"),
+        (403, None, "good"),  # pages are for people; hosts refuse them to programs
+        (404, None, "missing"),
+        (500, None, "unreachable"),
+    ],
+)
+def test_a_page_is_judged_as_somebody_who_reads_it_would(
+    server: Server, toy: ModelEntry, code: int, location: str | None, state: str
+) -> None:
+    where = location and location.format(port=server.server_port)
+    first = status(code) if where is None else redirects(where, code)
+
+    def answer(handler: Handler) -> None:
+        (first if handler.path == "/licence" and not handler.headers["Host"].startswith("localhost") else honest)(
+            handler
+        )
+
+    server.script = [answer] * 3
+    entry = dataclasses.replace(toy, licence="MIT", licence_url=f"{server.url}/licence")
+    found = check([entry], seconds=DEADLINE)[1]
+    assert (found.subject, found.state) == ("licence MIT", state)
+
+
 def test_behind_a_mirror_only_the_mirror_is_asked(
     server: Server, toy: ModelEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:

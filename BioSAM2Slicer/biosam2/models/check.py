@@ -149,25 +149,29 @@ def _ask(address: _Address) -> Finding:
 
 
 def _judge(address: _Address, response: requests.Response) -> Finding:
-    entry = address.entry
     status = f"HTTP {response.status_code} {response.reason}".strip()
+    moved = _moved_to(response)
     if response.status_code in _GONE:
-        return Finding(
-            address.subject, address.url, "missing", f"{status}; {_moved_to(response) or 'it is there no more'}"
-        )
+        return Finding(address.subject, address.url, "missing", f"{status}; {moved or 'it is there no more'}")
     if response.status_code in TEMPORARY_STATUS:
         return Finding(address.subject, address.url, "unreachable", f"the server is busy ({status})")
+    if address.entry is None:
+        return _judge_page(address, response, status)
     if response.status_code not in {200, 206}:
         return Finding(address.subject, address.url, "refused", f"the server answers {status}")
-    size = sha256 = None
-    differences: list[str] = []
-    if entry is not None:
-        size, sha256 = offered_bytes(response), published_sha256(response, entry)
-        differences = [text for text in (_other_size(entry, size), _other_hash(entry, sha256)) if text]
-    moved = _moved_to(response)
+    size, sha256 = offered_bytes(response), published_sha256(response, address.entry)
+    differences = [text for text in (_other_size(address.entry, size), _other_hash(address.entry, sha256)) if text]
     state: State = "differs" if differences else "moved" if moved else "good"
     detail = "; ".join([*differences, *filter(None, [moved])]) or _facts(size, sha256)
     return Finding(address.subject, address.url, state, detail, size, sha256)
+
+
+def _judge_page(address: _Address, response: requests.Response, status: str) -> Finding:
+    """A page is good as long as its host has it: where it leads a reader, and whether programs may read it, is free."""
+    moved = _moved_to(response)
+    if moved and urlsplit(str(response.url)).hostname != urlsplit(address.url).hostname:
+        return Finding(address.subject, address.url, "moved", moved)
+    return Finding(address.subject, address.url, "good", f"its host answers {status}")
 
 
 def _other_size(entry: ModelEntry, size: int | None) -> str | None:
@@ -215,7 +219,4 @@ def _tail(path: str) -> list[str]:
 
 
 def _facts(size: int | None, sha256: str | None) -> str:
-    facts = [f"{size} bytes"] if size is not None else []
-    if sha256 is not None:
-        facts.append(f"SHA-256 {sha256} by its host")
-    return ", ".join(facts) or "it answers"
+    return f"{size} bytes" if sha256 is None else f"{size} bytes, SHA-256 {sha256} by its host"
