@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import click
@@ -34,6 +36,7 @@ BASE: dict[str, list[tuple[tuple[str, ...], str]]] = {
     "replay": [(("run.json",), "engine")],
     "models list": [((), "")],
     "models download": [(("nano",), "")],
+    "models check": [(("--help",), "")],  # and see below
     "models add": [(("seer.safetensors", "--config", "seer.yaml"), "engine")],
     "models verify": [((), "")],
     "models remove": [(("mine",), "")],
@@ -138,6 +141,28 @@ def test_without_extras(environment, home, biosam2, folder, command, arguments, 
         environment(""), "-m", "biosam2.cli", *command.split(), *arguments, cwd=folder, BIOSAM2_HOME=str(home)
     )
     assert_says(done, extra)
+
+
+def test_addresses_are_checked_without_extras(environment, home, folder) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(206)
+            self.send_header("Content-Range", "bytes 0-0/156008466")
+            self.send_header("Content-Length", "1")
+            self.end_headers()
+            self.wfile.write(b"x")
+
+        def log_message(self, *arguments: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        mirror = f"http://127.0.0.1:{server.server_address[1]}"
+        arguments = ("-m", "biosam2.cli", "models", "check", "sam2.1-tiny")
+        done = run_in(environment(""), *arguments, cwd=folder, BIOSAM2_HOME=str(home), BIOSAM2_MIRROR=mirror)
+        server.shutdown()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("sam2.1-tiny: good, 156008466 bytes")
 
 
 def test_help_needs_no_extra(environment, folder) -> None:
