@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import slicer
+from slicer.i18n import tr as _
 
 from .PlaceTarget import keptPlaceTarget
 from .PromptNodes import layOut
@@ -94,12 +95,13 @@ class BoxDrawing:
         axis, degrees = geometry.axisOfView(self._sliceNode(view))
         start = self._ijk(view, interactor, geometry)
         if degrees > OBLIQUE_DEGREES:
-            self.refused.emit(
-                f"This view is tilted by {degrees:.0f}° against the volume: turn it to the volume's plane for boxes, "
-                "or use points."
+            text = _(
+                "This view is tilted by {degrees:.0f}° against the volume: turn it to the volume's plane for boxes, or "
+                "use points."
             )
+            self.refused.emit(text.format(degrees=degrees))
         elif not 0 <= geometry.sliceIndex(start, axis) < geometry.count(axis):
-            self.refused.emit("This slice lies outside the volume.")
+            self.refused.emit(_("This slice lies outside the volume."))
         else:
             self._drag = _Drag(view, axis, start, None)
         return True
@@ -136,7 +138,7 @@ class BoxDrawing:
         if all(high[AXES.index(a)] > low[AXES.index(a)] for a in across):
             self.drawn.emit(low, high, drag.axis)
         else:
-            self.refused.emit("Drag from one corner of the box to the other.")
+            self.refused.emit(_("Drag from one corner of the box to the other."))
         return True
 
     def _box(self, end: np.ndarray, geometry: VolumeGeometry) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 
 from .Controls import loadSection
 from .Exporter import DICOM, FORMATS, Exporter, ModelUsed, namesOf
-from .InstallLogic import DICOM_PACKAGES, InstallLogic
+from .InstallLogic import DICOM_PACKAGES, InstallLogic, slicersPip
 from .Measures import measure, showTable
 from .SessionLogic import SessionLogic
 
@@ -49,7 +49,9 @@ class ExportPanel:
         say: Callable[[str], None],
         ask: Callable[[str, str, str], str] = askPath,
         askInstall: Callable[[str], bool] = askToInstall,
-        makeInstaller: Callable[[], InstallLogic] = lambda: InstallLogic(packages=DICOM_PACKAGES, torch=False),
+        makeInstaller: Callable[[], InstallLogic] = lambda: InstallLogic(
+            packages=DICOM_PACKAGES, torch=False, pipInstall=slicersPip()
+        ),
         refuse: Callable[[str], None] | None = None,
     ) -> None:
         self._session = session

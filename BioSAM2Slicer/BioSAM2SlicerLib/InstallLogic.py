@@ -7,13 +7,16 @@ import importlib.util
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 from typing import Any
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
 from .Signal import Signal
@@ -56,12 +59,14 @@ ENGINE_PACKAGES = (
     Package("safetensors>=0.4", "safetensors", 2),
     Package("iopath>=0.1.10", "iopath", 1),
     Package("tqdm", "tqdm", 1),
-    Package("rf-sam-2==1.0.3", "sam2", 2, alone=True),
+    Package("rf-sam-2>=1.0.3,<2", "sam2", 2, alone=True),
 )
 PACKAGES = PANEL_PACKAGES + ENGINE_PACKAGES
 # What writes DICOM SEG. Slicer brings a pydicom of its own, in 5.10 one of version 2, which lacks this module.
 DICOM_PACKAGES = (Package("pydicom>=3.0.1", "pydicom.pixels", 10), Package("highdicom>=0.24", "highdicom", 10))
 _TORCH_MEGABYTES = 900
+# What pip takes after ==.
+_PLAIN_VERSION = re.compile(r"[0-9A-Za-z.!+_-]+")
 
 
 def _isThere(module: str) -> bool:
@@ -81,8 +86,29 @@ def installedVersion(name: str) -> str:
         return ""
 
 
+def installedVersions() -> dict[str, str]:
+    """All distributions of this Python, by name."""
+    found = {one.metadata["Name"]: one.version for one in importlib.metadata.distributions()}
+    return {name: version for name, version in found.items() if name and version}
+
+
+def slicersPip() -> Callable[..., Any] | None:
+    """`slicer.packaging.pip_install`, the way of Slicer 5.12 and later; None before.
+
+    Not `pip_ensure`: it asks once more what the user has answered here, and stands still until pip has ended.
+    """
+    try:
+        from slicer.packaging import pip_install
+    except ImportError:
+        return None
+    return pip_install
+
+
 class InstallLogic:
     """Installs into Slicer's own Python; nothing without being told to.
+
+    What Slicer brings stays at its version: pip is given all that is installed as constraints, but for packages that
+    are asked for and replace an older one, which `describe` says.
 
     Signals:
         started(): it is at work.
@@ -97,6 +123,8 @@ class InstallLogic:
         makeProcess: makes the process in which pip runs.
         python: the interpreter that pip installs for.
         versionOf: says which version of a distribution is there, see `installedVersion`.
+        pipInstall: installs in Slicer's way, see `slicersPip`; None runs pip in a process.
+        installed: gives what is there, see `installedVersions`.
     """
 
     def __init__(
@@ -108,6 +136,8 @@ class InstallLogic:
         makeProcess: Callable[[], Any] | None = None,
         python: str = "",
         versionOf: Callable[[str], str] = installedVersion,
+        pipInstall: Callable[..., Any] | None = None,
+        installed: Callable[[], dict[str, str]] = installedVersions,
     ) -> None:
         self.started = Signal()
         self.progress = Signal()
@@ -119,6 +149,9 @@ class InstallLogic:
         self._makeProcess = makeProcess or qt.QProcess
         self._python = python or shutil.which("PythonSlicer") or sys.executable
         self._versionOf = versionOf
+        self._pipInstall = pipInstall
+        self._installed = installed
+        self._constraints: Path | None = None
         self._process: Any = None
         self._commands: list[list[str]] = []
         self._running = False
@@ -192,7 +225,7 @@ class InstallLogic:
             self.progress.emit(_("Stopping …"))
             endModule(self._process)
         else:
-            self.progress.emit(_("PyTorch's installation cannot be stopped; after it, nothing more is installed."))
+            self.progress.emit(_("This installation cannot be stopped; after it, nothing more is installed."))
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -214,33 +247,78 @@ class InstallLogic:
     def _addPackages(self) -> None:
         missing = self.missing()
         self._commands = [
-            ["install", *(["--no-deps"] if alone else []), *requirements]
+            [*(["--no-deps"] if alone else []), *requirements]
             for alone, requirements in (
                 (False, [package.requirement for package in missing if not package.alone]),
                 (True, [package.requirement for package in missing if package.alone]),
             )
             if requirements
         ]
+        self._constraints = self._writeConstraints({_canonical(package.name) for package in missing})
         self._next()
+
+    def _writeConstraints(self, asked: set[str]) -> Path:
+        """Everything that is there stays as it is, unless it is asked for."""
+        lines = [
+            f"{name}=={version}\n"
+            for name, version in sorted(self._installed().items())
+            if _canonical(name) not in asked and _PLAIN_VERSION.fullmatch(version)
+        ]
+        with tempfile.NamedTemporaryFile(
+            "w", dir=slicer.app.temporaryPath, prefix="biosam2-constraints-", suffix=".txt", delete=False
+        ) as file:
+            file.writelines(lines)
+        return Path(file.name)
 
     def _next(self) -> None:
         if not self._commands:
             self._end()
             return
-        command = self._commands.pop(0)
+        arguments = self._commands.pop(0)
+        if self._pipInstall is not None:
+            self._installInSlicersWay(arguments)
+            return
         process = self._process = self._makeProcess()
         process.setProcessChannelMode(qt.QProcess.MergedChannels)
         process.readyReadStandardOutput.connect(lambda: self._onOutput(process))
         process.finished.connect(lambda *_arguments: self._onFinished(process))
         process.errorOccurred.connect(lambda *_arguments: self._onFault(process))
-        startModule(process, self._python, "pip", command)
+        startModule(process, self._python, "pip", ["install", "-c", str(self._constraints), *arguments])
+
+    def _installInSlicersWay(self, arguments: list[str]) -> None:
+        ended: list[int] = []
+
+        def onEnd(code: int) -> None:
+            ended.append(code)
+            self._onPipEnded(code)
+
+        assert self._pipInstall is not None
+        try:
+            self._pipInstall(
+                arguments,
+                constraints=str(self._constraints),
+                blocking=False,
+                requester="BioSAM2Slicer",
+                logCallback=self._reportLine,
+                completedCallback=onEnd,
+            )
+        except Exception as error:  # noqa: BLE001 - of Slicer's own code or of pip, which raise what they like
+            why = " ".join(str(error).split())
+            self._finish(False, _("pip could not install everything: {line}").format(line=why))
+            return
+        # Slicer under test waits for pip and calls nobody.
+        if slicer.app.testingEnabled() and not ended:
+            onEnd(0)
 
     def _onOutput(self, process: Any) -> None:
         while process.canReadLine():
             self._report(process.readLine())
 
     def _report(self, said: Any) -> None:
-        line = bytes(said.data()).decode("utf-8", "replace").strip()
+        self._reportLine(bytes(said.data()).decode("utf-8", "replace"))
+
+    def _reportLine(self, line: str) -> None:
+        line = line.strip()
         if line:
             self._lastLine = line
             if not self._cancelled:
@@ -258,9 +336,12 @@ class InstallLogic:
         self._onOutput(process)
         self._report(process.readAll())
         self._process = None
+        self._onPipEnded(process.exitCode())
+
+    def _onPipEnded(self, code: int) -> None:
         if self._cancelled:
             self._finish(False, _("Stopped. Install again to go on from here."))
-        elif process.exitCode() != 0:
+        elif code != 0:
             self._finish(False, _("pip could not install everything: {line}").format(line=self._lastLine))
         else:
             self._next()
@@ -275,7 +356,15 @@ class InstallLogic:
 
     def _finish(self, complete: bool, text: str) -> None:
         self._running = False
+        if self._constraints is not None:
+            self._constraints.unlink(missing_ok=True)
+            self._constraints = None
         self.finished.emit(complete, text)
+
+
+def _canonical(name: str) -> str:
+    """A distribution's name as indexes compare it."""
+    return re.sub("[-_.]+", "-", name).lower()
 
 
 def installTorchByExtension() -> bool:

@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 
 from .ConnectionTest import ConnectionTest
 from .Controls import loadSection
-from .InstallLogic import ENGINE_PACKAGES, PACKAGES, PANEL_PACKAGES, InstallLogic
+from .InstallLogic import ENGINE_PACKAGES, PACKAGES, PANEL_PACKAGES, InstallLogic, slicersPip
 from .WorkerPlace import HERE, PYTHON, SERVER, WorkerPlace
 
 # What the other environment must be able to import.
@@ -26,7 +26,8 @@ _CHECK = (
 
 def logicFor(kind: str) -> InstallLogic:
     """What installs into Slicer what a place of that kind needs."""
-    return InstallLogic(PACKAGES, torch=True) if kind == HERE else InstallLogic(PANEL_PACKAGES, torch=False)
+    packages = PACKAGES if kind == HERE else PANEL_PACKAGES
+    return InstallLogic(packages, torch=kind == HERE, pipInstall=slicersPip())
 
 
 class InstallPanel:

@@ -1,4 +1,8 @@
-"""The panel's settings as a dataclass, and as values of a node so that they are saved with the scene."""
+"""The panel's settings as a dataclass, and as values of a node so that they are saved with the scene.
+
+Not Slicer's parameterNodeWrapper: its names and forms of values differ from those in scenes that are saved already, it
+binds settings to widgets where here a session decides what a change means, and nothing but Slicer itself could test it.
+"""
 
 from __future__ import annotations
 

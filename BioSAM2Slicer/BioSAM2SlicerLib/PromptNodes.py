@@ -10,6 +10,7 @@ import numpy as np
 import slicer
 import vtk
 from biosam2 import Box, Point
+from slicer.i18n import tr as _
 
 from .PlaceTarget import keptPlaceTarget
 from .Signal import Signal
@@ -317,7 +318,7 @@ class PromptNodes:
                         node.RemoveNthControlPoint(number)
         self._known = before  # what else the user did is still to be told
         if refused:
-            self.refused.emit("A prompt must lie inside the volume.")
+            self.refused.emit(_("A prompt must lie inside the volume."))
 
     def _read(self) -> dict[str, PlacedPrompt]:
         """The markups as they are; points that are new get their identifier."""

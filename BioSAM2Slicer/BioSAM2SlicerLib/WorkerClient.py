@@ -12,6 +12,7 @@ import qt
 from biosam2 import __version__
 from biosam2.service import messages as m
 from biosam2.service.framing import Decoder, Refused, encode
+from slicer.i18n import tr as _
 
 from .Signal import Signal
 
@@ -81,8 +82,8 @@ class WorkerClient:
         # A process that was replaced may still have something to say; nobody listens to it.
         process.readyReadStandardOutput.connect(lambda: self._onOutput(process))
         process.readyReadStandardError.connect(lambda: self._onError(process))
-        process.finished.connect(lambda *_: self._onEnded(process, "The worker ended unexpectedly"))
-        process.errorOccurred.connect(lambda *_: self._onFault(process))
+        process.finished.connect(lambda *_code: self._onEnded(process, _("The worker ended unexpectedly")))
+        process.errorOccurred.connect(lambda *_fault: self._onFault(process))
         self._become(STARTING)
         process.start(self._command[0], self._command[1:])
         self.ask(m.Hello, self._onWelcome, protocol=m.PROTOCOL, client=f"BioSAM2Slicer {__version__}")
@@ -153,7 +154,7 @@ class WorkerClient:
         if isinstance(reply, m.Notice):
             self.noticed.emit(reply.text)
         elif isinstance(reply, Refused):
-            self._end(f"The worker said something that cannot be understood: {reply.reason}")
+            self._end(_("The worker said something that cannot be understood: {why}").format(why=reply.reason))
         else:
             final = isinstance(reply, m.Answer)
             handler = self._handlers.pop(reply.id, None) if final else self._handlers.get(reply.id)
@@ -167,7 +168,7 @@ class WorkerClient:
 
     def _onFault(self, process: Any) -> None:
         if process is self._process and process.state() == qt.QProcess.NotRunning:
-            self._onEnded(process, f"The worker could not be started ({process.errorString()})")
+            self._onEnded(process, _("The worker could not be started ({why})").format(why=process.errorString()))
 
     def _onEnded(self, process: Any, what: str) -> None:
         if process is self._process:

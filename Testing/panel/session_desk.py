@@ -66,7 +66,12 @@ class Desk:
         volume = biosam2.Volume(array, spacing, origin, np.array(direction))
         parameters = self.logic.parameters
         return biosam2.Session(
-            model, volume, parameters.axis, parameters.sessionWindow, "auto" if parameters.crop else None
+            model,
+            volume,
+            parameters.axis,
+            parameters.sessionWindow,
+            "auto" if parameters.crop else None,
+            parameters.policy,
         )
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import socket
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
-from BioSAM2SlicerLib.InstallLogic import DICOM_PACKAGES, PACKAGES, PANEL_PACKAGES, InstallLogic, Package
+from BioSAM2SlicerLib.InstallLogic import DICOM_PACKAGES, PACKAGES, PANEL_PACKAGES, InstallLogic, Package, slicersPip
 from BioSAM2SlicerLib.InstallPanel import InstallPanel
 from BioSAM2SlicerLib.WorkerClient import WorkerClient
 from BioSAM2SlicerLib.WorkerPlace import HERE, PYTHON, SERVER, WorkerPlace, readPlace, writePlace
-from host import event_loop
+from host import event_loop, packaging
 from launcher import lifeline, python_slicer  # noqa: F401 - fixtures
 from PySide6 import QtWidgets
 
@@ -28,12 +30,15 @@ class Computer:
         self.there = set(there)
         self.versions: dict[str, str] = {}
         self.commands: list[list[str]] = []
+        self.constraints: list[list[str]] = []
         self.program = "print('Collecting', sys.argv[1:])"
         computer = self
 
         class Pip(qt.QProcess):
             def start(self, _python, arguments):
-                computer.commands.append(arguments[1:])
+                assert arguments[1:4] == ["pip", "install", "-c"]
+                computer.constraints.append(Path(arguments[4]).read_text(encoding="utf-8").splitlines())
+                computer.commands.append(["pip", "install", *arguments[5:]])
                 super().start(sys.executable, ["-c", f"import sys; {computer.program}", *arguments])
 
         self.process = Pip
@@ -92,7 +97,7 @@ def test_torchvision_is_never_brought_along(host):
     computer.settle()
     first, second = computer.commands
     assert "--no-deps" not in first
-    assert second == ["pip", "install", "--no-deps", "rf-sam-2==1.0.3"]
+    assert second == ["pip", "install", "--no-deps", "rf-sam-2>=1.0.3,<2"]
     assert not any("torchvision" in argument for argument in first + second)
     assert computer.ends == [(True, "Everything is installed.")]
 
@@ -268,7 +273,9 @@ def test_cancelled_pip_is_gone_with_all_it_started(host, python_slicer, lifeline
     logic.finished.connect(lambda *end: ends.append(end))
     logic.install()
     event_loop.wait_until(lambda: "Building" in said, what="pip")
-    assert said == ["Collecting install nothing==1", "Building"]
+    assert said[0].startswith("Collecting install -c ")
+    assert said[0].endswith(" nothing==1")
+    assert said[1:] == ["Building"]
     logic.cancel()
     assert logic.running
     event_loop.wait_until(lambda: ends, what="the launcher's end")
@@ -492,3 +499,88 @@ def test_a_servers_connection_is_tested_before_it_is_chosen(first_use):
         event_loop.wait_until(lambda: process.state() == process.ProcessState.NotRunning, 30, "the process to end")
         assert use.find("test").enabled
         assert not use.ready
+
+
+def write_wheel(folder, name, requires=()):
+    """A wheel as pip takes it, with one empty module."""
+    module = name.replace("-", "_")
+    info = f"{module}-1.0.dist-info"
+    needs = "".join(f"Requires-Dist: {one}\n" for one in requires)
+    with zipfile.ZipFile(folder / f"{module}-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{module}.py", "")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{needs}")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+@pytest.fixture(params=["5.10", "5.12"])
+def real_pip(request, tmp_path, monkeypatch):
+    """pip itself, offline, into a folder of its own: in a process as for Slicer 5.10, or by `slicer.packaging`."""
+    wheels, target = tmp_path / "wheels", tmp_path / "target"
+    wheels.mkdir()
+    write_wheel(wheels, "harmless")
+    write_wheel(wheels, "old-numpy", ["numpy<1"])
+    for name, value in (("NO_INDEX", "1"), ("FIND_LINKS", wheels), ("TARGET", target), ("CONFIG_FILE", os.devnull)):
+        monkeypatch.setenv(f"PIP_{name}", str(value))
+    if request.param == "5.12":
+        monkeypatch.setitem(sys.modules, "slicer.packaging", packaging.module())
+        # Otherwise Slicer's own waits for pip.
+        monkeypatch.setattr(type(importlib.import_module("slicer").app), "testingEnabled", lambda _self: False)
+    assert (slicersPip() is not None) == (request.param == "5.12")
+
+    def install(*requirements):
+        ends, said = [], []
+        logic = InstallLogic(
+            [Package(one, one.replace("-", "_"), 1) for one in requirements],
+            torch=False,
+            isThere=lambda module: (target / f"{module}.py").exists(),
+            python=sys.executable,
+            pipInstall=slicersPip(),
+        )
+        logic.progress.connect(said.append)
+        logic.finished.connect(lambda *end: ends.append(end))
+        logic.install()
+        event_loop.wait_until(lambda: ends, 120, "pip")
+        return ends[0], said
+
+    return install
+
+
+def test_pip_installs_in_slicers_way_and_in_ours(host, real_pip):
+    end, said = real_pip("harmless")
+    assert end == (True, "Everything is installed.")
+    assert any("harmless" in line for line in said)
+    assert not list(Path(host.slicer.app.temporaryPath).glob("biosam2-constraints-*"))
+
+
+def test_nothing_that_slicer_brings_is_changed_unasked(host, real_pip):
+    """numpy is there; a package that wants another one is refused by pip, and says so in one line."""
+    (complete, text), said = real_pip("old-numpy")
+    assert not complete
+    assert "\n" not in text
+    assert any("numpy" in line for line in said)
+
+
+def test_what_is_there_is_a_constraint_but_for_what_is_asked(host):
+    computer = Computer("torch", *(name for name in EVERYTHING if name != "msgspec"))
+    computer.logic._installed = lambda: {"numpy": "2.1.0", "Msg.Spec": "1.0", "msgspec": "0.1", "odd": "not a version!"}
+    computer.logic.progress.connect(lambda *_line: computer.install_all())
+    computer.logic.install()
+    computer.settle()
+    assert computer.constraints == [["Msg.Spec==1.0", "numpy==2.1.0"]]
+
+
+def test_slicers_way_fails_in_one_line(host):
+    def refuse(*_arguments, **_named):
+        raise RuntimeError("A non-blocking pip_install\nis already in progress.")
+
+    ends = []
+    logic = InstallLogic(PANEL_PACKAGES, torch=False, isThere=lambda _module: False, pipInstall=refuse)
+    logic.finished.connect(lambda *end: ends.append(end))
+    logic.install()
+    [(complete, text)] = ends
+    assert not complete
+    assert text.endswith("A non-blocking pip_install is already in progress.")
+    assert not logic.running

@@ -52,3 +52,22 @@ def test_nothing_that_pythonqt_cannot(path):
     text = path.read_text(encoding="utf-8")
     for forbidden in ("qt.Signal", "int(qt.", "import threading", "time.sleep", "exec_("):
         assert forbidden not in text
+
+
+SPEAKING = {"emit", "remark", "problem", "warn", "notice", "_say", "_refuse", "_fail", "_end", "_onEnded", "_work"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_what_the_user_reads_can_be_translated(path):
+    """A sentence that is said is never bare: it goes through ``_()``."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    bare = []
+    for call in ast.walk(tree):
+        if not isinstance(call, ast.Call):
+            continue
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        for argument in call.args if name in SPEAKING else ():
+            parts = argument.values if isinstance(argument, ast.JoinedStr) else [argument]
+            literal = [p.value for p in parts if isinstance(p, ast.Constant) and isinstance(p.value, str)]
+            bare += [text for text in literal if any(sign.isalpha() for sign in text) and " " in text.strip()]
+    assert not bare
