@@ -120,7 +120,7 @@ class BioSAM2SlicerWidget(ScriptedLoadableModuleWidget):
 
 
 class BioSAM2SlicerTest(ScriptedLoadableModuleTest):
-    """Runs inside Slicer (Reload and Test): no network, and a scene that is empty afterwards."""
+    """Runs inside Slicer (Reload and Test): what the demo does, where the network can run; the scene is empty then."""
 
     def setUp(self):
         slicer.mrmlScene.Clear()
@@ -135,5 +135,8 @@ class BioSAM2SlicerTest(ScriptedLoadableModuleTest):
 
             for line in SelfTest().run():
                 self.delayDisplay(line)
+        except AssertionError as error:
+            self.delayDisplay(_("Failed: {why}").format(why=error))
+            raise
         finally:
             self.tearDown()

@@ -31,7 +31,11 @@ def makeSampleVolume() -> Any:
     """Put the volume into the scene, in a soft-tissue window, and show it."""
     from biosam2.phantom import ct_phantom
 
-    volume = ct_phantom().volume
+    return addVolume(ct_phantom().volume)
+
+
+def addVolume(volume: Any) -> Any:
+    """Put a `biosam2.Volume` into the scene, in a soft-tissue window, and show it."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", NAME)
     slicer.util.updateVolumeFromArray(node, volume.array)
     toRas = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.ijk_to_lps
@@ -44,7 +48,7 @@ def makeSampleVolume() -> Any:
     display.SetAutoWindowLevel(False)
     display.SetWindowLevel(400, 40)
     layout = slicer.app.layoutManager()
-    for name in layout.sliceViewNames():
+    for name in layout.sliceViewNames() if layout is not None else ():
         logic = layout.sliceWidget(name).sliceLogic()
         logic.GetSliceCompositeNode().SetBackgroundVolumeID(node.GetID())
         logic.FitSliceToBackground()

@@ -411,11 +411,3 @@ def test_the_editor_keeps_to_the_sessions_segmentation_when_others_come(panel, h
     panel.widget._editor.mrmlSegmentEditorNode().SetAndObserveSegmentationNode(other)
     host.scene.EndState(host.slicer.vtkMRMLScene.BatchProcessState)
     assert panel.widget._editor.segmentationNode() is segmentation is panel.session.segmentationNode
-
-
-def test_the_self_test_passes_and_leaves_the_scene_clean(host):
-    import BioSAM2Slicer
-
-    BioSAM2Slicer.BioSAM2SlicerTest().runTest()
-    assert host.scene.GetNumberOfNodesByClass("vtkMRMLVolumeNode") == 0
-    assert host.scene.GetNumberOfNodesByClass("vtkMRMLMarkupsNode") == 0
