@@ -6,6 +6,8 @@
 # Each sets up .venv first and needs nothing but Python 3.10 to 3.13 and make. Another Python: make PYTHON=python3.12 test
 
 PYTHON ?= python3
+# Options of pytest, for example make test PYTEST="--durations=30 -k panel"
+PYTEST ?=
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo-output
@@ -64,10 +66,10 @@ test: $(VENV)/.installed-to-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python Testing/run.py $(PYTEST)
 
 soak: $(VENV)/.installed-to-test
-	$(BIN)/python -m pytest -m soak
+	$(BIN)/python Testing/run.py -m soak $(PYTEST)
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

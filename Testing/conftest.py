@@ -4,16 +4,50 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from parts import misplaced, uses_slicer
 
 # As the command line does: torch's threads must not spin while they wait. Read when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse to run tests of Slicer's libraries and tests of torch in one process."""
+    _refuse_misplaced(session.items)
+
+
+def _refuse_misplaced(items: Sequence[pytest.Item]) -> None:
+    sides = {uses_slicer(item.path) for item in items}
+    if len(sides) > 1:
+        raise pytest.UsageError(
+            "tests that import Slicer's libraries cannot share a process with those that import torch; "
+            "run all with `make test`, or name files of one side (Testing/parts.py lists them)"
+        )
+    for slicer in sides:
+        if found := misplaced(slicer, sys.modules):
+            raise pytest.UsageError(f"{_apart(slicer, found)}; a conftest or a file of tests imports it")
+
+
+def _apart(slicer: bool, found: set[str]) -> str:
+    names = ", ".join(sorted(found))
+    return f"{names} is loaded in the process of the tests {'with' if slicer else 'without'} Slicer's libraries"
+
+
+@pytest.fixture(autouse=True)
+def apart(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test that loads torch beside Slicer's libraries, or these beside torch."""
+    slicer = uses_slicer(request.path)
+    before = misplaced(slicer, sys.modules)
+    yield
+    if found := misplaced(slicer, sys.modules) - before:
+        pytest.fail(f"{_apart(slicer, found)} since this test; see Testing/parts.py", pytrace=False)
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import biosam2
 import numpy as np
 from BioSAM2SlicerLib.SessionLogic import SessionLogic
 from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
+from engine_process import engines
 from host import event_loop
 
 
@@ -57,22 +57,12 @@ class Desk:
         array = self.host.slicer.util.arrayFromSegmentBinaryLabelmap(self.segmentation, segment, self.volume)
         return np.zeros(VolumeGeometry(self.volume).shape, bool) if array is None else array.astype(bool)
 
-    def engine(self, model_fields: dict[str, str]) -> biosam2.Session:
-        """The same session in this process."""
-        fields = dict(model_fields)
-        model = biosam2.load_model(fields.pop("name", None), device="cpu", **fields)
-        spacing, origin, direction = VolumeGeometry(self.volume).lps()
+    def engine(self, model_fields: dict[str, str]) -> Any:
+        """The same session without the panel, in another process; see `engine_process.Engine`."""
         array = self.host.slicer.util.arrayFromVolume(self.volume)
-        volume = biosam2.Volume(array, spacing, origin, np.array(direction))
         parameters = self.logic.parameters
-        return biosam2.Session(
-            model,
-            volume,
-            parameters.axis,
-            parameters.sessionWindow,
-            "auto" if parameters.crop else None,
-            parameters.policy,
-        )
+        settings = (parameters.axis, parameters.sessionWindow, "auto" if parameters.crop else None)
+        return engines().Engine(model_fields, (array, *VolumeGeometry(self.volume).lps()), settings)
 
 
 def paint(desk: Desk, segment: str, axis: str, index: int, mask: np.ndarray) -> None:
