@@ -10,6 +10,7 @@ from typing import Any
 
 import biosam2
 import numpy as np
+from click.testing import CliRunner
 
 
 class Engine:
@@ -18,7 +19,7 @@ class Engine:
     Args:
         model_fields: what the worker is told of the model.
         volume: array (K, J, I), spacing, origin and direction of a `biosam2.Volume`.
-        settings: axis, window and crop of the session.
+        settings: axis, window, crop and policy of the session.
     """
 
     def __init__(self, model_fields: Mapping[str, Any], volume: Sequence[Any], settings: Sequence[Any]) -> None:
@@ -46,11 +47,23 @@ class Engine:
         return self._session.mask(segment)
 
 
+class CommandLine:
+    """The `biosam2` command, without starting a process for each run."""
+
+    def run(self, *arguments: object) -> tuple[int, str]:
+        """Exit code and output of a command line."""
+        from biosam2.cli.app import cli
+
+        result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+        return result.exit_code, result.output
+
+
 class _Manager(BaseManager):
     """Holds engines in its process; gives proxies of them."""
 
 
 _Manager.register("Engine", Engine)
+_Manager.register("CommandLine", CommandLine)
 
 
 @functools.cache

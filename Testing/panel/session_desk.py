@@ -61,7 +61,8 @@ class Desk:
         """The same session without the panel, in another process; see `engine_process.Engine`."""
         array = self.host.slicer.util.arrayFromVolume(self.volume)
         parameters = self.logic.parameters
-        settings = (parameters.axis, parameters.sessionWindow, "auto" if parameters.crop else None)
+        crop = "auto" if parameters.crop else None
+        settings = (parameters.axis, parameters.sessionWindow, crop, parameters.policy)
         return engines().Engine(model_fields, (array, *VolumeGeometry(self.volume).lps()), settings)
 
 

@@ -23,6 +23,7 @@ from BioSAM2SlicerLib.InstallLogic import DICOM_PACKAGES, InstallLogic
 from BioSAM2SlicerLib.Measures import measure, showTable
 from BioSAM2SlicerLib.Parameters import Parameters
 from BioSAM2SlicerLib.SessionJournal import SessionJournal
+from engine_process import engines
 from host import event_loop
 from panel_helpers import GRIDS, add_transform, add_volume, load_volume
 from test_panel_widget import open_panel  # noqa: F401 - a fixture
@@ -433,10 +434,9 @@ def test_from_the_panel_to_a_file_and_back_to_the_same_mask(open_panel, host, sh
     panel.click("measure")
     table = panel.find("measures")
     assert table.item(0, 1).text() == str(int(found.sum()))
-    command = [sys.executable, "-m", "biosam2.cli", "replay", str(tmp_path / "mine.json"), "-q"]
-    replayed = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert replayed.returncode == 0, replayed.stderr
-    assert "bit for bit" in replayed.stdout
+    code, said = engines().CommandLine().run("replay", tmp_path / "mine.json", "-q")
+    assert code == 0, said
+    assert "bit for bit" in said
     # Nothing is asked for, and nothing written, while masks are coming.
     panel.click("propagate")
     panel.click("export")

@@ -6,7 +6,6 @@ cannot be the same there: slices across the turned axis come to the model mirror
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,8 @@ from biosam2 import read_volume
 from biosam2.io import itk
 from biosam2.volume import Volume
 from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
+from engine_process import engines
 from panel_helpers import GRIDS, load_volume
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "cli"))
-from cli_helpers import Biosam2
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 LEFT_HANDED = GRIDS["oblique"]
@@ -42,11 +39,15 @@ def place(path, node, ijk):
 def command(host, image, output, axis, window, *arguments):
     """What `biosam2 segment` writes, read by Slicer, bool (K, J, I)."""
     centre, width = window
-    ended = Biosam2(output.parent, output.parent / "home").here(
-        *("segment", image, "-o", output, "--axis", axis, "--window", f"{centre},{width}", "--device", "cpu"),
-        *arguments,
+    code, said = (
+        engines()
+        .CommandLine()
+        .run(
+            *("segment", image, "-o", output, "--axis", axis, "--window", f"{centre},{width}", "--device", "cpu"),
+            *arguments,
+        )
     )
-    assert ended.code == 0, ended.err
+    assert code == 0, said
     node = load_volume(host, output)
     array = host.slicer.util.arrayFromVolume(node).astype(bool)
     host.scene.RemoveNode(node)
