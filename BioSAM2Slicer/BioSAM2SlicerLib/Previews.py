@@ -6,11 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from biosam2 import Point
+from biosam2.masks import floods
 from biosam2.service import messages as m
+from numpy.typing import NDArray
 from slicer.i18n import tr as _
 
 from .History import Step
-from .SessionJournal import SessionJournal, sliceOf
+from .SessionJournal import SessionJournal
 from .Signal import Signal
 from .SliceLedger import SliceLedger
 from .WorkerSession import WorkerSession
@@ -33,7 +37,7 @@ class Previews:
     """What prompts on a slice give, before anything is propagated. Questions that are out of date are not drawn.
 
     Signals:
-        said(str), failed(str): one line for the user.
+        said(str), warned(str), failed(str): one line for the user.
         changed(): a question was answered.
 
     Args:
@@ -47,6 +51,7 @@ class Previews:
         self, worker: WorkerSession, journal: SessionJournal, ledger: SliceLedger, axis: Callable[[], str]
     ) -> None:
         self.said = Signal()
+        self.warned = Signal()
         self.failed = Signal()
         self.changed = Signal()
         self._worker = worker
@@ -68,7 +73,7 @@ class Previews:
 
     def show(self, step: Step, segmentId: str, index: int) -> None:
         """Show a prompted slice's mask, or take away the mask of a slice that has no prompt any more."""
-        if not any(sliceOf(p, self._axis()) == index for _name, p in self._journal.prompts(segmentId)):
+        if not self._journal.on(segmentId, self._axis(), index):
             self._questions.pop((segmentId, index), None)
             if index not in self._journal.finished(segmentId):
                 self._ledger.write(step, segmentId, index, None)
@@ -102,6 +107,19 @@ class Previews:
         if isinstance(reply, m.Failure):
             self.failed.emit(reply.text)
         elif isinstance(reply, m.MaskAnswer) and question.step.inForce:
-            self._ledger.write(question.step, segmentId, index, m.as_mask(reply.mask))
+            mask = m.as_mask(reply.mask)
+            self._ledger.write(question.step, segmentId, index, mask)
             self.said.emit(_("Ready"))
+            self._doubt(segmentId, index, mask)
         self.changed.emit()
+
+    def _doubt(self, segmentId: str, index: int, mask: NDArray[np.bool_]) -> None:
+        """Question a mask that is probably not what was meant."""
+        prompts = self._journal.on(segmentId, self._axis(), index)
+        points = [prompt for prompt in prompts if isinstance(prompt, Point)]
+        if len(points) < len(prompts):
+            return
+        if not any(prompt.positive for prompt in points) and not mask.any():
+            self.warned.emit(_("Only negative points here: the mask is empty. Click on the structure with +."))
+        elif floods(mask):
+            self.warned.emit(_("The mask is very large: add a negative point or use a box."))

@@ -72,9 +72,13 @@ class PromptTools:
             slicer.modules.markups.logic().SetActiveList(pointsNode)
             interaction.SetPlaceModePersistence(1)
             interaction.SetCurrentInteractionMode(interaction.Place)
-        elif self._tool == POINT:
-            interaction.SetCurrentInteractionMode(interaction.ViewTransform)
-            self._restorePlacing()
+            _movePointer()
+        else:
+            # A sign holds while points are placed; the next ones belong to the segment again.
+            self._positive = True
+            if self._tool == POINT:
+                interaction.SetCurrentInteractionMode(interaction.ViewTransform)
+                self._restorePlacing()
         self._switching = False
         self._tool = tool
         self._showCursor()
@@ -102,8 +106,7 @@ class PromptTools:
 
     def axisOfPointer(self, volumeNode: Any) -> str:
         """The voxel axis that the view under the pointer looks along; of the first one seen, where there is none."""
-        crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
-        sliceNode = crosshair.GetCursorPositionXYZ([0.0, 0.0, 0.0]) if crosshair is not None else None
+        sliceNode = _pointedView()
         if sliceNode is None:
             layout = slicer.app.layoutManager()
             shown = sliceNodes()
@@ -125,6 +128,7 @@ class PromptTools:
             return
         if self._interaction.GetCurrentInteractionMode() != self._interaction.Place:
             self._tool = NONE
+            self._positive = True
             self._restorePlacing()
             self._showCursor()
             self.changed.emit()
@@ -148,3 +152,20 @@ class PromptTools:
             self._cursor.showBox()
         else:
             self._cursor.clear()
+
+
+def _pointedView() -> Any:
+    """The slice node of the view under the pointer; None where there is none."""
+    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    return crosshair.GetCursorPositionXYZ([0.0, 0.0, 0.0]) if crosshair is not None else None
+
+
+def _movePointer() -> None:
+    """Slicer makes the point that a click places when the pointer moves; the pointer may rest where the click will be,
+    and the click would be lost."""
+    pointed = _pointedView()
+    layout = slicer.app.layoutManager()
+    for name in layout.sliceViewNames() if pointed is not None else []:
+        widget = layout.sliceWidget(name)
+        if widget.mrmlSliceNode() is pointed:
+            widget.sliceView().interactor().InvokeEvent("MouseMoveEvent")

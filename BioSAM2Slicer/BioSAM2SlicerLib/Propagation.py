@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from biosam2.journal import Propagated
+from biosam2.masks import floods
 from biosam2.service import messages as m
+from numpy.typing import NDArray
 from slicer.i18n import tr as _
 
 from .DrawnMasks import DrawnMasks
@@ -44,6 +47,7 @@ class _Run:
         backwardLeft: whether the way back is still to go.
         gone: whether this way was ended because the object had.
         stopped: whether the user stopped it, or did something that ends it.
+        large: segments of which a mask that fills much of its slice is no surprise.
     """
 
     step: Step
@@ -58,13 +62,14 @@ class _Run:
     backwardLeft: bool = False
     gone: bool = False
     stopped: bool = False
+    large: set[str] = field(default_factory=set)
 
 
 class Propagation:
     """Carries segments through the volume, one propagation at a time.
 
     Signals:
-        said(str), failed(str): one line for the user.
+        said(str), warned(str), failed(str): one line for the user.
         progressChanged(done, total, slicesPerSecond, secondsLeft).
         arrived(): a slice was noted in the journal, and written.
         ended(broken): it is over; `broken` if the worker could not go on and has to be told everything anew.
@@ -87,6 +92,7 @@ class Propagation:
         goOn: Callable[[Step], Step],
     ) -> None:
         self.said = Signal()
+        self.warned = Signal()
         self.failed = Signal()
         self.progressChanged = Signal()
         self.arrived = Signal()
@@ -179,6 +185,7 @@ class Propagation:
             self.arrived.emit()
             self._worker.tell(m.Grant, of=reply.id, credit=1, received=run.receivedHere)
             self._report(run)
+            self._doubt(run, *key, mask)
             self._endWithObject(run, *key, bool(mask.any()))
             return
         if isinstance(reply, m.Propagated):
@@ -204,6 +211,15 @@ class Propagation:
                 text = _("Ready: {count} slices in {seconds:.1f} s")
             self.said.emit(text.format(count=run.received, seconds=time.monotonic() - run.started))
         self.ended.emit(isinstance(reply, m.Failure))
+
+    def _doubt(self, run: _Run, segmentId: str, index: int, mask: NDArray[np.bool_]) -> None:
+        """Question a mask that fills much of its slice, once for each segment, unless it did where it is marked."""
+        if segmentId in run.large or not floods(mask):
+            return
+        run.large.add(segmentId)
+        if index not in self._marked(segmentId):
+            text = _("The mask becomes very large on slice {n}: add a negative point there or use a box.")
+            self.warned.emit(text.format(n=index))
 
     def _endWithObject(self, run: _Run, segmentId: str, index: int, found: bool) -> None:
         """Stop this way when every segment has been gone for some slices, beyond all that is marked on it."""

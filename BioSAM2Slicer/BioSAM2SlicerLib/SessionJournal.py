@@ -88,6 +88,10 @@ class SessionJournal:
         """Slices that a propagation has reached since the segment was last cleared."""
         return set(self.results(segmentId))
 
+    def on(self, segmentId: str, axis: str, index: int) -> list[Prompt]:
+        """The segment's prompts for a slice, in the session's own order."""
+        return [prompt for _name, prompt in self.prompts(segmentId) if sliceOf(prompt, axis) == index]
+
     def masks(self, segmentId: str) -> dict[int, str]:
         """Slices with a mask prompt, and its identifier."""
         return {p.slice_index: name for name, p in self.prompts(segmentId) if isinstance(p, Mask)}

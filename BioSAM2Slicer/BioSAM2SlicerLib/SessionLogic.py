@@ -111,6 +111,8 @@ class SessionLogic:
         self.maskWritten = self._ledger.written
         self._steps.changed.connect(self.stateChanged.emit)
         self._previews.changed.connect(self.stateChanged.emit)
+        self._previews.warned.connect(self.warned.emit)
+        self._propagation.warned.connect(self.warned.emit)
         self._promptSteps.refused.connect(self.problem.emit)
         self._propagation.arrived.connect(self._steps.save)
         self._propagation.ended.connect(self._onPropagated)

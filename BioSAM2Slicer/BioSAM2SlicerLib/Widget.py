@@ -377,6 +377,7 @@ class Widget:
             self._take(POINT)
 
     def _onSegment(self) -> None:
+        self.tools.setPositive(True)
         if self.tools.tool == POINT:
             self._take(POINT)
         self._review.refreshSoon()

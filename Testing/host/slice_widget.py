@@ -41,6 +41,8 @@ class SliceWidget(Checked):
     """What ``slicer.app.layoutManager().sliceWidget(name)`` gives, and a hand to act on it."""
 
     slicer_name = "layoutManager().sliceWidget('Red')"
+    # Where the one pointer is: the view, and the pixel in it.
+    _pointer: tuple[Any, int, int] | None = None
 
     def __init__(self, core: Any, name: str, orientation: str, colour: str, size: int) -> None:
         from trame_slicer.views import SliceView
@@ -67,6 +69,7 @@ class SliceWidget(Checked):
     def prepare(self) -> None:
         """As after a scene was closed: mapped into the layout, at its size."""
         view = self._view
+        SliceWidget._pointer = None
         view.set_mapped_in_layout(True)
         view.render_window().SetSize(self._size, self._size)
         view.interactor().SetSize(self._size, self._size)
@@ -112,11 +115,25 @@ class SliceWidget(Checked):
         x, y = inverse.MultiplyPoint([*[float(v) for v in world], 1.0])[:2]
         return round(x), round(y)
 
+    def point(self, x: int, y: int) -> None:
+        """Move the pointer there. Where it is there already, nothing moves and Slicer is told nothing."""
+        here = (self, x, y)
+        before, SliceWidget._pointer = SliceWidget._pointer, here
+        if before == here:
+            return
+        if before is None or before[0] is not self:
+            if before is not None and not before[0].hidden:
+                before[0].event(*before[1:], "LeaveEvent")
+            self.event(x, y, "EnterEvent")
+        self.event(x, y, "MouseMoveEvent")
+
     def press(self, x: int, y: int) -> None:
-        self.event(x, y, "EnterEvent", "MouseMoveEvent", "LeftButtonPressEvent")
+        self.point(x, y)
+        self.event(x, y, "LeftButtonPressEvent")
 
     def release(self, x: int, y: int) -> None:
-        self.event(x, y, "LeftButtonReleaseEvent", "MouseMoveEvent")
+        self.point(x, y)
+        self.event(x, y, "LeftButtonReleaseEvent")
 
     def click(self, world: np.ndarray) -> None:
         """Click where a position (RAS) is seen, after scrolling to it."""
@@ -131,7 +148,7 @@ class SliceWidget(Checked):
         first, last = np.array(self.xy(start)), np.array(self.xy(end))
         self.press(*first.tolist())
         for part in (0.3, 0.7, 1.0):
-            self.event(*np.round(first + part * (last - first)).astype(int).tolist(), "MouseMoveEvent")
+            self.point(*np.round(first + part * (last - first)).astype(int).tolist())
         self.release(*last.tolist())
 
     def event(self, x: int, y: int, *names: str) -> None:

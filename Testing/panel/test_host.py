@@ -123,6 +123,25 @@ def test_a_point_is_placed_where_the_user_clicks(host, sphere):
     np.testing.assert_allclose(node.GetNthControlPointPositionWorld(0), target, atol=0.3)
 
 
+def test_a_click_is_lost_where_the_pointer_has_not_moved_since_place_mode(host, sphere):
+    """As in Slicer, which makes the point to be placed when the pointer moves."""
+    host.show(add_volume(host, sphere))
+    node = host.scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "points")
+    view = host.views["Red"]
+    view.point(200, 210)
+    host.slicer.modules.markups.logic().SetActiveList(node)
+    interaction = host.core.app_logic.GetInteractionNode()
+    interaction.SetPlaceModePersistence(1)
+    interaction.SetCurrentInteractionMode(interaction.Place)
+    view.press(200, 210)
+    view.release(200, 210)
+    lost = node.GetNumberOfDefinedControlPoints()
+    view.press(201, 210)
+    view.release(201, 210)
+    interaction.SetCurrentInteractionMode(interaction.ViewTransform)
+    assert (lost, node.GetNumberOfDefinedControlPoints()) == (0, 1)
+
+
 def test_pictures_are_not_empty(host, sphere, tmp_path):
     from PIL import Image
 

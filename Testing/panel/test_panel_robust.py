@@ -20,7 +20,7 @@ def drawing_a_box(panel):
     view = panel.host.views["Red"]
     view.go_to(panel.world(18, 12, 12))
     view.press(*view.xy(panel.world(18, 12, 12)))
-    view.event(*view.xy(panel.world(30, 24, 12)), "MouseMoveEvent")
+    view.point(*view.xy(panel.world(30, 24, 12)))
 
 
 def awaiting_an_outline(panel):

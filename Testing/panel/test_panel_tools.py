@@ -104,17 +104,55 @@ def test_del_deletes_the_prompt_under_the_pointer(marked, host):
     panel.settle()
     panel.press(KEY.Key_Escape)
     view = host.views["Red"]
-    view.event(*view.xy(panel.world(40, 35, 12)), "EnterEvent", "MouseMoveEvent")
+    view.point(*view.xy(panel.world(40, 35, 12)))
     panel.press(KEY.Key_Delete)
     assert "Point at a prompt" in panel.status
     assert len(panel.prompts()) == 2
-    view.event(*view.xy(panel.world(26, 20, 12)), "MouseMoveEvent")
+    view.point(*view.xy(panel.world(26, 20, 12)))
     panel.press(KEY.Key_Delete)
     panel.settle()
     assert [type(placed.prompt).__name__ for placed in panel.prompts()] == ["Box"]
     panel.press(KEY.Key_Z, QtCore.Qt.KeyboardModifier.ControlModifier)
     panel.settle()
     assert len(panel.prompts()) == 2
+
+
+@pytest.mark.parametrize("by", ["key", "button"])
+def test_a_click_counts_where_the_pointer_rests_already(panel, host, by):  # noqa: F811
+    """P, T and E with the pointer over the structure, and a click without moving it."""
+    panel.find("volume").setCurrentNode(host.scene.GetFirstNodeByName("image"))
+    view = host.views["Red"]
+    world = VolumeGeometry(host.scene.GetFirstNodeByName("image")).worldFromIjk((26, 20, 12))
+    view.go_to(world)
+    view.point(*view.xy(world))
+
+    def choose(name, key):
+        panel.click(name) if by == "button" else panel.press(key)
+
+    choose("point", KEY.Key_P)
+    view.click(world)
+    assert [placed.prompt.positive for placed in panel.prompts()] == [True]
+    panel.settle()
+    choose("sign", KEY.Key_T)
+    view.click(world)
+    assert [placed.prompt.positive for placed in panel.prompts()] == [True, False]
+    panel.settle()
+    choose("sign", KEY.Key_T)
+    first = panel.segment()
+    second = panel.session.segmentationNode.GetSegmentation().AddEmptySegment()
+    panel.press(KEY.Key_E)
+    view.click(world)
+    assert [(p.segmentId, p.prompt.positive) for p in panel.prompts()] == [
+        (first, True),
+        (first, False),
+        (second, True),
+    ]
+    panel.settle()
+    # Nothing is left in the lists that the next click would not place.
+    panel.press(KEY.Key_Escape)
+    for number in range(host.scene.GetNumberOfNodesByClass("vtkMRMLMarkupsFiducialNode")):
+        node = host.scene.GetNthNodeByClass(number, "vtkMRMLMarkupsFiducialNode")
+        assert node.GetNumberOfControlPoints() == node.GetNumberOfDefinedControlPoints()
 
 
 def test_lock_and_propagate_from_here_by_button(marked, host):
@@ -307,3 +345,64 @@ def test_a_film_is_said_to_be_one_in_the_panel(panel, host):  # noqa: F811
     host.views["Yellow"].click(panel.world(26, 20, 12))
     panel.settle()
     assert panel.session.axis == "k"
+
+
+def test_the_sign_is_plus_again_with_another_tool_segment_input_or_scene(panel, host):  # noqa: F811
+    """Not only what the next click is: what the button says."""
+    tools = panel.widget.tools
+    image = host.scene.GetFirstNodeByName("image")
+    panel.find("volume").setCurrentNode(image)
+
+    def negative():
+        panel.click("point")
+        panel.press(KEY.Key_T)
+        assert not tools.positive
+
+    def segment():
+        panel.session.segmentationNode.GetSegmentation().AddEmptySegment()
+        panel.press(KEY.Key_E)
+
+    for change in (
+        lambda: panel.press(KEY.Key_B),
+        lambda: panel.press(KEY.Key_Escape),
+        segment,
+        lambda: panel.find("segmentation").setCurrentNode(None),
+        lambda: panel.widget._editor.setActiveEffectByName("Paint"),
+        host.close_scene,
+    ):
+        panel.press(KEY.Key_Escape)
+        negative()
+        change()
+        assert tools.positive
+    panel.press(KEY.Key_T)  # before the tool is taken up, as the panel's page says
+    assert not tools.positive
+
+
+def test_only_negative_points_are_warned_of(desk):
+    warnings: list[str] = []
+    desk.logic.warned.connect(warnings.append)
+    desk.point("a", (4, 4, 4), positive=False)
+    desk.settle()
+    assert not desk.voxels("a").any(), "the network drew something from a negative point"
+    [warning] = warnings
+    assert "Only negative points here" in warning
+    desk.point("a", (26, 20, 4))
+    desk.settle()
+    assert len(warnings) == 1
+
+
+def test_a_click_that_floods_the_slice_is_questioned(desks, tumour):
+    """The shipped network takes this click into the brain for a sixth of the slice."""
+    desk = desks(tumour)
+    desk.logic.setParameters(window="auto")
+    warnings: list[str] = []
+    desk.logic.warned.connect(warnings.append)
+    desk.point("a", (197, 112, 16))
+    desk.settle()
+    assert not warnings, "a click into the tumour gives the tumour"
+    desk.point("b", (128, 100, 8))
+    desk.settle()
+    assert desk.voxels("b")[8].mean() > 1 / 6
+    [warning] = warnings
+    assert "very large" in warning
+    assert "add a negative point or use a box" in warning
