@@ -21,7 +21,7 @@ from biosam2.io.grid import same_grid
 from biosam2.io.itk import read_grid
 from biosam2.io.segmentation import LABELMAP, label_type, write_labelmap
 from biosam2.io.terminology import Terminology
-from biosam2.journal import to_json
+from biosam2.session.entries import to_json
 from biosam2.volume import Volume
 from numpy.typing import NDArray
 from slicer.i18n import tr as _

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 from biosam2 import Mask
-from biosam2.journal import Locked, Prompted, Removed, Started
+from biosam2.session.entries import Locked, Prompted, Removed, Started
 from numpy.typing import NDArray
 from slicer.i18n import tr as _
 

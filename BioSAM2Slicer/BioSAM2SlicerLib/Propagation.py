@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from biosam2.journal import Propagated
 from biosam2.masks import floods
 from biosam2.service import messages as m
+from biosam2.session.entries import Propagated
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from slicer.i18n import tr as _
 

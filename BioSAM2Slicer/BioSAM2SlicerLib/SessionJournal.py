@@ -9,8 +9,8 @@ from typing import Any
 
 from biosam2 import Mask
 from biosam2.errors import BioSAM2Error
-from biosam2.journal import Cleared, Entry, Locked, Prompted, Propagated, Removed, from_json, to_json
 from biosam2.prompts import Prompt
+from biosam2.session.entries import Cleared, Entry, Locked, Prompted, Propagated, Removed, from_json, to_json
 
 from .PromptNodes import sliceOf as sliceOfMarkup
 

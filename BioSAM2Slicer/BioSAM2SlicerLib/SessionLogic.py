@@ -11,7 +11,7 @@ import qt
 import slicer
 from biosam2.errors import BioSAM2Error
 from biosam2.frames import CT_PRESETS, resolve_window
-from biosam2.journal import Cleared, Propagated
+from biosam2.session.entries import Cleared, Propagated
 from biosam2.volume import Volume
 from slicer.i18n import tr as _
 

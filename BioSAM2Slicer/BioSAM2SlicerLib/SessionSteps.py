@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from biosam2.journal import Entry
 from biosam2.service import messages as m
+from biosam2.session.entries import Entry
 
 from .History import History, Step
 from .Parameters import readParameters, writeParameters

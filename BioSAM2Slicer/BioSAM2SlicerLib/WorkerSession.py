@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import slicer
-from biosam2.journal import Cleared, Locked, Prompted, Propagated, Removed, Started
 from biosam2.service import messages as m
+from biosam2.session.entries import Cleared, Locked, Prompted, Propagated, Removed, Started
 from slicer.i18n import tr as _
 
 from .Parameters import Parameters

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .frames import Frames, Region
-from .placement import SlicePrompt
+from .prompts import SlicePrompt
 from .tracker import Tracker
 
 # A target that fills this much of the frame needs no crop.

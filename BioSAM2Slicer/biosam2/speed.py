@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
+
+import msgspec
 
 from .errors import InputError
 
 
-@dataclass(frozen=True)
-class Speed:
+class Speed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which short cuts a session takes. The first five are exact and on; the others are approximate and off.
 
     Attributes:
@@ -56,7 +56,7 @@ class Speed:
     @property
     def is_exact(self) -> bool:
         """Whether results equal SAM 2's own."""
-        return self == replace(self, pool=1, conditioning=None, stop=None, local=False)
+        return self == msgspec.structs.replace(self, pool=1, conditioning=None, stop=None, local=False)
 
     @classmethod
     def parse(cls, text: str) -> Speed:
@@ -89,9 +89,9 @@ class Speed:
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON data."""
-        return asdict(self)
+        return msgspec.structs.asdict(self)
 
 
 _NUMBERS = ("pool", "conditioning", "stop")
-_NAMES = tuple(field.name for field in fields(Speed))
+_NAMES = Speed.__struct_fields__
 _GRAMMAR = ", ".join(f"{name}=N" if name in _NUMBERS else f"{name} or -{name}" for name in _NAMES)

@@ -28,7 +28,7 @@ from .frames import Frames, Region
 from .masks import pack
 from .memory import MemoryBank, MemoryPolicy, Reach, Recall, SliceMemory, Step
 from .models import Model
-from .placement import SlicePrompt
+from .prompts import SlicePrompt
 from .speed import Speed
 from .spill import Spill
 

@@ -302,7 +302,7 @@ def test_a_wrong_memory_would_be_noticed(pair_k, monkeypatch):
     """The comparison is sharp: forgetting one memory slot breaks it."""
     s, row, column = centre(pair_k)
     pair_k.point(s, row, column)
-    policy = pair_k.session._tracker.policy
+    policy = pair_k.session._executor.tracker.policy
     select = policy.select
     monkeypatch.setattr(policy, "select", lambda *a: select(*a)[:-1])
     assert pair_k.propagate() > TOLERANCE

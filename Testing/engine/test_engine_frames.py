@@ -6,7 +6,7 @@ import torch
 from biosam2 import Volume
 from biosam2.cropping import Extent, extent_of, follow, region_around
 from biosam2.frames import CT_PRESETS, Frames, Region, resolve_axis, resolve_window
-from biosam2.placement import SlicePrompt
+from biosam2.prompts import SlicePrompt
 from biosam2.tracker import _network_points, _resampled
 from hypothesis import given
 from hypothesis import strategies as st

@@ -175,8 +175,8 @@ def test_what_was_encoded_ahead_is_not_encoded_again(model, volume, crop, monkey
     list(plain.propagate())
     session = ahead(model, volume, crop=crop)
     order = []
-    encode = session._tracker._encode
-    monkeypatch.setattr(session._tracker, "_encode", lambda s, *more: order.append(s) or encode(s, *more))
+    encode = session._executor.tracker._encode
+    monkeypatch.setattr(session._executor.tracker, "_encode", lambda s, *more: order.append(s) or encode(s, *more))
     while session.encode_ahead(lambda: False):
         pass
     assert order == [6, 4, 7, 3, 8, 2, 9, 1, 0]
@@ -233,10 +233,10 @@ def test_what_memory_has_no_room_for_comes_back_from_the_disk(model, volume, mon
         session.add_prompt("x", biosam2.Point((11, 7, 5)))
         list(session.propagate())
         cache.budget = 3 * cache.nbytes // max(len(cache), 1)
-    encode = tight._tracker._encode
+    encode = tight._executor.tracker._encode
     list(tight.propagate())  # what was more than the new budget went to the disk
     encoded = []
-    monkeypatch.setattr(tight._tracker, "_encode", lambda s, *more: encoded.append(s) or encode(s, *more))
+    monkeypatch.setattr(tight._executor.tracker, "_encode", lambda s, *more: encoded.append(s) or encode(s, *more))
     list(tight.propagate())
     for _ in range(2):
         list(whole.propagate())
@@ -245,7 +245,7 @@ def test_what_memory_has_no_room_for_comes_back_from_the_disk(model, volume, mon
     assert cache.nbytes <= cache.budget
     for s in range(10):
         np.testing.assert_array_equal(whole.logits("x", s), tight.logits("x", s))
-        a, b = (session._tracker.encode(s, session.frames.whole) for session in (whole, tight))
+        a, b = (session._executor.tracker.encode(s, session.frames.whole) for session in (whole, tight))
         assert layouts(a) == layouts(b)
         assert torch.equal(a.coarse, b.coarse)
 
@@ -290,10 +290,10 @@ def test_undone_results_let_go_of_their_memories(model, volume):
     session = biosam2.Session(model, volume)
     session.add_prompt("x", biosam2.Point((11, 7, 5)))
     list(session.propagate())
-    first = [m for m in session._segments["x"].bank.results() if m.features is not None]
+    first = [m for m in session._executor._bank(session.state, "x").results() if m.features is not None]
     assert first
     list(session.propagate())
-    live = {id(m) for m in session._segments["x"].bank.results()}
+    live = {id(m) for m in session._executor._bank(session.state, "x").results()}
     assert all(m.features is None for m in first if id(m) not in live)
 
 
@@ -344,14 +344,14 @@ def test_a_gpu_that_is_full_from_the_first_slice_on_is_left_for_good(checkpoint,
     """The encoder runs out of memory within the step of a prompt: nothing of the step stays on the device."""
     model = biosam2.load_model(checkpoint=checkpoint, config="nano", device="cpu")
     session = biosam2.Session(model, volume)
-    encode = session._tracker._encode
+    encode = session._executor.tracker._encode
 
     def full(*arguments):
         if model.device.type == "cuda":
             raise Exhausted("CUDA out of memory. Tried to allocate 2 GiB")
         return encode(*arguments)
 
-    monkeypatch.setattr(session._tracker, "_encode", full)
+    monkeypatch.setattr(session._executor.tracker, "_encode", full)
     model.device = torch.device("cuda")  # there is none here; tensors that went there would raise
     session.add_prompt("x", biosam2.Point((11, 7, 5)))
     with pytest.warns(RuntimeWarning, match="going on with the CPU"):
@@ -367,7 +367,7 @@ def test_going_to_the_cpu_is_said(checkpoint, volume, monkeypatch):
     work = failing(lambda items: [torch.device("cpu") == model.device for _ in items], 2)
     model.device = torch.device("cuda")  # there is none here; only the way out is tested
     with pytest.warns(RuntimeWarning, match="cuda is out of memory .*going on with the CPU"):
-        assert session._tracker._within_memory([1], work) == [True]
+        assert session._executor.tracker._within_memory([1], work) == [True]
     assert model.device.type == "cpu"
     assert "out of memory" in model.device_reason
     assert len(list(session.propagate())) == 10

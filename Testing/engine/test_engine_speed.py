@@ -113,14 +113,14 @@ def projected(monkeypatch):
 
 @pytest.mark.parametrize("off", [("encoder",), ("attention",), ("release", "disk"), EXACT])
 def test_a_short_cut_changes_not_one_bit_where_tokens_are_few(model, long_volume, expected, off):
-    found = rounds(model, long_volume, replace(Speed(), **dict.fromkeys(off, False)))
+    found = rounds(model, long_volume, Speed(**dict.fromkeys(off, False)))
     assert all((a == b).all() for a, b in zip(found, expected, strict=True))
 
 
 @pytest.mark.usefixtures("projected")
 @pytest.mark.parametrize("off", [(), ("encoder",), ("release", "disk")])
 def test_projected_memories_change_nothing(model, long_volume, expected, off):
-    found = rounds(model, long_volume, replace(Speed(), **dict.fromkeys(off, False)))
+    found = rounds(model, long_volume, Speed(**dict.fromkeys(off, False)))
     # Wider than the comparison with SAM 2: where a pixel of a prompted mask lies within rounding of zero (here one
     # does), its memory sees it on one side or on the other. Logits reach 75.
     assert max(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True)) < 1e-2
@@ -164,11 +164,11 @@ def test_memories_out_of_reach_are_let_go(model, long_volume):
     session = biosam2.Session(model, long_volume)
     session.add_prompt("x", Point((11, 7, 0)))
     list(session.propagate())
-    swept = session._segments["x"].bank.swept
+    swept = session._executor._bank(session.state, "x").swept
     held = {s for s, memory in swept.items() if memory.features is not None}
     # Those around the start, where the next propagation begins, and those that the sweep looked at last.
     assert held <= set(range(1, 7)) | set(range(17, 24))
-    assert not session._tracker._projections
+    assert not session._executor.tracker._projections
 
 
 # -- approximate -----------------------------------------------------------------------------------
@@ -264,7 +264,7 @@ def test_attending_block_by_block_is_attending_at_once(queries, keys, biased, sh
 
 def test_fewer_conditioning_slices(model, long_volume):
     session = biosam2.Session(model, long_volume, speed=Speed(conditioning=1))
-    assert session._tracker.reach.conditioning == 1
+    assert session._executor.tracker.reach.conditioning == 1
 
 
 def test_a_shared_cache_encodes_each_slice_once(model, volume, monkeypatch):

@@ -15,7 +15,7 @@ import pytest
 import SimpleITK as sitk
 from biosam2 import Box, Point
 from biosam2.errors import BioSAM2Error, InputError
-from biosam2.journal import Prompted, Propagated
+from biosam2.session.entries import Prompted, Propagated
 from biosam2.volume import Volume
 from BioSAM2SlicerLib.Exporter import Exporter, ModelUsed, Segments, maskOf
 from BioSAM2SlicerLib.ExportPanel import ExportPanel

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from biosam2 import Box, Mask, Point
-from biosam2.journal import Propagated
+from biosam2.session.entries import Propagated
 from BioSAM2SlicerLib.PromptNodes import layOut
 from BioSAM2SlicerLib.PropagationRange import slicesOfRoi
 from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from biosam2 import Box, Mask, Point
-from biosam2.journal import Propagated
+from biosam2.session.entries import Propagated
 from BioSAM2SlicerLib.SessionJournal import SessionJournal
 from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
 from BioSAM2SlicerLib.WorkerClient import WorkerClient

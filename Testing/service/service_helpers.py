@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 
 import biosam2
 import numpy as np
-from biosam2 import journal
 from biosam2.service import messages as m
 from biosam2.service.client.link import RemoteModel
 from biosam2.service.engines import new_session
 from biosam2.service.errors import ConnectionLostError, error_of
 from biosam2.service.framing import Decoder, Refused, encode
 from biosam2.service.host import Host
+from biosam2.session.entries import to_json
 
 
 class ModelEngine:
@@ -103,7 +103,7 @@ class LoopConnector:
 def same_state(one, other) -> None:
     """Assert that two sessions, wherever they are, show the same."""
     assert one.segments == other.segments
-    assert [journal.to_json(e) for e in one.journal] == [journal.to_json(e) for e in other.journal]
+    assert [to_json(e) for e in one.journal] == [to_json(e) for e in other.journal]
     for name in one.segments:
         assert one.prompts(name) == other.prompts(name)
         assert one.finished_slices(name) == other.finished_slices(name)

@@ -143,7 +143,7 @@ def test_idle_time_is_spent_on_the_slices_around_the_prompt_and_a_click_ends_it(
     assert answered.wait(60)
     assert given_up == [True]
     assert quiet.wait(60)
-    assert len(host._session._tracker.features) == volume.shape[0]
+    assert len(host._session._executor.tracker.features) == volume.shape[0]
 
 
 def test_a_fault_ahead_of_the_user_is_no_answer(scheduler, model, volume, caplog) -> None:
@@ -317,7 +317,7 @@ def test_features_of_all_sessions_share_one_budget(model, volume) -> None:
         list(session.propagate())
         masks.append(session.mask("a"))
     assert len(whole) == 12
-    sessions[0]._tracker.features.forget()
+    sessions[0]._executor.tracker.features.forget()
     assert len(whole) == 6
     one = whole.nbytes // 6
     tight = FeatureCache(2 * one)

@@ -40,8 +40,9 @@ def replay(
     biosam2 replay run.json                     does it still give the same mask?
     biosam2 replay run.json -o again.seg.nrrd   and write it
     """
-    from .. import journal
     from .. import record as records
+    from ..session.entries import Propagated
+    from ..session.state import read_record
     from . import job
 
     known = records.read(record)
@@ -55,7 +56,7 @@ def replay(
         raise InputError(f"{source} is not the input of the record {record}: its SHA-256 differs")
     volume = job.read(pipeline, source, known["input"]["series_uid"])
 
-    settings, entries = journal.read_record(known["session"])
+    settings, entries = read_record(known["session"])
     model = known["model"]
     if server is None:
         where = job.Where(model["typed"] or model["name"], model["config"], device or known["device"], worker)
@@ -64,7 +65,7 @@ def replay(
     with job.session_at(where, volume, settings) as session:
         if session.model.sha256 != model["sha256"]:
             raise InputError(f"model {session.model.name} is not that of the record {record}: its SHA-256 differs")
-        total = sum(len(entry.finished) for entry in entries if isinstance(entry, journal.Propagated))
+        total = sum(len(entry.finished) for entry in entries if isinstance(entry, Propagated))
         with Progress(total, "replay", job.UNITS[pipeline], quiet=quiet) as progress:
             for entry in entries:
                 session.replay(entry, on_update=lambda _: progress.advance())

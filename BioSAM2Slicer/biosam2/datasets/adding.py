@@ -66,7 +66,7 @@ def case_of_record(path: Path, record: Mapping[str, Any], name: str, wishes: Wis
     Raises:
         InputError: the record's files are not there any more, or it names no segments.
     """
-    from ..journal import Cleared, Prompted, Started, from_json, in_force
+    from ..session.entries import Cleared, Prompted, Started, from_json
 
     if not record.get("outputs"):
         raise InputError(f"the record {path} names no output; add the image and the label by their files")
@@ -74,7 +74,7 @@ def case_of_record(path: Path, record: Mapping[str, Any], name: str, wishes: Wis
     if not record["input"]["path"]:
         raise InputError(f"the record {path} does not say which file the image is; add image and label by their files")
     image, label = (_from(path, named) for named in (Path(record["input"]["path"]), outputs[0]))
-    entries = in_force([from_json(entry) for entry in record["session"]["journal"]])
+    entries = [from_json(entry) for entry in record["session"]["journal"]]
     segments = dict.fromkeys(entry.segment for entry in entries if isinstance(entry, Prompted | Started | Cleared))
     numbers = dict(enumerate(segments, start=1))
     tables = [output for output in outputs if output.suffix == ".ctbl"]

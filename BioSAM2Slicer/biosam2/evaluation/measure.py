@@ -16,10 +16,10 @@ import numpy as np
 from ..errors import InputError
 from ..features import FeatureCache
 from ..frames import Frames
-from ..journal import prompt_to_json
 from ..masks import dice
 from ..models import Model
 from ..prompts import Prompt
+from ..session.entries import prompt_to_json
 from . import classical
 from .cases import Case
 from .ceiling import ceiling

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from .. import __version__
 from ..errors import BioSAM2Error, InputError
-from ..placement import slice_of
 from ..prompts import Mask
 from . import messages as m
 from .errors import ConnectionLostError, ProtocolError, name_of
 
 if TYPE_CHECKING:
-    from ..session import Session, Update
+    from ..session import Session
+    from ..update import Update
 
 _log = logging.getLogger(__name__)
 # Answers kept for a client whose connection broke before they arrived.
@@ -296,7 +296,7 @@ class Host:
         if session is None:
             return found
         for name in run.segments:
-            slices = {slice_of(p, session.frames) for p in session.prompts(name)}
+            slices = {p.slice_of(session.frames) for p in session.prompts(name)}
             if update is not None:
                 slices = slices - {update.slice_index} if update.segment == name else slices | {update.slice_index}
             for s in sorted(slices & set(session.finished_slices(name))):

@@ -1,7 +1,6 @@
 """What a client knows of its session: prompts, finished masks, the journal and undo. No network, no torch.
 
-Finished masks need not be asked for again, survive the other side's death, and can be undone with it. Whose mask
-stands on a slice is for `biosam2.ownership` to say, here as in `biosam2.session`.
+Finished masks need not be asked for again, survive the other side's death, and can be undone with it.
 """
 
 from __future__ import annotations
@@ -10,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ... import journal as log
 from ...errors import InputError
 from ...frames import Frames
-from ...journal import Entry
-from ...masks import pack
-from ...ownership import own_slices, whole_mask
-from ...prompts import Prompt
+from ...masks import pack, unpack
+from ...prompts import Mask, Prompt, SlicePrompt
+from ...session import entries as log
+from ...session.entries import Entry
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,16 @@ class _Segment:
 
 
 @dataclass(frozen=True)
+class _Undone:
+    """The last change that was still in force was taken back."""
+
+
+@dataclass(frozen=True)
+class _Redone:
+    """The change taken back last was put in force again."""
+
+
+@dataclass(frozen=True)
 class _Change:
     entry: Entry
     before: Mapping[str, _Segment | None]
@@ -56,7 +65,7 @@ class Mirror:
 
     def __init__(self, frames: Frames) -> None:
         self.frames = frames
-        self.journal: list[Entry] = []
+        self.journal: list[Any] = []
         self._segments: dict[str, _Segment] = {}
         self._changes: list[_Change] = []
         self._undone: list[_Change] = []
@@ -97,7 +106,7 @@ class Mirror:
     def finished_slices(self, segment: str) -> tuple[int, ...]:
         """Slices with a result or the user's own mask, ascending."""
         state = self._segment(segment)
-        return tuple(sorted(set(state.results) | own_slices(state.prompts, state.locked)))
+        return tuple(sorted({*state.results, *state.locked, *_drawn(state)}))
 
     def score(self, segment: str, slice_index: int) -> float:
         """The last propagation's score on a slice."""
@@ -109,12 +118,35 @@ class Mirror:
     def mask(self, segment: str) -> NDArray[np.bool_]:
         """The segment, bool (K, J, I)."""
         state = self._segment(segment)
-        results = [(s, result.mask) for s, result in state.results.items()]
-        return whole_mask(state.prompts, state.locked, results, state.start, self.frames)
+        stack = np.zeros((self.frames.count, self.frames.rows, self.frames.columns), dtype=bool)
+        if state.start is not None:
+            stack[:] = self.frames.unstack(unpack(state.start, self.frames.volume.shape))
+        for s, result in state.results.items():
+            stack[s] = self._slice(result.mask)
+        for s, packed in state.locked.items():
+            stack[s] = self._slice(packed)
+        for s in _drawn(state) - set(state.locked):
+            told: SlicePrompt | None = None
+            for prompt in state.prompts:
+                if prompt.slice_of(self.frames) == s:
+                    told = prompt.add_to(told or SlicePrompt(s), self.frames)
+            if told is not None and told.mask is not None:
+                stack[s] = told.mask
+        return np.ascontiguousarray(self.frames.stack(stack))
 
     def in_force(self, until: int | None = None) -> list[Entry]:
         """The journal without what was taken back."""
-        return log.in_force(self.journal[:until])
+        done: list[Entry] = []
+        undone: list[Entry] = []
+        for entry in self.journal[:until]:
+            if isinstance(entry, _Undone):
+                undone.append(done.pop())
+            elif isinstance(entry, _Redone):
+                done.append(undone.pop())
+            else:
+                done.append(entry)
+                undone.clear()
+        return done
 
     # -- changes ---------------------------------------------------------------------------------
 
@@ -164,14 +196,14 @@ class Mirror:
             else:
                 self._segments[name] = state
         self._undone.append(change)
-        self.journal.append(log.Undone())
+        self.journal.append(_Undone())
 
     def redone(self) -> None:
         """The change taken back last is in force again."""
         change = self._undone.pop()
         self._segments.update(change.after)
         self._changes.append(change)
-        self.journal.append(log.Redone())
+        self.journal.append(_Redone())
 
     # -- a propagation ---------------------------------------------------------------------------
 
@@ -223,9 +255,12 @@ class Mirror:
 
     def _note(self, **changed: Any) -> None:
         assert self._place is not None
-        old, new = self._propagated, replace(self._propagated, **changed)
+        old, new = self._propagated, msgspec.structs.replace(self._propagated, **changed)
         self.journal[self._place] = new
         self._changes = [replace(c, entry=new) if c.entry is old else c for c in self._changes]
+
+    def _slice(self, packed: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        return unpack(packed, (self.frames.rows, self.frames.columns))
 
     def _segment(self, name: str) -> _Segment:
         if name not in self._segments:
@@ -236,5 +271,9 @@ class Mirror:
     def _commit(self, entry: Entry, before: Mapping[str, _Segment | None]) -> None:
         self.journal.append(entry)
         self._changes.append(_Change(entry, before, {name: self._segments[name] for name in before}))
-        del self._changes[: -log.UNDO_STEPS]
         self._undone.clear()
+
+
+def _drawn(state: _Segment) -> set[int]:
+    """Slices that the user drew at some time."""
+    return {prompt.slice_index for prompt in state.prompts if isinstance(prompt, Mask)}

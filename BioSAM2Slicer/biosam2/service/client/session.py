@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ... import journal as log
 from ...errors import InputError, PromptError
 from ...frames import Frames
-from ...journal import Entry
 from ...prompts import Box, Mask, Point, Prompt
+from ...session import entries as log
+from ...session.entries import Entry
+from ...session.settings import SessionSettings
 from ...speed import Speed
 from ...update import Update
 from ...volume import Volume
@@ -84,18 +85,11 @@ class ClientSession:
         on_notice: Notice | None = None,
         on_progress: Progress | None = None,
     ) -> None:
-        if crop not in (None, "auto"):
-            raise InputError(f"crop must be None or 'auto', not {crop!r}")
         if policy is not None and not isinstance(policy, str):
             raise InputError("a policy goes to another process by its name")
-        if precision not in ("auto", "float32", "bfloat16", "float16"):
-            raise InputError(f"there is no precision {precision!r}; use auto, float32, bfloat16 or float16")
+        self.settings = SessionSettings.resolve(volume, axis, window, crop, policy, precision, speed)
         self.volume = volume
-        self.crop = crop
-        self.frames = Frames(volume, axis, window, 0)
-        self._policy = policy
-        self._precision = precision
-        self.speed = speed or Speed()
+        self.frames = Frames(volume, self.settings.axis, self.settings.window, 0)
         self._connector = connector
         self._ahead = max(1, ahead)
         self._on_notice = on_notice or _warn
@@ -132,8 +126,8 @@ class ClientSession:
 
     @property
     def journal(self) -> tuple[Entry, ...]:
-        """Everything that happened, in order."""
-        return tuple(self._mirror.journal)
+        """The entries in force, in order."""
+        return tuple(self._mirror.in_force())
 
     def prompts(self, segment: str) -> tuple[Prompt, ...]:
         """As `Session.prompts`."""
@@ -296,15 +290,7 @@ class ClientSession:
 
     def to_record(self) -> dict[str, Any]:
         """As `Session.to_record`."""
-        return {
-            "axis": self.axis,
-            "window": list(self.frames.window),
-            "crop": self.crop,
-            "policy": self._policy or "sam2",
-            "precision": self._precision,
-            "speed": self.speed.to_json(),
-            "journal": [log.to_json(entry) for entry in self._mirror.in_force()],
-        }
+        return {**log.plain(self.settings), "journal": [log.to_json(entry) for entry in self._mirror.in_force()]}
 
     def replay(self, entry: Entry, on_update: Callable[[Update], object] | None = None) -> None:
         """As `Session.replay`."""
@@ -319,10 +305,6 @@ class ClientSession:
                 self.lock(entry.segment, entry.slice_index, entry.locked, entry.mask)
             case log.Cleared():
                 self.clear(entry.segment)
-            case log.Undone():
-                self.undo()
-            case log.Redone():
-                self.redo()
             case log.Propagated():
                 updates = self.propagate(entry.segments, entry.direction, entry.first, entry.last)
                 for finished in (*entry.finished, None) if entry.complete else entry.finished:
@@ -498,12 +480,12 @@ class ClientSession:
         if self._link is None:
             settings = m.Create(
                 id=self._id(),
-                axis=self.axis,  # type: ignore[arg-type]
-                window=self.frames.window,
-                crop=self.crop,
-                policy=self._policy,
-                precision=self._precision,  # type: ignore[arg-type]
-                speed=self.speed.to_json(),
+                axis=self.settings.axis,
+                window=self.settings.window,
+                crop=self.settings.crop,
+                policy=self.settings.policy,
+                precision=self.settings.precision,
+                speed=self.settings.speed.to_json(),
             )
             link, model = self._connector.open(settings, self._on_progress, self._on_notice)
             self.model = model

@@ -1,0 +1,358 @@
+"""A session's network in this process."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cropping import choose_region, follow
+from ..errors import InputError
+from ..features import FeatureCache
+from ..frames import Frames, Region
+from ..masks import unpack
+from ..memory import MemoryBank, MemoryPolicy, SliceMemory, make_policy
+from ..prompts import Mask, Prompt, SlicePrompt
+from ..tracker import Tracker
+from ..volume import Volume
+from .entries import Cleared, Propagated, Removed
+from .executor import Found
+from .settings import ModelFacts, SessionSettings
+from .state import SessionState
+from .sweep import Sweep, sweep_of
+
+if TYPE_CHECKING:
+    from ..models import Model
+
+# Propagations whose memories are kept; what lies deeper in the past is run again when it is needed.
+_KEPT = 100
+# A mask that reaches the crop's border is looked at again in a larger one, at most this often on a slice.
+_REGROWTHS = 3
+
+
+class LocalExecutor:
+    """Runs the network in this process; see `Executor`. Memory banks are kept by the propagation that left them.
+
+    Args:
+        model: the network.
+        volume: the voxels.
+        settings: of the session.
+        policy: the memory policy, where it is an object of the caller's own.
+        features: where encoded slices are kept; by default a cache of its own.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        volume: Volume,
+        settings: SessionSettings,
+        policy: MemoryPolicy | None = None,
+        features: FeatureCache | None = None,
+    ) -> None:
+        self.model = model
+        self.settings = settings
+        self.frames = Frames(volume, settings.axis, settings.window, model.image_size)
+        self.tracker = Tracker(
+            model, self.frames, make_policy(policy or settings.policy), features, settings.precision, settings.speed
+        )
+        # By propagation, the memories of the segments that took part, after it; of one under way, as they are now.
+        self._banks: OrderedDict[int, dict[str, MemoryBank]] = OrderedDict()
+        # Memories that the last state gave, whose encodings may be kept.
+        self._live: list[MemoryBank] = []
+
+    @property
+    def facts(self) -> ModelFacts:
+        """See `Executor.facts`."""
+        model = self.model
+        return ModelFacts(
+            name=model.name,
+            sha256=model.sha256,
+            device=str(model.device),
+            device_reason=model.device_reason,
+            image_size=model.image_size,
+        )
+
+    @property
+    def precision(self) -> str:
+        """See `Executor.precision`."""
+        return self.tracker.precision
+
+    def check(self, state: SessionState, prompt: Prompt) -> None:
+        """See `Executor.check`."""
+        if isinstance(prompt, Mask):
+            region = self._region(SlicePrompt(prompt.slice_index, mask=prompt.array2d), None)
+            self.tracker.network_mask(prompt.array2d, region)
+
+    def predict(self, state: SessionState, segment: str, slice_index: int) -> NDArray[np.bool_]:
+        """See `Executor.predict`."""
+        prompt = state.prompt_on(segment, slice_index)
+        assert prompt is not None
+        bank = self._bank(state, segment)
+        result = bank.result(slice_index)
+        if result is None or slice_index in state.segment(segment).pending:
+            result = self._prompted(prompt, bank)
+        return self._unpacked(result)
+
+    def logits(self, state: SessionState, segment: str, slice_index: int) -> NDArray[np.float32]:
+        """See `Executor.logits`."""
+        result = self._bank(state, segment).result(slice_index)
+        assert result is not None
+        return self.tracker.full_logits(result)
+
+    def propagate(self, state: SessionState, entry_id: int) -> LocalRun:
+        """See `Executor.propagate`."""
+        return LocalRun(self._propagating(state, entry_id))
+
+    def encode_ahead(self, busy: Callable[[], bool]) -> bool:
+        """See `Executor.encode_ahead`."""
+        return self.settings.speed.ahead and self.tracker.encode_ahead(busy)
+
+    def close(self) -> None:
+        """See `Executor.close`; nothing is held elsewhere."""
+
+    def settle(self, state: SessionState) -> None:
+        """Release encoded memories that the state does not show: only undo or redo can reach them."""
+        now = [self._known(state, name) for name in state.segments]
+        kept = [bank for bank in now if bank is not None]
+        live = {id(memory) for bank in kept for memory in bank.results()}
+        for bank in self._live:
+            for memory in bank.results():
+                if id(memory) not in live:
+                    memory.release()
+        self._live = kept
+
+    # -- memories --------------------------------------------------------------------------------
+
+    def _bank(self, state: SessionState, name: str) -> MemoryBank:
+        """What is remembered of a segment; propagations whose memories are not here any more are run again."""
+        for _ in self.restore(state, [name]):
+            pass
+        bank = self._known(state, name)
+        assert bank is not None
+        return bank
+
+    def _known(self, state: SessionState, name: str) -> MemoryBank | None:
+        """What is remembered of a segment, None where its last propagation's memories are not here."""
+        emptied: list[int] = []
+        for each in reversed(state.in_force):
+            entry = each.entry
+            if isinstance(entry, Propagated) and name in entry.segments:
+                return _without(self._banks[each.id][name], emptied) if each.id in self._banks else None
+            if getattr(entry, "segment", None) != name:
+                continue
+            if isinstance(entry, Cleared):
+                break
+            if isinstance(entry, Removed):
+                slices = [prompt.slice_of(self.frames) for prompt in state.before(each.id).prompts(name)]
+                s = slices.pop(entry.position)
+                emptied += [] if s in slices else [s]
+        return MemoryBank.empty()
+
+    def restore(self, state: SessionState, names: Iterable[str]) -> Iterator[float]:
+        """Run again the propagations of which memories are needed and not here, each as far as its entry went.
+
+        Args:
+            state: whose memories are needed.
+            names: segments whose memories are needed.
+
+        Yields:
+            The share that is done, after each slice.
+
+        Raises:
+            InputError: a propagation gives other slices than its entry says.
+        """
+        missing = self._missing(state, names)
+        total = sum(len(entry.finished) for _, entry in missing)
+        done = 0
+        for entry_id, entry in missing:
+            run = self._running(self._begin(state, entry_id, entry))
+            updates = (found for found in run if found.update)
+            try:
+                for finished in (*entry.finished, None) if entry.complete else entry.finished:
+                    found = next(updates, None)
+                    if (found and (found.segment, found.slice_index)) != finished:
+                        raise InputError("a propagation gives other slices than it gave; the model or volume differ")
+                    if finished is not None:
+                        done += 1
+                        yield done / total
+            except BaseException:
+                self._banks.pop(entry_id, None)
+                raise
+            finally:
+                run.close()  # type: ignore[attr-defined]
+
+    def _missing(self, state: SessionState, names: Iterable[str]) -> list[tuple[int, Propagated]]:
+        """Propagations in force whose memories the segments' need and that are not here, in order."""
+        wanted = set(names)
+        missing = []
+        for each in reversed(state.in_force):
+            entry = each.entry
+            if isinstance(entry, Cleared):
+                wanted.discard(entry.segment)
+            elif isinstance(entry, Propagated) and not wanted.isdisjoint(entry.segments):
+                if each.id in self._banks:
+                    wanted.difference_update(entry.segments)
+                else:
+                    missing.append((each.id, entry))
+                    wanted.update(entry.segments)
+        return missing[::-1]
+
+    def _forget_old(self, state: SessionState) -> None:
+        """Keep the memories that the state needs, and of the others those of the latest propagations."""
+        needed: set[int] = set()
+        seen: set[str] = set()
+        for each in reversed(state.in_force):
+            if isinstance(each.entry, Propagated) and not seen.issuperset(each.entry.segments):
+                seen.update(each.entry.segments)
+                needed.add(each.id)
+        for entry_id in [i for i in self._banks if i not in needed][: max(0, len(self._banks) - _KEPT)]:
+            del self._banks[entry_id]
+
+    # -- propagation -----------------------------------------------------------------------------
+
+    def _propagating(self, state: SessionState, entry_id: int) -> Iterator[Found]:
+        entry = next(each.entry for each in state.in_force if each.id == entry_id)
+        assert isinstance(entry, Propagated)
+        sweeps = self._begin(state, entry_id, entry)
+        for sweep in sweeps:
+            for s in state.before(entry_id).segment(sweep.name).pending:
+                memory = sweep.bank.conditioning[s]
+                yield Found(sweep.name, s, self._unpacked(memory), memory.score, update=False)
+        yield from self._running(sweeps)
+
+    def _begin(self, state: SessionState, entry_id: int, entry: Propagated) -> list[Sweep]:
+        """Prepare a propagation and keep its memories, which will grow."""
+        before = state.before(entry_id)
+        asked = (entry.direction, entry.first, entry.last)
+        sweeps = [self._prepared(before, name, asked) for name in entry.segments]
+        self._banks[entry_id] = {sweep.name: sweep.bank for sweep in sweeps}
+        self._forget_old(state)
+        return sweeps
+
+    def _running(self, sweeps: Sequence[Sweep]) -> Iterator[Found]:
+        seen: set[tuple[str, int]] = set()
+        try:
+            for backward in (False, True):
+                yield from self._sweeping(sweeps, backward, seen)
+        finally:
+            self.tracker.rest()
+
+    def _prepared(self, before: SessionState, name: str, asked: tuple[str, int | None, int | None]) -> Sweep:
+        """Run the network on slices whose prompts changed, and put the results into a new bank."""
+        old = self._bank(before, name)
+        bank = old.copy()
+        fresh = {}
+        for s in before.segment(name).pending:
+            prompt = before.prompt_on(name, s)
+            assert prompt is not None
+            fresh[s] = self._prompted(prompt, bank)
+        for s, memory in fresh.items():
+            bank.conditioning[s] = memory
+            bank.swept.pop(s, None)
+        return sweep_of(before, name, asked, bank, old)
+
+    def _sweeping(self, sweeps: Sequence[Sweep], backward: bool, seen: set[tuple[str, int]]) -> Iterator[Found]:
+        earlier = frozenset(seen)
+        ranges = [sweep.begin(backward) for sweep in sweeps]
+        for s in sorted({s for r in ranges for s in r}, reverse=backward):
+            here = [sweep for sweep, r in zip(sweeps, ranges, strict=True) if s in r]
+            over = [sweep for sweep in here if sweep.over]
+            here = [sweep for sweep in here if not sweep.over and sweep.goes_on(s, (sweep.name, s) in earlier)]
+            moving = [sweep for sweep in here if s not in sweep.bank.conditioning]
+            if moving:
+                regions = [sweep.region for sweep in moving]
+                results = self.tracker.sweep_step([m.bank for m in moving], regions, s, backward)
+                for sweep, result in zip(moving, results, strict=True):
+                    sweep.bank.swept[s] = self._followed(sweep, result, backward)
+            for sweep in here:
+                sweep.bank.visited[s] = backward
+                result = sweep.bank.conditioning.get(s) or sweep.bank.swept[s]
+                if result.prompted:
+                    sweep.region = result.region
+                self._leave_behind(sweep, s, backward)
+                sweep.note_end(result, backward, self.settings.speed, self.frames)
+                if (sweep.name, s) in earlier:
+                    continue
+                seen.add((sweep.name, s))
+                yield Found(sweep.name, s, self._unpacked(result), result.score)
+            for sweep in over:
+                old = sweep.bank.swept.pop(s, None)
+                if old is None or not old.mask.any() or s in sweep.own:
+                    continue
+                # What an earlier propagation found beyond the segment's end is taken back.
+                seen.add((sweep.name, s))
+                nothing = np.zeros((self.frames.rows, self.frames.columns), dtype=bool)
+                yield Found(sweep.name, s, nothing, 0.0, gone=True)
+
+    def _leave_behind(self, sweep: Sweep, here: int, backward: bool) -> None:
+        """Release the encoded memory that the policy cannot reach any more."""
+        span = self.tracker.policy.span(self.tracker.reach)
+        if not self.settings.speed.release or span is None:
+            return
+        left = here + span + 1 if backward else here - span - 1
+        memory = sweep.bank.swept.get(left)
+        # The backward sweep, and the next propagation, begin where this one began, and look at what lies around.
+        if memory is not None and abs(left - min(sweep.bank.conditioning)) > span:
+            memory.release()
+
+    def _followed(self, sweep: Sweep, result: SliceMemory, backward: bool) -> SliceMemory:
+        """The result, from a larger or moved crop where the target reached the border of its own."""
+        if self.settings.crop is None:
+            return result
+        for _ in range(_REGROWTHS):
+            region = follow(sweep.region, self._unpacked(result), self.frames)
+            if region == sweep.region:
+                break
+            sweep.region = region
+            result = self.tracker.sweep_step([sweep.bank], [region], result.slice_index, backward)[0]
+        return result
+
+    # -- prompts ---------------------------------------------------------------------------------
+
+    def _prompted(self, prompt: SlicePrompt, bank: MemoryBank) -> SliceMemory:
+        """What a slice shows after a prompt; one that a sweep has passed, in the light of the memories around it."""
+        previous = bank.result(prompt.slice_index)
+        memories = bank if prompt.slice_index in bank.visited and bank.conditioning else None
+        return self.tracker.prompt(prompt, self._region(prompt, previous), previous, memories)
+
+    def _region(self, prompt: SlicePrompt, previous: SliceMemory | None) -> Region:
+        if self.settings.crop is None:
+            return self.frames.whole
+        return choose_region(self.tracker, prompt, previous.region if previous is not None else None)
+
+    def _unpacked(self, memory: SliceMemory) -> NDArray[np.bool_]:
+        return unpack(memory.mask, (self.frames.rows, self.frames.columns))
+
+
+class LocalRun:
+    """A propagation in this process; see `Run`. Works on a slice when it is asked for one."""
+
+    def __init__(self, found: Iterator[Found]) -> None:
+        self._found = found
+
+    def __iter__(self) -> Iterator[Found]:
+        return self
+
+    def __next__(self) -> Found:
+        return next(self._found)
+
+    def stop(self) -> list[Found]:
+        """See `Run.stop`; nothing is found that was not asked for."""
+        self._found.close()  # type: ignore[attr-defined]
+        return []
+
+
+def _without(bank: MemoryBank, emptied: Sequence[int]) -> MemoryBank:
+    """Memories after the last prompts of slices were removed: what these showed is remembered like other slices."""
+    if not emptied:
+        return bank
+    bank = bank.copy()
+    for s in emptied:
+        result = bank.conditioning.pop(s, None)
+        if result is not None:
+            bank.swept[s] = result
+            bank.visited.pop(s, None)
+    return bank
