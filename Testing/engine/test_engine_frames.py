@@ -5,10 +5,10 @@ import pytest
 import torch
 from biosam2 import Volume
 from biosam2.cropping import Extent, extent_of, follow, region_around
-from biosam2.frames import CT_PRESETS, Frames, Region, resolve_axis, resolve_window
+from biosam2.frames import CT_PRESETS, Frames, Region, resolve_axis, resolve_window, windowed
 from biosam2.prompts import SlicePrompt
 from biosam2.tracker import _network_points, _resampled
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -218,3 +218,12 @@ def test_logits_move_between_crops_without_a_shift():
 def test_logits_beyond_the_old_crop_say_absent():
     source, target = Region(0, 0, 50, 50), Region(50, 50, 50, 50)
     assert (_resampled(torch.full((1, 1, 16, 16), 5.0), source, target) <= -32 + 1e-6).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(centre=st.floats(-500, 500), width=st.floats(1, 2000), seed=st.integers(0, 99))
+def test_what_the_panel_shows_of_a_window_is_what_the_model_is_given(centre, width, seed):
+    array = np.random.default_rng(seed).normal(0, 300, (1, 16, 16)).astype(np.float32)
+    array[0, 0, 0] = np.nan
+    given_to_it = Frames(Volume(array, (1, 1, 1)), "k", (centre, width), 16).picture(0)[0].numpy()
+    np.testing.assert_allclose(windowed(array[0], (centre, width)), given_to_it, atol=1e-6)

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from biosam2.frames import Frames, windowed
-from biosam2.volume import Volume
 from BioSAM2SlicerLib.PromptNodes import layOut
 from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
 from host import event_loop
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from panel_helpers import GRIDS, add_transform, add_volume
 from PySide6 import QtCore
 from test_panel_widget import open_panel, panel  # noqa: F401 - fixtures
@@ -300,15 +296,6 @@ def test_the_models_view_follows_the_slice_and_the_window(marked, host):
     panel.press(KEY.Key_R)
     panel.settle()
     assert seen() != two
-
-
-@settings(max_examples=20, deadline=None)
-@given(centre=st.floats(-500, 500), width=st.floats(1, 2000), seed=st.integers(0, 99))
-def test_the_models_view_is_what_the_model_is_given(centre, width, seed):
-    array = np.random.default_rng(seed).normal(0, 300, (1, 16, 16)).astype(np.float32)
-    array[0, 0, 0] = np.nan
-    given_to_it = Frames(Volume(array, (1, 1, 1)), "k", (centre, width), 16).picture(0)[0].numpy()
-    np.testing.assert_allclose(windowed(array[0], (centre, width)), given_to_it, atol=1e-6)
 
 
 def test_the_depth_of_undo_is_set_and_its_cost_is_said(marked):
