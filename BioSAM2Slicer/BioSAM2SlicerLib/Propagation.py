@@ -25,6 +25,8 @@ from .WorkerSession import WorkerSession
 # Updates that the worker may be ahead of the screen.
 _AHEAD = 4
 
+# Workers that are asked to go on at the same slice, after the first one died there.
+_RESTARTS = 2
 
 # An object has ended where this many slices in a row are empty.
 _GONE = 3
@@ -105,11 +107,19 @@ class Propagation:
         self._goOn = goOn
         self._drawn = DrawnMasks()
         self._run: _Run | None = None
+        # Where the last worker died, the entry and the number of slices that had arrived; and how often there.
+        self._place: tuple[Remark, int] | None = None
+        self._deaths = 0
 
     @property
     def running(self) -> bool:
         """Whether one is under way."""
         return self._run is not None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether one is under way that the user has not stopped."""
+        return self._run is not None and not self._run.stopped
 
     def start(self, step: Step, wanted: Propagated, untilGone: bool = False) -> None:
         """Begin a propagation as part of a step.
@@ -132,6 +142,31 @@ class Propagation:
             self._run.stopped = True
             self._worker.stopPropagation()
 
+    def goesOn(self) -> bool:
+        """The worker has died: whether what is left is to be asked of the next one.
+
+        Not where the user had stopped it, and not where workers died at the same slice too often.
+        """
+        run = self._run
+        if run is None or run.stopped:
+            return False
+        place = (run.remark, run.receivedHere)
+        self._deaths = self._deaths + 1 if place == self._place else 1
+        self._place = place
+        return self._deaths <= _RESTARTS
+
+    def resume(self, remark: Remark) -> bool:
+        """Ask a new worker for what is left of the propagation, where this is its entry.
+
+        The same propagation is asked for again, without what has arrived: the masks that are left come out as they
+        would have.
+        """
+        run = self._run
+        if run is None or run.remark is not remark:
+            return False
+        self._ask(run)
+        return True
+
     def abandon(self) -> None:
         """Nobody is there to go on with it, or nobody who wants it."""
         self._run = None
@@ -150,13 +185,19 @@ class Propagation:
     def _ask(self, run: _Run) -> None:
         entry = run.remark.entry
         assert isinstance(entry, Propagated)
-        fields = {
+        fields: dict[str, Any] = {
             "segments": list(entry.segments),
             "direction": entry.direction,
             "first": entry.first,
             "last": entry.last,
         }
-        self._worker.send(m.CountSteps, lambda reply: self._onCounted(run, reply), **fields)
+        if run.total <= run.received:
+            self._worker.send(m.CountSteps, lambda reply: self._onCounted(run, reply), **fields)
+        if run.receivedHere:
+            fields["skip"] = run.receivedHere
+        if run.gone:
+            # This way is done, but the worker has not said so.
+            fields["limit"] = run.receivedHere
         self._worker.send(m.Propagate, lambda reply: self._onUpdate(run, reply), credit=_AHEAD, **fields)
 
     def _onCounted(self, run: _Run, reply: Any) -> None:

@@ -121,6 +121,7 @@ class SessionLogic:
         self._worker.lost.connect(self._onWorkerLost)
         self._worker.forgotten.connect(self._previews.forget)
         self._worker.refused.connect(self._onPromptRefused)
+        self._worker.resume = self._propagation.resume
         for part in (self._worker, self._previews, self._propagation):
             part.said.connect(self._say)
             part.failed.connect(self._fail)
@@ -536,11 +537,26 @@ class SessionLogic:
             self._prompts.remove(remark.promptId)
         self._steps.save()
 
-    def _onWorkerLost(self, again: bool) -> None:
-        """On with the work: a new worker gets the journal."""
+    def _onWorkerLost(self, why: str, again: bool) -> None:
+        """On with the work: a new worker gets the journal, and what is left of a propagation to do."""
         waiting = self._previews.waiting
         self._worker.forget()
-        self._propagation.abandon()
+        wanted = self._propagation.wanted
+        goesOn = again and self._propagation.goesOn()
+        if not goesOn:
+            self._propagation.abandon()
+        if wanted and not goesOn:
+            again = False
+            text = _("{why} The propagation is broken off: workers ended at this slice before. What is finished stays.")
+            self._fail(text.format(why=why))
+        elif goesOn:
+            text = _("{why} It is started again, nothing is lost, and the propagation goes on where it was.")
+            self._worker.noticed.emit(text.format(why=why))
+        elif again:
+            self._worker.noticed.emit(_("{why} It is started again; nothing is lost.").format(why=why))
+        else:
+            text = _("{why} It was started several times; choose another model or device to try again.")
+            self._fail(text.format(why=why))
         if again:
             self._worker.connect()
             self._askAgain(waiting)

@@ -31,7 +31,7 @@ class WorkerSession:
         workingChanged(): `working` has changed.
         ready(): the model is loaded.
         offered(list): names of the models that the server has.
-        lost(again): the worker ended without being told to; `again`: `connect` may be tried.
+        lost(why, again): the worker ended without being told to; why, in one line, and whether `connect` may be tried.
         forgotten(): nothing that was asked before will be answered.
         refused(Remark, str): the session did not take a prompt; why.
 
@@ -58,6 +58,8 @@ class WorkerSession:
         self.lost = Signal()
         self.forgotten = Signal()
         self.refused = Signal()
+        # Asks for an entry that is still under way, in place of repeating what of it is finished; False for others.
+        self.resume: Callable[[Remark], bool] = lambda _remark: False
         self._makeClient = makeClient
         self._settings = settings
         self._journal = journal
@@ -179,7 +181,8 @@ class WorkerSession:
             direction=direction,
         )
         for remark in list(self._journal.remarks):
-            self.replay(remark)
+            if not self.resume(remark):
+                self.replay(remark)
 
     def forget(self) -> None:
         """What was asked of an earlier session is of no interest any more; the next request begins a new one."""
@@ -285,7 +288,7 @@ class WorkerSession:
         held, self._held = self._held, []
         for number, (kind, handler, fields) in enumerate(held):
             self.send(kind, handler, **fields)
-            if kind is m.Propagate and "limit" in fields:
+            if handler == self._onRepeated:
                 self._repeating = True
                 self._held = held[number + 1 :]
                 return
@@ -328,16 +331,7 @@ class WorkerSession:
         if self._volume is None:
             self.forget()
             return
-        again = self._deaths <= _RESTARTS
-        if again:
-            self.noticed.emit(_("{why} It is started again; nothing is lost.").format(why=why))
-        else:
-            self.failed.emit(
-                _("{why} It was started {count} times; choose another model or device to try again.").format(
-                    why=why, count=_RESTARTS
-                )
-            )
-        self.lost.emit(again)
+        self.lost.emit(why, self._deaths <= _RESTARTS)
 
     def _dropFiles(self) -> None:
         paths, self._files = self._files, []
