@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from biosam2 import Session
+from biosam2.engine.features import FeatureCache
 from biosam2.evaluation.cases import Case, shared_cases
 from biosam2.evaluation.user import User
-from biosam2.features import FeatureCache
 from biosam2.masks import dice
 from biosam2.models.model import Model
 from biosam2.prompts import Prompt

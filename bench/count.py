@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from biosam2.attention import ProjectedAttention, Remembered
-from biosam2.encoding import LeanEncoder
+from biosam2.engine.attention import ProjectedAttention, Remembered
+from biosam2.engine.encoding import LeanEncoder
 from biosam2.models.model import Model
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 

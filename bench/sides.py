@@ -11,7 +11,7 @@ import numpy as np
 import sam2.sam2_video_predictor
 import sam2.utils.misc
 import torch
-from biosam2.features import DEFAULT_DISK, FeatureCache
+from biosam2.engine.features import DEFAULT_DISK, FeatureCache
 from biosam2.frames import Frames
 from biosam2.models.model import Model
 from biosam2.speed import Speed

@@ -15,9 +15,10 @@ class Speed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         encoder: exact, where windows reach beyond the image up to rounding; the image encoder leaves out work that
-            its result does not show (see `encoding`).
-        attention: exact up to rounding; memories are projected once, values are multiplied narrow (see `attention`);
-            on the CPU, in float32, where a step has many tokens: from 512 pixels on, or for four segments at 256.
+            its result does not show (see `engine.encoding`).
+        attention: exact up to rounding; memories are projected once, values are multiplied narrow (see
+            `engine.attention`); on the CPU, in float32, where a step has many tokens: from 512 pixels on, or for four
+            segments at 256.
         release: exact; encoded memories are let go of once a sweep has left them behind, and made again when needed.
         disk: exact; logits, and encoded slices for which memory has no room, lie in temporary files.
         ahead: exact; a worker or a server spends idle time on encoding the slices around the one prompted last.

@@ -11,8 +11,8 @@ from biosam2.cli import options
 from biosam2.cli.app import cli
 from biosam2.cli.grammar import BoxText, MaskText, OrderedCommand, PointText, StartText
 from biosam2.cli.job import Start, locate
+from biosam2.engine.memory import POLICIES
 from biosam2.errors import PromptError
-from biosam2.memory import POLICIES
 from biosam2.prompts import Box, Mask, Point
 from biosam2.volume import Volume
 from hypothesis import assume, example, given

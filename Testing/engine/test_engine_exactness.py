@@ -6,7 +6,7 @@ import biosam2
 import numpy as np
 import pytest
 import torch
-from biosam2 import tracker
+from biosam2.engine import tracker
 from biosam2.models.network import load_config
 from hydra.utils import instantiate
 from networks import responsive_network

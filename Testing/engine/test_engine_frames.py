@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from biosam2 import Volume
-from biosam2.cropping import Extent, extent_of, follow, region_around
+from biosam2.engine.regions import Extent, extent_of, follow, region_around
+from biosam2.engine.tracker import _network_points, _resampled
 from biosam2.frames import CT_PRESETS, Frames, Region, resolve_axis, resolve_window, windowed
 from biosam2.prompts import SlicePrompt
-from biosam2.tracker import _network_points, _resampled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays

@@ -4,10 +4,8 @@ import biosam2
 import numpy as np
 import pytest
 import torch
-from biosam2.errors import DeviceError
-from biosam2.features import EncodedFrame, FeatureCache
-from biosam2.frames import Region
-from biosam2.memory import (
+from biosam2.engine.features import EncodedFrame, FeatureCache
+from biosam2.engine.memory import (
     DissimilarityPolicy,
     MemoryBank,
     PathPolicy,
@@ -17,6 +15,8 @@ from biosam2.memory import (
     SliceMemory,
     Step,
 )
+from biosam2.errors import DeviceError
+from biosam2.frames import Region
 from biosam2.speed import Speed
 
 REACH = Reach(memories=4, pointers=6, conditioning=-1, past_pointers_only=True, signed_pointers=True, stride=1)

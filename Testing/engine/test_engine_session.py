@@ -6,8 +6,8 @@ import biosam2
 import numpy as np
 import pytest
 from biosam2 import Box, Mask, Point
+from biosam2.engine.memory import QualityGatePolicy
 from biosam2.errors import InputError, PromptError
-from biosam2.memory import QualityGatePolicy
 from biosam2.session.entries import Prompted, Propagated
 from biosam2.speed import Speed
 from hypothesis import HealthCheck, given, settings

@@ -8,14 +8,15 @@ import biosam2
 import numpy as np
 import pytest
 import torch
-from biosam2 import Mask, Point, tracker
-from biosam2.attention import ProjectedAttention, attend
-from biosam2.encoding import LeanEncoder
+from biosam2 import Mask, Point
+from biosam2.engine import tracker
+from biosam2.engine.attention import ProjectedAttention, attend
+from biosam2.engine.encoding import LeanEncoder
+from biosam2.engine.features import FeatureCache
+from biosam2.engine.spill import Spill
 from biosam2.errors import InputError
-from biosam2.features import FeatureCache
 from biosam2.models.network import build_network, load_config
 from biosam2.speed import Speed
-from biosam2.spill import Spill
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import responsive_network

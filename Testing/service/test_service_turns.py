@@ -8,7 +8,7 @@ import threading
 import biosam2
 import pytest
 from biosam2 import Point
-from biosam2.features import FeatureCache
+from biosam2.engine.features import FeatureCache
 from biosam2.service import messages as m
 from biosam2.service.errors import RefusedError
 from biosam2.service.host import Host

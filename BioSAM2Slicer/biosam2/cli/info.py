@@ -37,7 +37,7 @@ def info(as_json: bool) -> None:
 
 def _devices() -> dict:
     try:
-        from .. import devices
+        from ..engine import devices
         from ..models.network import require_engine
 
         require_engine()

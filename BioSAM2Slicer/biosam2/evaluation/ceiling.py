@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from ..cropping import extent_of, follow, region_around
+from ..engine.regions import extent_of, follow, region_around
 from ..frames import Frames, Region
 from ..masks import dice
 from .cases import Case

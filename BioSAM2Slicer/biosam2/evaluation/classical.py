@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import segmentation
 
-from ..cropping import Extent, extent_of
+from ..engine.regions import Extent, extent_of
 from ..frames import Frames
 from ..masks import dice
 from ..prompts import Box, Mask, Point, Prompt

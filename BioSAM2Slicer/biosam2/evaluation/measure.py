@@ -13,8 +13,8 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from ..engine.features import FeatureCache
 from ..errors import InputError
-from ..features import FeatureCache
 from ..frames import Frames
 from ..masks import dice
 from ..models import Model

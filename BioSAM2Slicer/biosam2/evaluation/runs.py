@@ -10,10 +10,10 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine.features import FeatureCache
+from ..engine.memory import MemoryPolicy
 from ..errors import InputError, PromptError
-from ..features import FeatureCache
 from ..masks import dice
-from ..memory import MemoryPolicy
 from ..models import Model
 from ..prompts import Prompt
 from ..session import Direction, Session

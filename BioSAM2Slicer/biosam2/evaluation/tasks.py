@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import datasets
+from ..engine.features import FeatureCache
 from ..errors import BioSAM2Error
-from ..features import FeatureCache
 from ..masks import dice
 from ..models import Model, load_model
 from .cases import Case, targets_of

@@ -134,7 +134,7 @@ def _load(
     from .network import build_network, require_engine
 
     require_engine()
-    from .. import devices
+    from ..engine import devices
     from .checkpoint import load_weights
     from .config import load_config
 

@@ -15,7 +15,7 @@ from . import messages as m
 from .errors import ProtocolError
 
 if TYPE_CHECKING:
-    from ..features import FeatureCache
+    from ..engine.features import FeatureCache
     from ..models import Model
     from ..session import Session
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 
-from ..features import FeatureCache
+from ..engine.features import FeatureCache
 from ..models import Model
 from ..session import Session
 from ..volume import Volume

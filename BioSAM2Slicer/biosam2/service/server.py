@@ -26,8 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
 from .. import __version__
+from ..engine.features import FeatureCache
 from ..errors import BioSAM2Error
-from ..features import FeatureCache
 from ..models import Model
 from . import messages as m
 from .errors import ProtocolError, RefusedError

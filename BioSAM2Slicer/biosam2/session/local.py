@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cropping import choose_region, follow
+from ..engine.features import FeatureCache
+from ..engine.memory import MemoryBank, MemoryPolicy, SliceMemory, make_policy
+from ..engine.regions import choose_region, follow
+from ..engine.tracker import Tracker
 from ..errors import InputError
-from ..features import FeatureCache
 from ..frames import Frames, Region
 from ..masks import unpack
-from ..memory import MemoryBank, MemoryPolicy, SliceMemory, make_policy
 from ..prompts import Mask, Prompt, SlicePrompt
-from ..tracker import Tracker
 from ..volume import Volume
 from .entries import Cleared, Propagated, Removed
 from .executor import Found

@@ -25,8 +25,8 @@ from .state import Direction, SessionState, read_record
 if TYPE_CHECKING:
     import torch
 
-    from ..features import FeatureCache
-    from ..memory import MemoryPolicy
+    from ..engine.features import FeatureCache
+    from ..engine.memory import MemoryPolicy
     from ..models import Model
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..engine.memory import MemoryBank, SliceMemory
 from ..frames import Frames, Region
 from ..masks import dice, unpack
-from ..memory import MemoryBank, SliceMemory
 from ..speed import Speed
 from .state import SessionState
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset, Sampler
 
-from ..cropping import extent_of, region_around
 from ..datasets import Case, Sample
+from ..engine.regions import extent_of, region_around
 from ..errors import BioSAM2Error, InputError
 from ..frames import Frames, Region
 from .augmentation import augment_clip

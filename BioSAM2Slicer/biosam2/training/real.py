@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 from torch.utils.data import Dataset
 
-from ..cropping import Extent, region_around
 from ..datasets import Case
+from ..engine.regions import Extent, region_around
 from ..frames import Frames, Region
 from .augmentation import augment_clip
 from .clips import LARGEST_TARGET, Clip, clips_of, finish_clip, stack_clips

@@ -19,17 +19,17 @@ from numpy.typing import NDArray
 from sam2.modeling.sam2_utils import get_1d_sine_pe
 from torch.nn.functional import grid_sample, interpolate
 
+from ..errors import DeviceError, PromptError
+from ..frames import Frames, Region
+from ..masks import pack
+from ..models import Model
+from ..prompts import SlicePrompt
+from ..speed import Speed
 from .attention import ProjectedAttention, ProjectedMemory, Remembered
 from .devices import autocast, out_of_memory, precision_of
 from .encoding import GivenUpError, LeanEncoder
-from .errors import DeviceError, PromptError
 from .features import DEFAULT_DISK, EncodedFrame, FeatureCache
-from .frames import Frames, Region
-from .masks import pack
 from .memory import MemoryBank, MemoryPolicy, Reach, Recall, SliceMemory, Step
-from .models import Model
-from .prompts import SlicePrompt
-from .speed import Speed
 from .spill import Spill
 
 # sam2's placeholder logit where the object is absent (sam2_base.NO_OBJ_SCORE).

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .frames import Frames, Region
-from .prompts import SlicePrompt
+from ..frames import Frames, Region
+from ..prompts import SlicePrompt
 from .tracker import Tracker
 
 # A target that fills this much of the frame needs no crop.

@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import normalize
 
-from .errors import InputError
-from .frames import Region
-from .masks import unpack
+from ..errors import InputError
+from ..frames import Region
+from ..masks import unpack
 
 
 @dataclass(eq=False)
