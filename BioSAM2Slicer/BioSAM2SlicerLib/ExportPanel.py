@@ -131,7 +131,8 @@ class ExportPanel:
         )
         self._table.setMRMLTableNode(table)
         self._table.resizeColumnsToContents()
-        self._table.visible = True
+        self._measured = True
+        self._showTable()
         self._say(_("Measured: the table “{name}” is in the scene.").format(name=table.GetName()))
 
     # -- inside ---------------------------------------------------------------------------------
@@ -141,11 +142,17 @@ class ExportPanel:
         self._formatBox, self._exportButton = ui.format, ui.export
         self._compareBox, self._measureButton = ui.compare, ui.measure
         self._table = ui.measures
+        self._measured = False
         self.widget.setMRMLScene(slicer.mrmlScene)
-        self._table.visible = False
+        self._showTable()
+        # Unfolding shows what was hidden while the section was folded.
+        ui.exportCollapsibleButton.contentsCollapsed.connect(lambda _folded: self._showTable())
         self._exportButton.clicked.connect(lambda *_arguments: self.export())
         self._measureButton.clicked.connect(lambda *_arguments: self.measure())
         self.refresh()
+
+    def _showTable(self) -> None:
+        self._table.visible = self._measured
 
     def _busy(self) -> bool:
         if self._session.running:

@@ -122,8 +122,10 @@ class SessionLogic:
         self._worker.forgotten.connect(self._previews.forget)
         self._worker.refused.connect(self._onPromptRefused)
         self._worker.resume = self._propagation.resume
-        for part in (self._worker, self._previews, self._propagation):
+        self._previews.said.connect(lambda _text: self.workingChanged.emit())
+        for part in (self._worker, self._propagation):
             part.said.connect(self._say)
+        for part in (self._worker, self._previews, self._propagation):
             part.failed.connect(self._fail)
 
     # -- what there is ---------------------------------------------------------------------------
@@ -145,8 +147,8 @@ class SessionLogic:
 
     @property
     def working(self) -> str:
-        """What the worker does before it can answer, in one line; empty where it can."""
-        return self._worker.working
+        """What is waited for, in one line: the worker to be ready, or an outline; empty for nothing."""
+        return self._worker.working or (_("Outlining …") if self._previews.waiting else "")
 
     @property
     def busy(self) -> bool:

@@ -230,6 +230,8 @@ class Widget:
         self._undoButton.clicked.connect(lambda *_: self._onUndo())
         self._redoButton.clicked.connect(lambda *_: self._onRedo())
         self._startButton.clicked.connect(lambda *_: self._onStartFrom())
+        # Unfolding shows what was hidden while the section was folded.
+        self._inputSection.contentsCollapsed.connect(lambda _folded: self._refresh())
         self._planesButton.clicked.connect(lambda *_: self._onPlanes())
         self._chosen.segmentChanged.connect(self._onSegment)
         self._chosen.effectTaken.connect(self._onEffect)

@@ -52,11 +52,11 @@ def main(folder: Path) -> None:
         panel.click("propagate")
         panel.settle()
         panel.press(QtCore.Qt.Key.Key_N)
-        panel.click("measure")
         review = panel.widget._review
         # Looked at as a user would: a slice a while.
         event_loop.wait_until(lambda: review.strip.states[low[2]].reviewed or review.strip.current != low[2], 10)
         compose(panel, folder / "panel-done.png")
+        panel.window.grab().save(str(folder / "panel.png"))
         review.widget.grab().save(str(folder / "review.png"))
     finally:
         panel.widget.cleanup()
@@ -88,7 +88,9 @@ def first_use(folder: Path) -> None:
 
 def compose(panel: Any, path: Path) -> None:
     """The panel and the three slice views in one picture, as they stand in Slicer's window."""
-    panel.window.resize(420, panel.window.sizeHint().height())
+    # What a module gets in Slicer's default layout on a screen of 1080 lines.
+    panel.window.layout().setContentsMargins(0, 0, 0, 0)
+    panel.window.resize(500, 740)
     event_loop.process_events()
     panel.window.grab().save(str(path))
     with Image.open(path) as grabbed:

@@ -108,6 +108,23 @@ def test_seldom_used_sections_are_folded(open_panel):  # noqa: F811
         assert QtWidgets.QWidget.isVisible(panel.find(name)), name
 
 
+def test_what_is_not_needed_stays_hidden_when_a_section_is_unfolded(panel):  # noqa: F811
+    section = panel.find("exportCollapsibleButton")
+    for _time in range(2):
+        section.collapsed = False
+        event_loop.process_events()
+        assert QtWidgets.QWidget.isVisible(panel.find("export"))
+        assert not QtWidgets.QWidget.isVisible(panel.find("measures"))
+        section.collapsed = True
+    section = panel.find("inputCollapsibleButton")
+    section.collapsed = True
+    panel.widget._refresh()
+    section.collapsed = False
+    event_loop.process_events()
+    assert QtWidgets.QWidget.isVisible(panel.find("volume"))
+    assert not QtWidgets.QWidget.isVisible(panel.find("planes"))
+
+
 def test_names_are_the_fields(panel):  # noqa: F811
     texts = {
         QtWidgets.QPushButton.text.__get__(button)() for button in panel.window.findChildren(QtWidgets.QPushButton)
