@@ -37,7 +37,8 @@ class Previews:
     """What prompts on a slice give, before anything is propagated. Questions that are out of date are not drawn.
 
     Signals:
-        said(str), warned(str), failed(str): one line for the user.
+        warned(str), failed(str): one line for the user.
+        asked(): a question was asked.
         changed(): a question was answered.
 
     Args:
@@ -50,7 +51,7 @@ class Previews:
     def __init__(
         self, worker: WorkerSession, journal: SessionJournal, ledger: SliceLedger, axis: Callable[[], str]
     ) -> None:
-        self.said = Signal()
+        self.asked = Signal()
         self.warned = Signal()
         self.failed = Signal()
         self.changed = Signal()
@@ -87,7 +88,7 @@ class Previews:
         self._ask(question, segmentId, index)
 
     def _ask(self, question: _Question, segmentId: str, index: int) -> None:
-        self.said.emit(_("Outlining …"))
+        self.asked.emit()
         self._worker.send(
             m.Predict,
             lambda reply: self._onAnswer(question, segmentId, index, reply),
@@ -109,7 +110,6 @@ class Previews:
         elif isinstance(reply, m.MaskAnswer) and question.step.inForce:
             mask = m.as_mask(reply.mask)
             self._ledger.write(question.step, segmentId, index, mask)
-            self.said.emit(_("Ready"))
             self._doubt(segmentId, index, mask)
         self.changed.emit()
 

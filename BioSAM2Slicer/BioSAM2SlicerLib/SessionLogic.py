@@ -122,7 +122,7 @@ class SessionLogic:
         self._worker.forgotten.connect(self._previews.forget)
         self._worker.refused.connect(self._onPromptRefused)
         self._worker.resume = self._propagation.resume
-        self._previews.said.connect(lambda _text: self.workingChanged.emit())
+        self._previews.asked.connect(self.workingChanged.emit)
         for part in (self._worker, self._propagation):
             part.said.connect(self._say)
         for part in (self._worker, self._previews, self._propagation):
