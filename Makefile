@@ -4,16 +4,20 @@
 # make clean  remove what the others made
 #
 # Each sets up .venv first and needs nothing but Python 3.10 to 3.13 and make. Another Python: make PYTHON=python3.12 test
+# Which PyTorch: make demo TORCH=cpu|cuda|default; without it, on Linux without an NVIDIA driver the CPU build.
 
 PYTHON ?= python3
 # Options of pytest, for example make test PYTEST="--durations=30 -k panel"
 PYTEST ?=
+TORCH ?= auto
+# Where PyTorch's CPU build is; a mirror can stand here.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo-output
-DEFINITION := pyproject.toml constraints.txt
+DEFINITION := pyproject.toml constraints.txt $(VENV)/.torch
 
-.PHONY: demo picture test soak clean
+.PHONY: demo picture test soak clean force
 
 # rf-sam-2 declares torchvision, and nothing here imports it. One that does not match torch fails at import, which
 # MONAI and others notice; so it is taken out again, as in 3D Slicer.
@@ -22,8 +26,10 @@ define install
 		|| { echo "$(PYTHON) is not Python 3.10 to 3.13; say which is: make PYTHON=python3.12"; exit 2; }
 	@echo "Setting up $(VENV); the first time takes a few minutes."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python tools/torch_build.py prepare --build $(TORCH) --index $(TORCH_INDEX)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(1)]'
 	@$(BIN)/python -m pip uninstall --quiet --yes torchvision
+	@$(BIN)/python tools/torch_build.py report --build $(TORCH)
 	@touch $@
 endef
 
@@ -32,6 +38,11 @@ $(VENV)/.installed-to-run: $(DEFINITION)
 
 $(VENV)/.installed-to-test: $(DEFINITION)
 	$(call install,test)
+
+# Another choice than the last installs again; none keeps what is there.
+$(VENV)/.torch: force
+	@mkdir -p $(VENV)
+	@test -f $@ -a $(TORCH) = auto || echo $(TORCH) | cmp -s - $@ || echo $(TORCH) > $@
 
 comma := ,
 
