@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import biosam2
 import numpy as np
 import pytest
+from biosam2 import parallel
 from biosam2.cli import evaluate as command
 from biosam2.datasets import Case, Target, save_dataset
 from biosam2.errors import DependencyError, InputError, OutputError
@@ -406,6 +407,7 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_table(dataset, checkpoint,
     assert table(found) == table(measure_all(plan, tmp_path / "here"))
 
 
-def test_a_cluster_that_is_not_there_is_named():
+def test_a_cluster_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr(parallel, "_PATIENCE", 0.5)
     with pytest.raises(InputError, match="there is no Dask scheduler"):
         list(in_parallel(abs, [1], cluster="tcp://127.0.0.1:9"))
