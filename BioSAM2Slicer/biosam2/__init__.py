@@ -9,7 +9,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .errors import BioSAM2Error
-from .extras import explain
 from .prompts import Box, Mask, Point
 from .volume import Volume
 
@@ -52,8 +51,5 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        try:
-            return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
-        except ModuleNotFoundError as error:
-            raise explain(error, f"biosam2.{name}") or error from error
+        return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

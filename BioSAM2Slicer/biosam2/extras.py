@@ -41,19 +41,14 @@ def require(extra: str, purpose: str, *modules: str) -> None:
         raise _error(purpose, absent, extra)
 
 
-def explain(error: ImportError, purpose: str = "this command") -> DependencyError | None:
-    """What to install for an import that failed, or None where no extra brings the module.
-
-    Args:
-        error: as Python raised it.
-        purpose: what needs the module, as the subject of a sentence.
-    """
+def explain(error: ImportError) -> DependencyError | None:
+    """What to install for an import that failed, or None where no extra brings the module."""
     name = (error.name or "").partition(".")[0]
     if not name or _is_installed(name):
         return None
     for extra, modules in _MODULES.items():
         if name in modules:
-            return _error(purpose, [name], extra)
+            return _error("this command", [name], extra)
     return None
 
 

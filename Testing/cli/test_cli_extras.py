@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +14,7 @@ from pathlib import Path
 import click
 import pytest
 from biosam2.cli.app import cli
+from biosam2.cli.outcome import _code
 from biosam2.extras import explain, modules_of
 from cli_helpers import Biosam2
 from environments import make_environment, run_in
@@ -169,6 +171,7 @@ def test_help_needs_no_extra(environment, folder) -> None:
     pages = [["--help"], *([*name.split(), "--help"] for name in leaves(cli)), ["models"], ["data"], ["train"]]
     code = f"""
 from biosam2.cli.app import cli
+from biosam2.cli.outcome import _code
 from biosam2.cli.outcome import run
 exit(max(run(cli, page) for page in {pages}))
 """
@@ -191,12 +194,13 @@ def test_a_compressed_file_in_a_dataset(environment, home, folder) -> None:
 
 
 def test_python_says_it_too(environment, folder) -> None:
-    done = run_in(environment(""), "-c", "import biosam2; biosam2.Session", cwd=folder)
+    names = run_in(environment(""), "-c", "from biosam2 import *", cwd=folder)
+    assert (names.returncode, names.stderr) == (0, "")
+    done = run_in(environment(""), "-c", "import biosam2; biosam2.load_model('nano')", cwd=folder)
     assert done.stderr.splitlines()[-1] == (
-        "biosam2.errors.DependencyError: biosam2.Session needs a package that is not installed (torch): "
-        "pip install 'biosam2[engine]'"
+        "biosam2.errors.DependencyError: a network needs packages that are not installed "
+        "(torch, sam2, hydra and 2 more): pip install 'biosam2[engine]'"
     )
-    assert run_in(environment(""), "-c", "import biosam2; biosam2.read_volume", cwd=folder).returncode == 0
 
 
 def test_the_modules_of_extras_are_those_of_the_project() -> None:
@@ -213,6 +217,14 @@ def test_the_modules_of_extras_are_those_of_the_project() -> None:
         assert all(own & set(modules_of(extra)) for own in modules), extra
         assert set(modules_of(extra)) <= set().union(*modules), extra
     assert {"engine", "dicom", "video", "serve", "train", "evaluate", "cluster"} == extras
+
+
+def test_an_import_that_fails_late_names_its_extra_too(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchio", None)
+    with pytest.raises(ImportError) as failed:
+        importlib.import_module("torchio")
+    assert str(explain(failed.value)).endswith("not installed (torchio): pip install 'biosam2[train]'")
+    assert _code(failed.value) == 2
 
 
 def test_an_import_that_no_extra_mends_stays_a_fault() -> None:
