@@ -90,6 +90,7 @@ def compose(panel: Any, path: Path) -> None:
     """The panel and the three slice views in one picture, as they stand in Slicer's window."""
     # What a module gets in Slicer's default layout on a screen of 1080 lines.
     panel.window.layout().setContentsMargins(0, 0, 0, 0)
+    event_loop.process_events()
     panel.window.resize(500, 740)
     event_loop.process_events()
     panel.window.grab().save(str(path))
