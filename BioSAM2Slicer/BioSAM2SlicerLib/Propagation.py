@@ -25,6 +25,9 @@ from .WorkerSession import WorkerSession
 # Updates that the worker may be ahead of the screen.
 _AHEAD = 4
 
+# Progress is told at most this often: a progress bar that changes is painted at once, and the views with it.
+_REPORT_S = 0.2
+
 # Workers that are asked to go on at the same slice, after the first one died there.
 _RESTARTS = 2
 
@@ -44,6 +47,7 @@ class _Run:
         received: slices that have arrived.
         receivedHere: of them, those of this way.
         total: slices that are to come, as far as is known.
+        reported: time.monotonic() when progress was told last.
         changes: by segment and slice, how much its mask differs from the one before the propagation; a slice that both
             ways pass is compared once.
         empty: by segment, how many empty slices have come in a row beyond all that are marked.
@@ -60,6 +64,7 @@ class _Run:
     received: int = 0
     receivedHere: int = 0
     total: int = 0
+    reported: float = 0.0
     changes: dict[tuple[str, int], float | None] = field(default_factory=dict)
     empty: dict[str, int] = field(default_factory=dict)
     backwardLeft: bool = False
@@ -244,6 +249,8 @@ class Propagation:
                 run.remark = self._note(run.step, replace(entry, direction="backward", finished=(), complete=False))
                 self._ask(run)
                 return
+        if run.received:
+            self._report(run, last=True)
         self._run = None
         if isinstance(reply, m.Failure):
             self.failed.emit(reply.text)
@@ -283,7 +290,11 @@ class Propagation:
             if run.step.inForce:
                 self._ledger.write(run.step, one.segment, one.slice_index, m.as_mask(one.mask), one.score)
 
-    def _report(self, run: _Run) -> None:
-        rate = run.received / max(time.monotonic() - run.started, 1e-3)
+    def _report(self, run: _Run, last: bool = False) -> None:
+        now = time.monotonic()
+        if now - run.reported < _REPORT_S and not last:
+            return
+        run.reported = now
+        rate = run.received / max(now - run.started, 1e-3)
         left = max(run.total - run.received, 0)
         self.progressChanged.emit(run.received, run.total, rate, left / rate)

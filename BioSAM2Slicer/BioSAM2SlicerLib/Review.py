@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from .ReviewStrip import SliceState
@@ -25,6 +26,10 @@ class Review:
     def __init__(self, session: SessionLogic) -> None:
         self._session = session
         self._corrected: dict[str, set[int]] = {}
+        self._passed: dict[str, set[int]] = {}
+        # What the extent was found for, as finding it takes a look at every voxel; and the extent.
+        self._extentOf: tuple[str, str, int] | None = None
+        self._found: tuple[float, float] = (math.inf, -math.inf)
 
     @property
     def axis(self) -> str:
@@ -43,32 +48,46 @@ class Review:
         corrected = self._corrected[segmentId]
         locked = session.lockedSlices(segmentId)
         results = session.journal.results(segmentId)
+        low, high = self._extent(segmentId)
+
+        def changes(index: int) -> float | None:
+            return results[index].changes.get((segmentId, index))
+
         return [
             SliceState(
                 prompted=index in prompted,
                 corrected=index in corrected,
                 locked=index in locked,
                 propagated=index in results,
+                beyond=index in results and not low <= index <= high and not changes(index),
                 reviewed=index in results and (segmentId, index) in results[index].seen,
                 sureness=results[index].scores.get((segmentId, index)) if index in results else None,
-                changed=results[index].changes.get((segmentId, index)) if index in results else None,
+                changed=changes(index) if index in results else None,
             )
             for index in range(VolumeGeometry(session.volumeNode).count(self.axis))
         ]
 
     def next(self, segmentId: str) -> int | None:
-        """The slice that is most in doubt, among those that the user has not looked at; None if none is left.
+        """The slice most in doubt that the user has not looked at, another one each time; None if none is left.
 
         The model is unsure of it, or the last propagation changed what an earlier one had drawn there: the first
         thing to look at after a correction is what else it did. Slices that the user drew, corrected or locked are the
-        user's and need no look.
+        user's and need no look, nor do those beyond the object.
         """
-        left = [
+        left = sorted(
             (-state.doubt, index)
             for index, state in enumerate(self.slices(segmentId))
-            if state.doubt is not None and not (state.reviewed or state.corrected or state.locked)
-        ]
-        return min(left)[1] if left else None
+            if state.doubt is not None and state.wantsLook
+        )
+        if not left:
+            return None
+        # Who goes on before having looked is not sent back until all others were shown.
+        passed = self._passed.setdefault(segmentId, set())
+        if passed.issuperset(index for _doubt, index in left):
+            passed.clear()
+        index = next(index for _doubt, index in left if index not in passed)
+        passed.add(index)
+        return index
 
     def see(self, segmentId: str, index: int) -> bool:
         """The user has looked at a slice; False where there was nothing new to see."""
@@ -97,6 +116,17 @@ class Review:
         return list(dict.fromkeys(index for index in found if index is not None))
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _extent(self, segmentId: str) -> tuple[float, float]:
+        """First and last slice with voxels of the segment; while masks come in, any slice may be one."""
+        if self._session.running:
+            return (-math.inf, math.inf)
+        stamp = (segmentId, self.axis, self._session.voxelStamp(segmentId))
+        if stamp != self._extentOf:
+            used = self._session.usedSlices(segmentId)
+            self._extentOf = stamp
+            self._found = (used[0], used[-1]) if used else (math.inf, -math.inf)
+        return self._found
 
     def _middle(self, index: int) -> list[float]:
         geometry = VolumeGeometry(self._session.volumeNode)

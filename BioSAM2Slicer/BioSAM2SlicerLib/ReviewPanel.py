@@ -91,9 +91,6 @@ class ReviewPanel:
             self._status.problem(_("Every slice that the model drew has been looked at."))
             return
         self.goTo(index)
-        # Who asks for a slice looks at it.
-        self.review.see(segment, index)
-        self.refresh()
 
     def refreshSoon(self) -> None:
         """Paint in a moment, once for many changes."""
@@ -105,7 +102,7 @@ class ReviewPanel:
         segment = self._segment()
         states = self.review.slices(segment) if segment else []
         shown = self._show(states)
-        left = self.left = sum(s.propagated and not (s.reviewed or s.corrected or s.locked) for s in states)
+        left = self.left = sum(state.wantsLook for state in states)
         self._ui.left.text = _("{left} slices not looked at yet").format(left=left) if left else ""
         self._ui.next.enabled = bool(left)
         self.changed.emit()

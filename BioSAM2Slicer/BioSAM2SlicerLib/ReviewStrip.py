@@ -30,6 +30,7 @@ class SliceState:
         corrected: the user changed what the model drew.
         locked: the user locked it.
         propagated: a propagation has reached it.
+        beyond: it is empty, it was before, and no slice further out holds a mask: there is nothing to look at.
         reviewed: the user has looked at what the propagation left there.
         sureness: of the model, 0 to 1; None where it has said nothing.
         changed: how much the last propagation changed what an earlier one had drawn, 0 to 1; None where it came
@@ -40,9 +41,15 @@ class SliceState:
     corrected: bool = False
     locked: bool = False
     propagated: bool = False
+    beyond: bool = False
     reviewed: bool = False
     sureness: float | None = None
     changed: float | None = None
+
+    @property
+    def wantsLook(self) -> bool:
+        """Whether the user has still to look at it: the model drew it, and nobody checked it."""
+        return self.propagated and not (self.beyond or self.reviewed or self.corrected or self.locked)
 
     @property
     def doubt(self) -> float | None:
@@ -65,7 +72,9 @@ class SliceState:
             parts.append(_("score {percent:.0f} %").format(percent=100 * self.sureness))
         if self.changed:
             parts.append(_("changed by {percent:.0f} %").format(percent=100 * self.changed))
-        if self.propagated:
+        if self.beyond:
+            parts.append(_("nothing found"))
+        elif self.propagated:
             parts.append(_("looked at") if self.reviewed else _("not looked at yet"))
         return ", ".join(parts) or _("nothing here")
 

@@ -188,6 +188,11 @@ class SegmentSlices:
         extent = tuple(int(n) for pair in zip(low, high, strict=True) for n in pair)
         return extent, voxels[there]  # type: ignore[return-value]
 
+    def stamp(self, segmentId: str) -> int:
+        """When the layer that the segment lives on was changed last, in VTK's time; 0 while the segment is empty."""
+        image = self._image(segmentId)
+        return 0 if image is None else max(image.GetMTime(), image.GetPointData().GetScalars().GetMTime())
+
     def usedSlices(self, segmentId: str, axis: str) -> list[int]:
         """Slices on which the segment has voxels, ascending."""
         layer = self.layer(segmentId)

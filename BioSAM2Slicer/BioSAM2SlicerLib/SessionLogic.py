@@ -228,6 +228,14 @@ class SessionLogic:
         self._ledger.look()
         return {*self._journal.masks(segmentId), *self._ledger.corrected(segmentId)}
 
+    def usedSlices(self, segmentId: str) -> list[int]:
+        """Slices along the session's axis on which the segment has voxels, ascending."""
+        return self._ledger.usedSlices(segmentId) if self._segmentation is not None and self.axis else []
+
+    def voxelStamp(self, segmentId: str) -> int:
+        """A number that is another one when the segment's voxels have changed."""
+        return self._slices.stamp(segmentId) if self._slices is not None else 0
+
     def lockedSlices(self, segmentId: str) -> set[int]:
         """Slices that the user locked."""
         return self._journal.locked(segmentId)
