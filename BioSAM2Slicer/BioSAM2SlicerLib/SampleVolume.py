@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import qt
 import slicer
-import vtk
 from slicer.i18n import tr as _
 
+from .Tether import endModule, startModule, withPackage
+from .WorkerPlace import WorkerPlace
+
 NAME = "BioSAM2SampleCT"
+_START_MS = 5000
 
 
 def registerSampleVolume(icon: Path | None) -> None:
@@ -28,27 +32,76 @@ def registerSampleVolume(icon: Path | None) -> None:
 
 
 def makeSampleVolume() -> Any:
-    """Put the volume into the scene, in a soft-tissue window, and show it."""
-    from biosam2.phantom import ct_phantom
+    """Put the volume into the scene, in a soft-tissue window, and show it.
 
-    return addVolume(ct_phantom().volume)
+    It is computed in a process of its own, which takes some seconds; Slicer stays usable, and a dialog says so and can
+    cancel it.
+
+    Returns:
+        The volume's node; None where the user cancelled.
+
+    Raises:
+        RuntimeError: the process failed; why, in one line.
+    """
+    dialog = slicer.util.createProgressDialog(
+        labelText=_("Generating the abdominal CT …"), maximum=0, windowTitle=_("Sample data")
+    )
+    with tempfile.TemporaryDirectory(dir=slicer.app.temporaryPath) as folder:
+        path = Path(folder) / "ct.nrrd"
+        try:
+            made = _generate(path, dialog)
+        finally:
+            dialog.close()
+            dialog.deleteLater()
+        return _load(path) if made else None
 
 
-def addVolume(volume: Any) -> Any:
-    """Put a `biosam2.Volume` into the scene, in a soft-tissue window, and show it."""
+def _generate(path: Path, dialog: Any) -> bool:
+    """Have the volume written to a file; False where the user cancelled.
+
+    Raises:
+        RuntimeError: it could not be.
+    """
+    process = qt.QProcess()
+    loop = qt.QEventLoop()
+    cancelled: list[bool] = []
+
+    def cancel() -> None:
+        cancelled.append(True)
+        endModule(process)
+
+    dialog.canceled.connect(cancel)
+    process.finished.connect(lambda *_arguments: loop.quit())
+    process.setProcessEnvironment(withPackage(qt.QProcessEnvironment.systemEnvironment()))
+    startModule(process, WorkerPlace().interpreter(), "biosam2.phantom", [str(path)])
+    if not process.waitForStarted(_START_MS):
+        raise RuntimeError(_("The sample volume cannot be generated: {why}").format(why=process.errorString()))
+    if process.state() != qt.QProcess.NotRunning:
+        loop.exec()
+    if cancelled:
+        return False
+    if not path.exists():
+        lines = bytes(process.readAllStandardError().data()).decode("utf-8", "replace").strip().splitlines()
+        why = lines[-1] if lines else process.errorString()
+        raise RuntimeError(_("The sample volume cannot be generated: {why}").format(why=why))
+    return True
+
+
+def _load(path: Path) -> Any:
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", NAME)
-    slicer.util.updateVolumeFromArray(node, volume.array)
-    toRas = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.ijk_to_lps
-    matrix = vtk.vtkMatrix4x4()
-    for row, column in np.ndindex(4, 4):
-        matrix.SetElement(row, column, toRas[row, column])
-    node.SetIJKToRASMatrix(matrix)
+    # Not the node's own: the file goes, and the volume is to be saved with the scene.
+    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storage.SetFileName(str(path))
+    storage.SetCenterImage(0)
+    storage.ReadData(node)
+    node.SetName(NAME)
+    node.StorableModified()
     node.CreateDefaultDisplayNodes()
     display = node.GetScalarVolumeDisplayNode()
     display.SetAutoWindowLevel(False)
     display.SetWindowLevel(400, 40)
     layout = slicer.app.layoutManager()
-    for name in layout.sliceViewNames() if layout is not None else ():
+    for name in layout.sliceViewNames():
         logic = layout.sliceWidget(name).sliceLogic()
         logic.GetSliceCompositeNode().SetBackgroundVolumeID(node.GetID())
         logic.FitSliceToBackground()

@@ -7,14 +7,23 @@ crashes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import qt
 
-_SCRIPT = str(Path(__file__).resolve().parent.parent / "biosam2" / "service" / "tethered.py")
+_PACKAGE = str(Path(__file__).resolve().parent.parent)
+_SCRIPT = str(Path(_PACKAGE) / "biosam2" / "service" / "tethered.py")
 _PATIENCE_MS = 5000
+
+
+def withPackage(environment: Any) -> Any:
+    """A QProcessEnvironment in which Python finds the engine that lies beside this package, first of all."""
+    path = environment.value("PYTHONPATH")
+    environment.insert("PYTHONPATH", os.pathsep.join([_PACKAGE, path]) if path else _PACKAGE)
+    return environment
 
 
 def startModule(process: Any, python: str, module: str, arguments: Sequence[str]) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import qt
@@ -15,6 +13,7 @@ from biosam2.service.framing import Decoder, Refused, encode
 from slicer.i18n import tr as _
 
 from .Signal import Signal
+from .Tether import withPackage
 
 STOPPED, STARTING, READY, DEAD = "stopped", "starting", "ready", "dead"
 _KEPT_STDERR = 4000
@@ -74,11 +73,7 @@ class WorkerClient:
         self._decoder = Decoder(m.Reply)
         self._stderr = ""
         process = self._process = qt.QProcess()
-        environment = self._makeEnvironment()
-        package = str(Path(__file__).resolve().parent.parent)
-        path = environment.value("PYTHONPATH")
-        environment.insert("PYTHONPATH", os.pathsep.join([package, path]) if path else package)
-        process.setProcessEnvironment(environment)
+        process.setProcessEnvironment(withPackage(self._makeEnvironment()))
         # A process that was replaced may still have something to say; nobody listens to it.
         process.readyReadStandardOutput.connect(lambda: self._onOutput(process))
         process.readyReadStandardError.connect(lambda: self._onError(process))

@@ -10,6 +10,7 @@ import pytest
 from biosam2.phantom import ct_phantom
 from BioSAM2SlicerLib.Exporter import volumeOf
 from BioSAM2SlicerLib.SampleVolume import NAME, makeSampleVolume
+from PySide6 import QtCore, QtWidgets
 
 
 def test_the_sample_volume_is_the_engines(host):
@@ -21,6 +22,28 @@ def test_the_sample_volume_is_the_engines(host):
     assert node.GetName() == NAME
     assert node.GetScalarVolumeDisplayNode().GetWindow() == 400
     assert host.views["Red"].mrmlSliceCompositeNode().GetBackgroundVolumeID() == node.GetID()
+
+
+def test_slicer_is_not_frozen_while_it_is_generated_and_can_cancel_it(host):
+    """The dialog is there, the event loop runs, and its button ends the process and leaves nothing in the scene."""
+    dialogs: list[object] = []
+
+    def look():
+        for widget in host.qt_application.topLevelWidgets():
+            if isinstance(widget, QtWidgets.QProgressDialog) and QtWidgets.QWidget.isVisible(widget):
+                dialogs.append(widget)
+                assert "Generating" in QtWidgets.QProgressDialog.labelText(widget)
+                if len(dialogs) == 3:
+                    widget.findChild(QtWidgets.QPushButton).click()
+
+    timer = QtCore.QTimer()
+    timer.timeout.connect(look)
+    timer.start(20)
+    node = makeSampleVolume()
+    timer.stop()
+    assert len(dialogs) >= 3, "the event loop stood still"
+    assert node is None
+    assert host.scene.GetFirstNodeByName(NAME) is None
 
 
 @pytest.fixture
