@@ -97,7 +97,12 @@ class BioSAM2SlicerWidget(ScriptedLoadableModuleWidget):
         self.panel.enter()
 
     def onChangePlace(self):
-        """The work stays in the scene; the panel takes it up again afterwards."""
+        """The work stays in the scene; the panel takes it up again afterwards, but for the steps that can be undone."""
+        if self.panel.session.canUndo and not slicer.util.confirmOkCancelDisplay(
+            _("Prompts and masks stay as they are, but what was done until now cannot be undone any more."),
+            windowTitle=_("Where the network runs"),
+        ):
+            return
         self.panel.cleanup()
         self.panel = None
         self.showChoice()

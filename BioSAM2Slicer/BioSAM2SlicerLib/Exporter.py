@@ -171,13 +171,14 @@ class Exporter:
         It holds no patient data but the path of the volume's file, where it came from one.
         """
         model = self._getModel()
-        source, sha256 = _source(volumeNode)
+        source, sha256, reversedSlices = _source(volumeNode)
         return {
             "format": records.FORMAT,
             "pipeline": "segment",
             "input": {
                 "path": source,
                 "sha256": sha256,
+                "reversed_slices": reversedSlices,
                 "series_uid": None,
                 "voxels_sha256": hashlib.sha256(np.ascontiguousarray(segments.volume.array).tobytes()).hexdigest(),
             },
@@ -325,29 +326,31 @@ def _bySlicer(path: Path, storage: Any, node: Any) -> None:
         storage.SetFileName(str(temporary))
         if not storage.WriteData(node):
             raise OutputError(f"cannot write {path}: Slicer's error log says why")
+        if node.IsA("vtkMRMLColorTableNode"):
+            # Slicer writes the file's name into its header.
+            text = temporary.read_text(encoding="utf-8")
+            temporary.write_text(text.replace(str(temporary), path.name), encoding="utf-8")
 
 
-def _source(volumeNode: Any) -> tuple[str, str]:
-    """Path and SHA-256 of the file that a volume was read from.
+def _source(volumeNode: Any) -> tuple[str, str, bool]:
+    """Path and SHA-256 of the file that a volume was read from, and whether Slicer counts its slices from the other
+    end, as it does in left-handed ones.
 
-    The name alone where there is none, where the volume was changed since, and where Slicer counts the file's slices
-    from its other end, as it does in left-handed ones: prompts would be found on other slices.
+    The name alone where there is no single file, or where the volume was changed since.
     """
     storage = volumeNode.GetStorageNode()
     file = Path((storage.GetFileName() if storage is not None else None) or "")
-    single = file.is_file() and storage.GetNumberOfFileNames() <= 1 and not volumeNode.GetModifiedSinceRead()
-    if single and _liesAs(file, volumeOf(volumeNode)):
-        return str(file), records.hash_input(file)
-    return f"{volumeNode.GetName()} (3D Slicer)", ""
-
-
-def _liesAs(file: Path, volume: Volume) -> bool:
-    """Whether the file's voxels lie where the volume's do; by its header only."""
-    try:
-        return same_grid(volume, read_grid(file))
-    except InputError:
-        # Not a format of the engine's: it could not be read again.
-        return False
+    if file.is_file() and storage.GetNumberOfFileNames() <= 1 and not volumeNode.GetModifiedSinceRead():
+        try:
+            grid = read_grid(file)
+        except InputError:
+            pass  # Not a format of the engine's: it could not be read again.
+        else:
+            volume = volumeOf(volumeNode)
+            for reversedSlices in (False, True):
+                if same_grid(volume, grid.reversed_slices() if reversedSlices else grid):
+                    return str(file), records.hash_input(file), reversedSlices
+    return f"{volumeNode.GetName()} (3D Slicer)", "", False
 
 
 def _named(entry: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

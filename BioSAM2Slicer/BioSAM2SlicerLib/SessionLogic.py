@@ -250,7 +250,12 @@ class SessionLogic:
         """
         if volumeNode is self._volume and segmentationNode is self._segmentation:
             return True
+        before, prompts = self._segmentation, self._prompts
         self._forget()
+        if before is not None and before is not segmentationNode and before.GetScene() is not None:
+            # Its masks and prompts would be taken for the next one's.
+            before.SetDisplayVisibility(False)
+            prompts.setVisible(False)  # type: ignore[union-attr]
         if volumeNode is None or segmentationNode is None or volumeNode.GetImageData() is None:
             self.stateChanged.emit()
             return False
@@ -264,6 +269,8 @@ class SessionLogic:
         self._ledger.open(segmentationNode, self._slices)
         self._prompts = PromptNodes(segmentationNode, volumeNode)
         self._prompts.refused.connect(self.problem.emit)
+        segmentationNode.SetDisplayVisibility(True)
+        self._prompts.setVisible(True)
         self._promptSteps.open(self._prompts)
         self._steps.open(self._prompts)
         self._reopenJournal()

@@ -94,6 +94,14 @@ class Volume:
         """Fractional voxel indices of RAS millimetres; (..., 3) in, (..., 3) out."""
         return self.ijk_from_lps(np.asarray(ras, dtype=np.float64) * (-1.0, -1.0, 1.0))
 
+    def reversed_slices(self) -> Volume:
+        """The same voxels where they are, with k counted from the other end."""
+        k = self.shape[0] - 1
+        origin = self.lps_from_ijk((0.0, 0.0, k))
+        direction = np.array(self.direction)
+        direction[:, 2] *= -1
+        return Volume(self.array[::-1], self.spacing, tuple(origin.tolist()), direction, self.metadata)
+
     def with_array(self, array: NDArray) -> Volume:
         """Other voxels on the same grid, for example a labelmap.
 

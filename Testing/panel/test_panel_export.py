@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import os
 import subprocess
@@ -15,9 +16,10 @@ import pytest
 import SimpleITK as sitk
 from biosam2 import Box, Point
 from biosam2.errors import BioSAM2Error, InputError
+from biosam2.io import read_volume
 from biosam2.session.entries import Prompted, Propagated
 from biosam2.volume import Volume
-from BioSAM2SlicerLib.Exporter import Exporter, ModelUsed, Segments, maskOf
+from BioSAM2SlicerLib.Exporter import Exporter, ModelUsed, Segments, maskOf, volumeOf
 from BioSAM2SlicerLib.ExportPanel import ExportPanel
 from BioSAM2SlicerLib.InstallLogic import DICOM_PACKAGES, InstallLogic
 from BioSAM2SlicerLib.Measures import measure, showTable
@@ -104,6 +106,9 @@ def test_the_colour_table_names_the_labels(host, tmp_path, voxels, masks):
     storage.SetFileName(str(tmp_path / "out.ctbl"))
     assert storage.ReadData(table)
     assert [table.GetColorName(n) for n in range(3)] == ["background", "liver | left", "a lesion"]
+    header = (tmp_path / "out.ctbl").read_text().splitlines()[0]
+    assert header.endswith("out.ctbl")
+    assert str(tmp_path) not in header
     colour = [0.0] * 4
     table.GetColor(2, colour)
     np.testing.assert_allclose(colour, [0.25, 0.5, 0.75, 1], atol=0.01)
@@ -136,8 +141,6 @@ def test_a_segmentation_is_read_back_by_slicer_with_how_it_came_about(host, tmp_
 
 
 def test_the_record_tells_hashes_of_model_input_and_outputs(host, tmp_path, voxels, masks):
-    import hashlib
-
     volume = add_volume(host, voxels)
     node = segmentation_of(host, volume, masks)
     Exporter(lambda: MODEL).write(tmp_path / "out.nii.gz", node, volume, said(), PARAMETERS)
@@ -154,8 +157,6 @@ def test_the_record_tells_hashes_of_model_input_and_outputs(host, tmp_path, voxe
 
 
 def test_a_volume_from_a_file_is_named_with_its_hash(host, tmp_path, shared_data, masks):
-    import hashlib
-
     path = shared_data / "mr-breast-lesion" / "image.nrrd"
     volume = load_volume(host, path)
     volume.SetAndObserveStorageNodeID(host.scene.GetFirstNodeByClass("vtkMRMLVolumeArchetypeStorageNode").GetID())
@@ -171,8 +172,8 @@ def test_a_volume_from_a_file_is_named_with_its_hash(host, tmp_path, shared_data
 
 
 @pytest.mark.parametrize("handed", [1, -1], ids=["right-handed", "left-handed"])
-def test_a_file_is_named_only_where_its_slices_are_counted_alike(host, tmp_path, voxels, masks, handed):
-    """Slicer counts the slices of a left-handed file from its other end; a record with that path would mislead."""
+def test_a_file_is_named_and_whether_its_slices_are_counted_alike(host, tmp_path, voxels, masks, handed):
+    """Slicer counts the slices of a left-handed file from its other end; the record says so."""
     image = sitk.GetImageFromArray(voxels)
     image.SetDirection(np.diag([1.0, 1.0, handed]).ravel().tolist())
     path = tmp_path / "image.nrrd"
@@ -182,8 +183,15 @@ def test_a_file_is_named_only_where_its_slices_are_counted_alike(host, tmp_path,
     alike = np.array_equal(host.slicer.util.arrayFromVolume(volume), voxels)
     node = segmentation_of(host, volume, masks)
     record = Exporter(lambda: MODEL).record(Segments(node, volume), volume, said(), PARAMETERS)
-    assert (record["input"]["path"] == str(path)) == alike
-    assert bool(record["input"]["sha256"]) == alike
+    assert alike == (handed > 0)
+    assert record["input"]["path"] == str(path)
+    assert record["input"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert record["input"]["reversed_slices"] is not alike
+    # As the file is read again: the voxels are those that the prompts were given on.
+    again = read_volume(path)
+    again = again if alike else again.reversed_slices()
+    np.testing.assert_array_equal(again.array, host.slicer.util.arrayFromVolume(volume))
+    np.testing.assert_allclose(again.ijk_to_lps, volumeOf(volume).ijk_to_lps, atol=1e-6)
 
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["as in the files", "slices the other way round"])

@@ -360,6 +360,70 @@ def test_a_new_segmentation_gets_a_segment_of_its_own(panel, host):
     np.testing.assert_array_equal(panel.voxels(first.GetSegmentation().GetNthSegmentID(0)), drawn)
 
 
+def test_another_segmentation_is_seen_without_the_one_before(panel, host):
+    """And the first one again, prompts and masks, when one comes back to it."""
+    panel.find("volume").setCurrentNode(host.scene.GetFirstNodeByName("image"))
+    panel.click("point")
+    host.views["Red"].click(panel.world(26, 20, 12))
+    panel.settle()
+    first = panel.session.segmentationNode
+    points = host.scene.GetFirstNodeByClass("vtkMRMLMarkupsFiducialNode")
+    assert first.GetDisplayVisibility()
+    assert points.GetDisplayVisibility()
+    panel.find("segmentation").setCurrentNode(None)
+    assert not first.GetDisplayVisibility()
+    assert not points.GetDisplayVisibility()
+    panel.click("point")
+    second = panel.session.segmentationNode
+    assert second is not first
+    assert second.GetDisplayVisibility()
+    assert not points.GetDisplayVisibility()
+    panel.find("segmentation").setCurrentNode(first)
+    assert first.GetDisplayVisibility()
+    assert points.GetDisplayVisibility()
+    assert not second.GetDisplayVisibility()
+
+
+@pytest.mark.parametrize("sure", [False, True])
+def test_another_place_asks_before_what_can_be_undone_is_dropped(host, sphere, monkeypatch, sure):
+    import qt
+
+    import BioSAM2Slicer
+
+    asked = []
+
+    def confirm(text, **_more):
+        asked.append(text)
+        return sure
+
+    monkeypatch.setattr(host.slicer.util, "confirmOkCancelDisplay", confirm)
+    host.show(add_volume(host, sphere))
+    parent = qt.QWidget()
+    qt.QVBoxLayout(parent)
+    widget = BioSAM2Slicer.BioSAM2SlicerWidget(parent)
+    widget.setup()
+    widget.enter()
+    widget.panel._segment()
+    session = widget.panel.session
+    widget.onChangePlace()
+    assert not asked
+    assert widget.panel is None
+    widget.installPanel.cleanup()
+    widget.installPanel = None
+    widget.showPanel()
+    widget.enter()
+    session = widget.panel.session
+    session.addBox(widget.panel._segment(), (18, 12, 12), (34, 28, 12), "k")
+    assert session.canUndo
+    widget.onChangePlace()
+    assert len(asked) == 1
+    assert "undone" in asked[0]
+    assert (widget.panel is None) is sure
+    assert session.canUndo is not sure
+    widget.cleanup()
+    parent.deleteLater()
+
+
 @pytest.mark.parametrize("by_key", [True, False])
 def test_the_point_tool_follows_the_segment_that_is_chosen(panel, host, by_key):
     """By E, or by the editor's button Add: the editor's own signal tells of neither."""

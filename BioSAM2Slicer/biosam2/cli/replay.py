@@ -55,6 +55,8 @@ def replay(
     if records.hash_input(source) != known["input"]["sha256"]:
         raise InputError(f"{source} is not the input of the record {record}: its SHA-256 differs")
     volume = job.read(pipeline, source, known["input"]["series_uid"])
+    if known["input"].get("reversed_slices"):
+        volume = volume.reversed_slices()
 
     settings, entries = read_record(known["session"])
     model = known["model"]
