@@ -1,7 +1,9 @@
-# make demo   a mask in a generated CT and in a real ultrasound cine, in demo-output/
-# make test   ruff, mypy and the tests
-# make soak   the long campaigns
-# make clean  remove what the others made
+# make demo      a mask in a generated CT and in a real ultrasound cine, in demo-output/
+# make test      ruff, mypy and the tests
+# make coverage  the tests, and which lines of the packages they ran; fails below the floor in pyproject.toml
+# make docs      the guides and the API reference as pages, in build/docs/
+# make soak      the long campaigns
+# make clean     remove what the others made
 #
 # Each sets up .venv first and needs nothing but Python 3.10 to 3.13 and make. Another Python: make PYTHON=python3.12 test
 # Which PyTorch: make demo TORCH=cpu|cuda|default; without it, on Linux without an NVIDIA driver the CPU build.
@@ -17,7 +19,7 @@ BIN := $(VENV)/bin
 DEMO := demo-output
 DEFINITION := pyproject.toml constraints.txt $(VENV)/.torch
 
-.PHONY: demo picture test soak clean force
+.PHONY: demo picture test coverage docs soak clean force
 
 # rf-sam-2 declares torchvision, and nothing here imports it. One that does not match torch fails at import, which
 # MONAI and others notice; so it is taken out again, as in 3D Slicer.
@@ -38,6 +40,9 @@ $(VENV)/.installed-to-run: $(DEFINITION)
 
 $(VENV)/.installed-to-test: $(DEFINITION)
 	$(call install,test)
+
+$(VENV)/.installed-to-docs: $(DEFINITION)
+	$(call install,docs)
 
 # Another choice than the last installs again; none keeps what is there.
 $(VENV)/.torch: force
@@ -78,6 +83,20 @@ test: $(VENV)/.installed-to-test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python Testing/run.py $(PYTEST)
+
+# Each process that has COVERAGE_PROCESS_START in its environment measures itself; coverage's own .pth file sees to it.
+coverage: export COVERAGE_PROCESS_START := $(CURDIR)/pyproject.toml
+coverage: export COVERAGE_FILE := $(CURDIR)/build/coverage/data
+coverage: $(VENV)/.installed-to-test
+	@rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/python Testing/run.py $(PYTEST)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+
+# Warnings are errors: a link to a file that is not there, a docstring that does not parse.
+docs: $(VENV)/.installed-to-docs
+	$(BIN)/python -m sphinx --fail-on-warning --quiet -c docs . build/docs
+	@echo "Look at build/docs/index.html"
 
 soak: $(VENV)/.installed-to-test
 	$(BIN)/python Testing/run.py -m soak $(PYTEST)
