@@ -6,8 +6,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import qt
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from .Tether import endModule, startModule, withPackage
@@ -43,17 +45,19 @@ def makeSampleVolume() -> Any:
     Raises:
         RuntimeError: the process failed; why, in one line.
     """
+    from biosam2.phantom import placed
+
     dialog = slicer.util.createProgressDialog(
         labelText=_("Generating the abdominal CT …"), maximum=0, windowTitle=_("Sample data")
     )
     with tempfile.TemporaryDirectory(dir=slicer.app.temporaryPath) as folder:
-        path = Path(folder) / "ct.nrrd"
+        path = Path(folder) / "ct.npy"
         try:
             made = _generate(path, dialog)
         finally:
             dialog.close()
             dialog.deleteLater()
-        return _load(path) if made else None
+        return addVolume(placed(np.load(path))) if made else None
 
 
 def _generate(path: Path, dialog: Any) -> bool:
@@ -87,21 +91,21 @@ def _generate(path: Path, dialog: Any) -> bool:
     return True
 
 
-def _load(path: Path) -> Any:
+def addVolume(volume: Any) -> Any:
+    """Put a `biosam2.Volume` into the scene, in a soft-tissue window, and show it."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", NAME)
-    # Not the node's own: the file goes, and the volume is to be saved with the scene.
-    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
-    storage.SetFileName(str(path))
-    storage.SetCenterImage(0)
-    storage.ReadData(node)
-    node.SetName(NAME)
-    node.StorableModified()
+    slicer.util.updateVolumeFromArray(node, volume.array)
+    toRas = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.ijk_to_lps
+    matrix = vtk.vtkMatrix4x4()
+    for row, column in np.ndindex(4, 4):
+        matrix.SetElement(row, column, toRas[row, column])
+    node.SetIJKToRASMatrix(matrix)
     node.CreateDefaultDisplayNodes()
     display = node.GetScalarVolumeDisplayNode()
     display.SetAutoWindowLevel(False)
     display.SetWindowLevel(400, 40)
     layout = slicer.app.layoutManager()
-    for name in layout.sliceViewNames():
+    for name in layout.sliceViewNames() if layout is not None else ():
         logic = layout.sliceWidget(name).sliceLogic()
         logic.GetSliceCompositeNode().SetBackgroundVolumeID(node.GetID())
         logic.FitSliceToBackground()

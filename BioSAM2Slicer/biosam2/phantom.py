@@ -51,9 +51,13 @@ def ct_phantom(seed: int = 0) -> Phantom:
     lesion = _paint_abdomen(image, grid, cavity & below, random)
     _paint_spine(image, grid)
     _paint_table(image)
-    voxels = _scan(image, random)
+    return Phantom(placed(_scan(image, random)), lesion)
+
+
+def placed(voxels: NDArray) -> Volume:
+    """Voxels of the phantom, int16 (K, J, I) in HU, as a volume: centred on the origin."""
     origin = tuple(-0.5 * (n - 1) * s for n, s in zip(SHAPE[::-1], SPACING, strict=True))
-    return Phantom(Volume(voxels, SPACING, origin), lesion)  # type: ignore[arg-type]
+    return Volume(voxels, SPACING, origin)  # type: ignore[arg-type]
 
 
 class _Grid:
@@ -301,14 +305,17 @@ def _scan(image: NDArray, random: np.random.Generator) -> NDArray[np.int16]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Write the phantom, and its lesion where asked."""
-    from .io import itk, write_labelmap
-
     parser = argparse.ArgumentParser(prog="python -m biosam2.phantom", description=__doc__.partition("\n")[0])
-    parser.add_argument("image", type=Path, help="where the CT goes (.nrrd, .nii.gz, .mha)")
+    parser.add_argument("image", type=Path, help="where the CT goes (.nrrd, .nii.gz, .mha; .npy: its voxels)")
     parser.add_argument("--lesion", type=Path, help="where the true mask of the lesion goes")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     phantom = ct_phantom(options.seed)
+    if options.image.suffix == ".npy":  # which needs NumPy and nothing else
+        np.save(options.image, phantom.volume.array)
+        return
+    from .io import itk, write_labelmap
+
     itk.write(options.image, phantom.volume)
     if options.lesion:
         write_labelmap(options.lesion, phantom.volume, phantom.lesion.astype(np.uint8))
