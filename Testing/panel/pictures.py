@@ -41,6 +41,8 @@ def main(folder: Path) -> None:
     panel = Panel(HOST, lambda: WorkerClient(WorkerPlace(PYTHON, sys.executable).command()), None)
     try:
         panel.click("box")
+        # Slicer's own colours are chosen by chance.
+        panel.session.segmentationNode.GetSegmentation().GetNthSegment(0).SetColor(0.3, 0.9, 0.5)
         low, high = np.array(box[0]), np.array(box[1])
         HOST.views["Red"].drag(panel.world(*low), panel.world(*high))
         panel.settle()
