@@ -198,7 +198,7 @@ class Widget:
         ui.modelRow.layout().addWidget(self._models.widget)
         self._models.placeButton.visible = self._onChangePlace is not None
         if self._onChangePlace is not None:
-            self._models.placeButton.clicked.connect(lambda *_: self._onChangePlace())
+            self._models.placeButton.clicked.connect(lambda *_: self._onPlace())
 
     def _buildPrompts(self) -> None:
         self._promptsWidget, ui = loadSection("Prompts")
@@ -325,6 +325,14 @@ class Widget:
             self.session.prompts.added.connect(lambda *_prompt: self._status.acted())
         self._status.acted()
         self._refresh()
+
+    def _onPlace(self) -> None:
+        """Another place needs another panel, which does not know the steps of this one."""
+        text = _("Prompts and masks stay. The steps before can no longer be undone. Choose another place?")
+        if self.session.canUndo and not slicer.util.confirmOkCancelDisplay(text, windowTitle=_("BioSAM2Slicer")):
+            return
+        assert self._onChangePlace is not None
+        self._onChangePlace()
 
     def _onSettings(self) -> None:
         if not self._filling:

@@ -475,3 +475,37 @@ def test_the_editor_keeps_to_the_sessions_segmentation_when_others_come(panel, h
     panel.widget._editor.mrmlSegmentEditorNode().SetAndObserveSegmentationNode(other)
     host.scene.EndState(host.slicer.vtkMRMLScene.BatchProcessState)
     assert panel.widget._editor.segmentationNode() is segmentation is panel.session.segmentationNode
+
+
+def test_choosing_another_place_says_that_steps_are_lost(host, sphere, monkeypatch, make_client, model_fields):
+    import qt
+
+    host.show(add_volume(host, sphere))
+    asked, answers, changed = [], [False, True], []
+
+    def confirm(text, **_named):
+        asked.append(text)
+        return answers.pop(0)
+
+    monkeypatch.setattr(host.slicer.util, "confirmOkCancelDisplay", confirm)
+    panel = Panel(host, make_client, model_fields)
+    panel.widget.cleanup()
+    panel.widget = Widget(
+        panel.layout, panel.logic.getParameterNode, make_client, model_fields, lambda: changed.append(1)
+    )
+    panel.session = panel.widget.session
+    panel.widget.enter()
+    event_loop.process_events()
+    assert isinstance(panel.find("place"), qt.QPushButton)
+    panel.click("place")  # nothing was done yet: nothing is asked
+    assert (asked, changed) == ([], [1])
+    panel.click("point")
+    host.views["Red"].click(panel.world(26, 20, 12))
+    panel.settle()
+    panel.click("place")
+    assert changed == [1]
+    assert "can no longer be undone" in asked[0]
+    panel.click("place")
+    assert changed == [1, 1]
+    panel.widget.cleanup()
+    panel.window.deleteLater()
