@@ -56,13 +56,17 @@ def codes() -> Iterator[Code]:
     """All code of the pages."""
     for page in PRESENT:
         line = 0
-        for token in _flat(MarkdownIt().enable("table").parse(page.read_text(encoding="utf-8"))):
+        for token in _flat(_tokens(page)):
             line = token.map[0] + 1 if token.map else line
             where = f"{page.relative_to(ROOT)}:{line}"
             if token.type == "fence":
                 yield Code(where, token.info.strip(), token.content, inline=False)
             elif token.type == "code_inline":
                 yield Code(where, "", token.content, inline=True)
+
+
+def _tokens(page: Path) -> list[Token]:
+    return MarkdownIt().enable("table").parse(page.read_text(encoding="utf-8"))
 
 
 def _flat(tokens: list[Token]) -> Iterator[Token]:
@@ -220,3 +224,23 @@ def test_modules_that_are_run_exist():
             assert importlib.util.find_spec(found[1]), code.where
         elif found:
             assert (ROOT / found[0]).is_file(), code.where
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_to_files(page):
+    links = [token for token in _flat(_tokens(page)) if token.type in ("link_open", "image")]
+    for link in links:
+        target = str(link.attrs.get("href") or link.attrs.get("src"))
+        if not re.match(r"\w+:|#", target):
+            assert (page.parent / target.partition("#")[0]).exists(), target
+
+
+def test_hooks_run_what_make_test_runs():
+    """Each hook's command is a line of `make test`, by the same tools."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    recipe = re.search(r"^test:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    assert recipe is not None
+    checks = {line.strip().replace("$(BIN)", ".venv/bin") for line in recipe[1].splitlines()[:-1]}
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    entries = {entry.replace(" --force-exclude", "") for entry in re.findall(r"entry: (.*)", hooks)}
+    assert entries == checks

@@ -1,11 +1,15 @@
 """The bank's policies, the feature cache, and what happens when memory runs out."""
 
+from typing import get_args
+
 import biosam2
 import numpy as np
 import pytest
 import torch
+from biosam2.cli import options
 from biosam2.engine.features import EncodedFrame, FeatureCache
 from biosam2.engine.memory import (
+    POLICIES,
     DissimilarityPolicy,
     MemoryBank,
     PathPolicy,
@@ -17,6 +21,7 @@ from biosam2.engine.memory import (
 )
 from biosam2.errors import DeviceError
 from biosam2.frames import Region
+from biosam2.session.settings import Policy
 from biosam2.speed import Speed
 
 REACH = Reach(memories=4, pointers=6, conditioning=-1, past_pointers_only=True, signed_pointers=True, stride=1)
@@ -112,7 +117,11 @@ def test_dissimilarity_grown_step_by_step_is_the_same_as_at_once():
     assert recalled(policy, growing, 15) == recalled(DissimilarityPolicy(), bank([2], swept), 15)
 
 
-@pytest.mark.parametrize("policy", ["path", "quality", "dissimilar"])
+def test_policies_have_the_same_names_where_torch_is_not_loaded():
+    assert set(POLICIES) == set(get_args(Policy)) == set(options.POLICIES)
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
 def test_policies_run_in_a_session(model, volume, policy):
     session = biosam2.Session(model, volume, policy=policy)
     session.add_prompt("x", biosam2.Point((11, 7, 1)))
