@@ -166,7 +166,7 @@ class ExportPanel:
                 path, session.segmentationNode, session.volumeNode, session.journal, session.parameters
             )
         except BioSAM2Error as error:
-            self._refuse(str(error))
+            self._refuse(_("Nothing was exported: {why}").format(why=error))
             return
         except ImportError as error:
             why = " ".join(str(error).split())

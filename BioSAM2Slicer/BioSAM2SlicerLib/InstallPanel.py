@@ -211,7 +211,7 @@ class InstallPanel:
         elif process.exitCode() == 3:
             self._say(_("{found}, but it is older than Python 3.10.").format(found=said))
         else:
-            needed = " ".join(package.requirement for package in ENGINE_PACKAGES)
+            needed = " ".join(f'"{package.requirement}"' for package in ENGINE_PACKAGES)
             last = said.splitlines()[-1] if said else _("It ended at once")
             self._say(_("{found}. It needs: torch {needed}").format(found=last, needed=needed))
         self._refresh()

@@ -194,7 +194,8 @@ class ModelChooser:
         self._onOutput(process)
         self._process = None
         if "path" not in self._outcome:
-            self._goBack(self._outcome.get("error") or _("The download ended unexpectedly; choose the model again."))
+            why = self._outcome.get("error") or _("The download ended unexpectedly; choose the model again.")
+            self._goBack(_("{name} is not downloaded: {why}").format(name=self._wanted, why=why))
             return
         self._current = self._wanted
         self._fill()

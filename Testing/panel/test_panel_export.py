@@ -293,7 +293,9 @@ def test_a_pydicom_replaced_since_slicer_loaded_it_asks_for_a_restart(host, tmp_
     now = pydicom.__version__
     monkeypatch.setattr(pydicom, "__version__", "2.4.4")
     line = DicomExport(host, tmp_path, voxels, masks).export()
-    assert line == f"Restart Slicer to write DICOM SEG: pydicom 2.4.4 is loaded, {now} is installed."
+    assert (
+        line == f"Nothing was exported: Restart Slicer to write DICOM SEG: pydicom 2.4.4 is loaded, {now} is installed."
+    )
 
 
 def test_installing_what_replaces_slicers_pydicom_ends_in_a_restart(host, tmp_path, voxels, masks, monkeypatch):
@@ -310,7 +312,7 @@ def test_installing_what_replaces_slicers_pydicom_ends_in_a_restart(host, tmp_pa
     monkeypatch.setattr(pydicom, "__version__", "2.4.4")
     logic = InstallLogic(DICOM_PACKAGES, False, there.__contains__, makeProcess=Pip, versionOf={"pydicom": "2.4.4"}.get)
     user = DicomExport(host, tmp_path, voxels, masks, logic)
-    assert user.export().startswith("Restart Slicer to write DICOM SEG")
+    assert user.export().startswith("Nothing was exported: Restart Slicer to write DICOM SEG")
     (question,) = user.asked
     assert "pydicom 2.4.4 is replaced" in question
 
