@@ -47,7 +47,7 @@ $(VENV)/.installed-to-docs: $(DEFINITION)
 # Another choice than the last installs again; none keeps what is there.
 $(VENV)/.torch: force
 	@mkdir -p $(VENV)
-	@test -f $@ -a $(TORCH) = auto || echo $(TORCH) | cmp -s - $@ || echo $(TORCH) > $@
+	@test -f $@ -a "$(TORCH)" = auto || echo $(TORCH) | cmp -s - $@ || echo $(TORCH) > $@
 
 comma := ,
 

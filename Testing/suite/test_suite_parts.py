@@ -86,7 +86,8 @@ def test_a_part_without_tests_fails_unless_tests_are_chosen(suite):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals")
-def test_what_a_test_leaves_running_does_not_hold_up_the_end(suite, tmp_path):
+def test_what_a_test_leaves_running_does_not_hold_up_the_end(suite, tmp_path, monkeypatch):
+    monkeypatch.setattr("run._LAST_WORDS_S", 0.5)
     left = f"""
     import pathlib, subprocess, sys
     def test_a():
