@@ -94,12 +94,14 @@ class StatusPanel:
         self.refresh()
 
     def _show(self, line: Line) -> None:
-        self._shown = line
+        before, self._shown = self._shown, line
         label: Any = self._ui.status
         label.text = line.text
         label.toolTip = line.text
-        label.setStyleSheet(f"color: {_COLOURS[line.kind]}" if line.kind in _COLOURS else "")
-        self._ui.dismiss.enabled = line.dismissable
+        # A style costs more than a text, which changes with every slice.
+        if before is None or before.kind != line.kind:
+            label.setStyleSheet(f"color: {_COLOURS[line.kind]}" if line.kind in _COLOURS else "")
+            self._ui.dismiss.enabled = line.dismissable
 
     def _showProgress(self, situation: Situation) -> None:
         bar = self._ui.progress
