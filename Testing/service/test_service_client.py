@@ -10,6 +10,7 @@ import pytest
 from biosam2 import Box, Mask, Point
 from biosam2.service.client import ClientSession
 from biosam2.service.errors import ServiceError
+from biosam2.speed import Speed
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
@@ -142,6 +143,13 @@ class Sessions(RuleBasedStateMachine):
     def cut(self) -> None:
         self.connector.cut()
 
+    @rule()
+    def forget(self) -> None:
+        """The host loses what it knows of the session, but not the session."""
+        known = self.connector.loop.host._known
+        if self.running is None and known is not None:
+            known._entries.clear()
+
     def teardown(self) -> None:
         if hasattr(self, "there"):
             assert self.there.to_record() == self.here.to_record()
@@ -257,8 +265,55 @@ def test_a_closed_session_still_shows_its_masks(connector, volume) -> None:
         list(session.propagate())
     assert session.mask("a").any()
     assert session.labelmap().max() == 1
+    session.add_prompt("a", Point((3, 3, 4), positive=False))
     with pytest.raises(ServiceError, match="closed"):
-        session.predict("a", 1)
+        session.predict("a", 4)
+
+
+def test_undo_and_redo_need_no_host(connector, model, volume) -> None:
+    here, there = biosam2.Session(model, volume), ClientSession(connector, volume)
+    for session in (here, there):
+        session.add_prompt("a", Point((11, 10, 1)))
+        list(session.propagate())
+        session.add_prompt("a", Point((3, 3, 4), positive=False))
+    connector.open = None  # whoever needed the host would notice
+    connector.cut()
+    for name in ("undo", "undo", "redo"):
+        assert getattr(there, name)() == getattr(here, name)()
+        same_state(there, here)
+
+
+def test_a_host_that_has_another_history_is_sent_the_session_s(connector, model, volume) -> None:
+    """A propagation that went further there than here is run again, as far as it went here."""
+    here, there = biosam2.Session(model, volume), ClientSession(connector, volume, on_notice=print)
+    for session in (here, there):
+        session.add_prompt("a", Point((11, 10, 1)))
+        list(session.propagate(first=0, last=2))
+        session.add_prompt("a", Point((3, 3, 2), positive=False))
+        session.predict("a", 2)
+    known = connector.loop.host._known
+    known.note(2, known.begin(2))
+    assert np.array_equal(there.predict("a", 2), here.predict("a", 2))
+    same_updates(list(there.propagate()), list(here.propagate()))
+    same_state(there, here)
+    assert connector.opened == 1
+
+
+def test_what_lay_beyond_the_end_is_taken_back_wherever_the_network_runs(connector, model, volume) -> None:
+    """Finished slices, masks and scores agree, where a sweep ends early and where a prompt was removed."""
+    told = []
+    for session in (
+        biosam2.Session(model, volume, speed=Speed(stop=1)),
+        ClientSession(connector, volume, speed=Speed(stop=1)),
+    ):
+        session.add_prompt("a", Mask(1, np.eye(24, 20, dtype=bool)))
+        session.add_prompt("a", Point((11, 10, 4)))
+        list(session.propagate(direction="forward"))
+        session.add_prompt("a", Mask(2, np.zeros((24, 20), dtype=bool)))
+        session.remove_prompt("a", 1)
+        list(session.propagate(direction="forward"))
+        told.append(session)
+    same_state(*told)
 
 
 def test_as_many_changes_can_be_undone_as_there_were(connector, model, volume) -> None:

@@ -192,8 +192,12 @@ def test_clients_that_never_read_hold_up_nobody(model, volumes) -> None:
             connection = socket.socket()
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.connect(("127.0.0.1", server.port))
-            body = encode(m.Logits(id=1000 + number, segment="a", slice_index=1))
-            head = f"POST {owner._link._path}/messages HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            body = encode(
+                m.Logits(id=1000 + number, segment="a", slice_index=1, head=m.Head(id=2, finished=3, complete=True))
+            )
+            head = (
+                f"POST {owner.executor.link._path}/messages HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            )
             connection.sendall(head.encode() + body)
             deaf.append(connection)
         with RemoteSession(server.url, volumes(4)) as other:

@@ -13,11 +13,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from .. import __version__
-from ..errors import BioSAM2Error, InputError
+from ..errors import BioSAM2Error, InputError, PromptError
 from ..prompts import Mask
+from ..session.entries import Propagated
+from ..session.executor import Found, Run
+from ..session.state import SessionState
 from . import messages as m
 from .errors import ConnectionLostError, ProtocolError, name_of
+from .known import KnownEntries
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -51,17 +57,56 @@ class Engine(Protocol):
 
 @dataclass
 class _Running:
-    """A propagation under way, or the last one."""
+    """A propagation under way, or the last one.
+
+    Attributes:
+        noted: of one that an entry asks for: the entry, as far as it is.
+    """
 
     asked: m.Propagate
     segments: tuple[str, ...]
-    updates: Iterator[Update]
+    updates: Iterator[Update | Found]
+    noted: _Noted | None = None
     count: int = 0
-    last: Update | None = None
+    last: Update | Found | None = None
     credit: int | None = None
     # Numbered updates that the client has not confirmed.
     kept: deque[tuple[int, m.Update]] = field(default_factory=deque)
     over: m.Propagated | None = None
+
+
+class _Noted:
+    """The updates of a propagation that an entry asks for, and what the entry says of them by then."""
+
+    def __init__(self, run: Run, entry: Propagated) -> None:
+        self._run = run
+        self._entry = entry
+        self._finished: list[tuple[str, int]] = []
+        self._gone: list[tuple[str, int]] = []
+        self.complete = False
+        self.prepared: list[Found] = []
+
+    def __iter__(self) -> Iterator[Found]:
+        for found in self._run:
+            if not found.update:
+                self.prepared.append(found)
+                continue
+            self._finished.append((found.segment, found.slice_index))
+            self._gone += [self._finished[-1]] if found.gone else []
+            yield found
+        self.complete = True
+
+    def stop(self) -> None:
+        """End it."""
+        if not self.complete:
+            self._run.stop()
+
+    @property
+    def entry(self) -> Propagated:
+        """The entry by now."""
+        return msgspec.structs.replace(
+            self._entry, finished=tuple(self._finished), complete=self.complete, gone=tuple(self._gone)
+        )
 
 
 class Host:
@@ -81,6 +126,9 @@ class Host:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._session: Session | None = None
+        self._known: KnownEntries | None = None
+        # A request that waits until propagations before it have been run again, and how far that is.
+        self._restoring: tuple[m.Asked, Iterator[float]] | None = None
         self._inbox: deque[m.Asked] = deque()
         self._running: _Running | None = None
         self._answered: OrderedDict[int, m.Final] = OrderedDict()
@@ -97,7 +145,7 @@ class Host:
     def moving(self) -> bool:
         """Whether a propagation can go on."""
         run = self._running
-        return run is not None and run.over is None and run.credit != 0
+        return self._restoring is not None or (run is not None and run.over is None and run.credit != 0)
 
     @property
     def idle(self) -> bool:
@@ -117,17 +165,22 @@ class Host:
     def work(self) -> Iterator[m.Reply]:
         """Answer one request, or, when there is none, propagate by one slice. Take all that it yields."""
         self._ahead = True
-        if self._inbox and not self._catching_up:
+        if self._restoring is not None:
+            yield from self._restore(*self._restoring)
+        elif self._inbox and not self._catching_up:
             request = self._inbox.popleft()
-            for reply in self._guarded(request.id, self._answer(request)):
-                if isinstance(reply, m.Answer) and reply.id == request.id:
-                    self._answered[request.id] = reply
-                    while len(self._answered) > _REMEMBERED:
-                        self._answered.popitem(last=False)
-                yield reply
+            yield from self._remembered(request.id, self._answer(request))
         elif self.moving:
             assert self._running is not None
             yield from self._advance(self._running)
+
+    def _remembered(self, request: int, replies: Iterator[m.Reply]) -> Iterator[m.Reply]:
+        for reply in self._guarded(request, replies):
+            if isinstance(reply, m.Answer) and reply.id == request:
+                self._answered[request] = reply
+                while len(self._answered) > _REMEMBERED:
+                    self._answered.popitem(last=False)
+            yield reply
 
     def work_ahead(self, busy: Callable[[], bool]) -> None:
         """Do a piece of what will be asked for.
@@ -146,7 +199,7 @@ class Host:
     def close(self) -> None:
         """End the session; its memory is free afterwards."""
         self._inbox.clear()
-        self._running = None
+        self._running = self._restoring = self._known = None
         self._answered.clear()
         session, self._session = self._session, None
         if session is not None:
@@ -191,13 +244,111 @@ class Host:
                 if self._session is not None:
                     self._engine.close(self._session)
                     self._session = None
-                self._session = self._engine.create(asked)
+                session = self._session = self._engine.create(asked)
+                self._known = KnownEntries(SessionState(session.settings, session.frames), session.executor)
                 self._theirs.clear()
                 yield m.Done(id=asked.id)
             case _:
-                if self._session is None:
+                if self._session is None or self._known is None:
                     raise ProtocolError("there is no session yet; send create first")
-                yield from self._change(self._session, asked)
+                if isinstance(asked, m.Sync):
+                    taken = all(self._known.add(sent) for sent in asked.entries)
+                    yield m.Done(id=asked.id) if taken else m.Stale(id=asked.id)
+                elif getattr(asked, "head", None) is not None:
+                    yield from self._about_head(self._known, asked)
+                else:
+                    yield from self._change(self._session, asked)
+
+    # -- requests about a head -------------------------------------------------------------------
+
+    def _about_head(self, known: KnownEntries, asked: m.Asked) -> Iterator[m.Reply]:
+        assert isinstance(asked, (m.CheckPrompt, m.Predict, m.Logits, m.Propagate))
+        assert asked.head is not None
+        if not known.has(asked.head):
+            yield m.Stale(id=asked.id)
+            return
+        running = self._running
+        begins = isinstance(asked, m.Propagate)
+        if begins:
+            yield from self._stop()
+        lacking = [
+            sent
+            for sent in known.to_run(asked.head.id, itself=not begins)
+            if running is None or running.over is not None or sent.id != _entry_of(running)
+        ]
+        if lacking:
+            self._restoring = (asked, self._run_again(known, lacking))
+        else:
+            yield from self._do(known, asked)
+
+    def _restore(self, asked: m.Asked, shares: Iterator[float]) -> Iterator[m.Reply]:
+        """Run what a request waits for by one slice, or answer the request."""
+        try:
+            share = next(shares, None)
+        except BaseException as error:
+            self._restoring = None
+            if not isinstance(error, Exception):
+                raise
+            yield from self._remembered(asked.id, _raising(error))
+            return
+        if share is not None:
+            yield m.Progress(id=asked.id, stage="restoring the session", fraction=share)
+            return
+        self._restoring = None
+        assert self._known is not None
+        yield from self._remembered(asked.id, self._do(self._known, asked))
+
+    def _run_again(self, known: KnownEntries, lacking: list[m.SentEntry]) -> Iterator[float]:
+        """Run propagations as far as they went; yields the share that is done, after each slice."""
+        assert self._session is not None
+        total = sum(sent.finished for sent in lacking)
+        done = 0
+        for sent in lacking:
+            state = known.state(sent.id)
+            entry = state.in_force[-1].entry
+            assert isinstance(entry, Propagated)
+            noted = _Noted(self._session.executor.propagate(state, sent.id), entry)
+            updates = iter(noted)
+            count = 0
+            # One that was stopped before its first slice took note of its prompts all the same.
+            wanted = sent.finished + 1 if sent.complete else sent.finished
+            while count < wanted and next(updates, None) is not None:
+                count += 1
+                done += 1
+                if count <= sent.finished:
+                    yield min(done / max(total, 1), 1.0)
+            noted.stop()
+            known.note(sent.id, noted.entry)
+            if count != sent.finished or noted.complete != sent.complete:
+                raise InputError("a propagation gives other slices than it gave; the model or the volume is another")
+
+    def _do(self, known: KnownEntries, asked: m.Asked) -> Iterator[m.Reply]:
+        assert self._session is not None
+        executor = self._session.executor
+        match asked:
+            case m.CheckPrompt():
+                assert asked.head is not None
+                executor.check(known.state(asked.head.id), m.receive_prompt(asked.prompt))
+                yield m.Done(id=asked.id)
+            case m.Predict():
+                assert asked.head is not None
+                state = known.state(asked.head.id)
+                if state.prompt_on(asked.segment, asked.slice_index) is None:
+                    raise PromptError(f"segment {asked.segment!r} has no prompt on slice {asked.slice_index}")
+                yield m.MaskAnswer(id=asked.id, mask=executor.predict(state, asked.segment, asked.slice_index))
+            case m.Logits():
+                assert asked.head is not None
+                state = known.state(asked.head.id)
+                state.segment(asked.segment)
+                yield m.LogitsAnswer(id=asked.id, logits=executor.logits(state, asked.segment, asked.slice_index))
+            case m.Propagate():
+                assert asked.head is not None
+                entry = known.begin(asked.head.id)
+                state = known.state(asked.head.id)
+                noted = _Noted(executor.propagate(state, asked.head.id), entry)
+                self._running = _Running(asked, entry.segments, iter(noted), noted, credit=asked.credit)
+                # Begun at once, so that prompts which come after it take effect after it.
+                yield from self._advance(self._running)
 
     def _change(self, session: Session, asked: m.Asked) -> Iterator[m.Reply]:
         value: bool | int | None = None
@@ -262,6 +413,7 @@ class Host:
             update = next(run.updates, None)
         except BaseException:
             # The session has ended it by itself; what was finished stands.
+            self._note(run)
             self._running = None
             raise
         if update is None:
@@ -283,14 +435,27 @@ class Host:
         if run is not None and run.over is None:
             yield self._finished(run)
 
+    def _note(self, run: _Running) -> None:
+        """What a propagation's entry says by now."""
+        if run.noted is not None and run.asked.head is not None and self._known is not None:
+            self._known.note(run.asked.head.id, run.noted.entry)
+
     def _finished(self, run: _Running, complete: bool = False) -> m.Propagated:
         run.updates.close()  # type: ignore[attr-defined]
+        if run.noted is not None:
+            run.noted.stop()
+            self._note(run)
         prepared = [] if complete and run.count else self._prepared(run, run.last)
         run.over = m.Propagated(id=run.asked.id, count=run.count, complete=complete, prepared=prepared)
         return run.over
 
-    def _prepared(self, run: _Running, update: Update | None) -> list[m.Prepared]:
+    def _prepared(self, run: _Running, update: Update | Found | None) -> list[m.Prepared]:
         """Results that there are besides the update's: on prompted slices, and of other segments on its slice."""
+        if run.noted is not None:
+            return [
+                m.Prepared(segment=found.segment, slice_index=found.slice_index, mask=found.mask, score=found.score)
+                for found in run.noted.prepared
+            ]
         found: list[m.Prepared] = []
         session = self._session
         if session is None:
@@ -307,9 +472,9 @@ class Host:
                 found.append(m.Prepared(segment=name, slice_index=s, mask=mask, score=score))
         return found
 
-    def _sent(self, run: _Running, update: Update) -> m.Update:
+    def _sent(self, run: _Running, update: Update | Found) -> m.Update:
         result = None
-        if (update.segment, update.slice_index) in self._theirs and self._session is not None:
+        if run.noted is None and (update.segment, update.slice_index) in self._theirs and self._session is not None:
             result = self._session.logits(update.segment, update.slice_index) > 0
         return m.Update(
             id=run.asked.id,
@@ -320,6 +485,7 @@ class Host:
             score=update.score,
             result=result,
             prepared=self._prepared(run, update) if run.count == 1 else [],
+            gone=getattr(update, "gone", False),
         )
 
     def _resume(self, run: _Running, asked: m.Propagate) -> Iterator[m.Reply]:
@@ -355,3 +521,13 @@ class Host:
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:2000]
+
+
+def _entry_of(run: _Running) -> int | None:
+    """The entry that asked for a propagation."""
+    return run.asked.head.id if run.asked.head is not None else None
+
+
+def _raising(error: Exception) -> Iterator[m.Reply]:
+    raise error
+    yield

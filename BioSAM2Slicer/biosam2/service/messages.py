@@ -16,6 +16,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from ..prompts import Box, Mask, Point, Prompt
+from ..session.entries import Entry
 from .protocol import PROTOCOL as PROTOCOL
 
 Number: TypeAlias = Annotated[int, Meta(ge=0, le=2**62)]
@@ -82,6 +83,41 @@ def receive_prompt(sent: SentPrompt) -> Prompt:
     if isinstance(sent, BoxPrompt):
         return Box(sent.min_ijk, sent.max_ijk)
     return Mask(sent.slice_index, sent.mask)
+
+
+# -- entries -----------------------------------------------------------------------------------------
+
+
+class SentEntry(msgspec.Struct, forbid_unknown_fields=True):
+    """An entry on its way to a host.
+
+    Attributes:
+        id: of the entry.
+        parent: the entry before it, 0 for none.
+        entry: a propagation travels without its finished slices.
+        finished: how many updates a propagation had; the host runs it that far.
+        complete: whether it then ran to its end.
+    """
+
+    id: Number
+    parent: Number
+    entry: Entry
+    finished: Number = 0
+    complete: bool = False
+
+
+class Head(msgspec.Struct, forbid_unknown_fields=True):
+    """The state that a request is about: an entry, and with it all before it.
+
+    Attributes:
+        id: of the last entry in force, 0 for none.
+        finished: how many updates the last propagation in force had; None while it is running.
+        complete: whether it ran to its end.
+    """
+
+    id: Number
+    finished: Number | None = 0
+    complete: bool = False
 
 
 # -- requests ----------------------------------------------------------------------------------------
@@ -180,18 +216,33 @@ class Redo(Request):
     """`Session.redo`. Answered by `Done`; its value says whether there was anything."""
 
 
+class Sync(Request):
+    """Entries that the host lacks, each after its parent. Answered by `Done`, or by `Stale` if it lacks more."""
+
+    entries: Annotated[list[SentEntry], Meta(max_length=10_000)]
+
+
+class CheckPrompt(Request):
+    """`Executor.check`. Answered by `Done`, or by `Stale`."""
+
+    head: Head
+    prompt: SentPrompt
+
+
 class Predict(Request):
-    """`Session.predict`. Answered by `MaskAnswer`."""
+    """`Session.predict`, or with a head `Executor.predict`. Answered by `MaskAnswer`, or by `Stale`."""
 
     segment: Name
     slice_index: int
+    head: Head | None = None
 
 
 class Logits(Request):
-    """`Session.logits`. Answered by `LogitsAnswer`."""
+    """`Session.logits`, or with a head `Executor.logits`. Answered by `LogitsAnswer`, or by `Stale`."""
 
     segment: Name
     slice_index: int
+    head: Head | None = None
 
 
 class CountSteps(Request):
@@ -210,6 +261,8 @@ class Propagate(Request):
         skip: updates at the beginning that the client has already and that are not sent.
         limit: stop after this many updates, skipped ones counted; 0 takes note of the prompts only.
         credit: updates that may be sent before a `Grant` allows more; None for no end.
+        head: the entry that asks for it; then nothing else of what it asks for is told here. Answered by `Stale` where
+            the host lacks it.
 
     A propagation with credit can be asked for again under its id after the connection broke: it goes on, and `skip`
     says how many updates had arrived.
@@ -222,6 +275,7 @@ class Propagate(Request):
     skip: Number = 0
     limit: Number | None = None
     credit: Credit | None = None
+    head: Head | None = None
 
 
 class Grant(Request):
@@ -288,6 +342,10 @@ class ModelLoaded(Answer):
     device: Name
     device_reason: Text
     image_size: int
+
+
+class Stale(Answer):
+    """The host does not have the head that the request is about, or has it otherwise; send `Sync` with all of it."""
 
 
 class Done(Answer):
@@ -368,6 +426,7 @@ class Update(_Part):
         mask: bool (rows, columns).
         result: what the network said, where the slice is the user's own and `mask` therefore differs.
         prepared: with the first update, the results on the other prompted slices.
+        gone: whether nothing stands there any more.
     """
 
     id: Number
@@ -378,6 +437,7 @@ class Update(_Part):
     score: float
     result: np.ndarray | None = None
     prepared: list[Prepared] = []
+    gone: bool = False
 
 
 class Notice(_Part):
@@ -386,7 +446,7 @@ class Notice(_Part):
     text: Text
 
 
-Final: TypeAlias = Welcome | ModelLoaded | Done | MaskAnswer | LogitsAnswer | Propagated | Failure
+Final: TypeAlias = Welcome | ModelLoaded | Stale | Done | MaskAnswer | LogitsAnswer | Propagated | Failure
 Reply: TypeAlias = Final | Progress | Update | Notice
 Asked: TypeAlias = (
     Hello
@@ -400,6 +460,8 @@ Asked: TypeAlias = (
     | Clear
     | Undo
     | Redo
+    | Sync
+    | CheckPrompt
     | Predict
     | Logits
     | CountSteps

@@ -88,6 +88,9 @@ class Executor(Protocol):
     def propagate(self, state: SessionState, entry_id: int) -> Run:
         """Begin the propagation that an entry in force asks for."""
 
+    def forget(self, entry_id: int) -> None:
+        """Forget a propagation and all later ones: the entry is not what it was."""
+
     def settle(self, state: SessionState) -> None:
         """Release what the state does not need and only undo or redo can reach."""
 

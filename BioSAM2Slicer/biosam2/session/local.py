@@ -113,6 +113,11 @@ class LocalExecutor:
     def close(self) -> None:
         """See `Executor.close`; nothing is held elsewhere."""
 
+    def forget(self, entry_id: int) -> None:
+        """See `Executor.forget`."""
+        for known in [known for known in self._banks if known >= entry_id]:
+            del self._banks[known]
+
     def settle(self, state: SessionState) -> None:
         """Release encoded memories that the state does not show: only undo or redo can reach them."""
         now = [self._known(state, name) for name in state.segments]

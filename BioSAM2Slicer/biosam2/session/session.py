@@ -64,6 +64,11 @@ class BaseSession:
         return self._state
 
     @property
+    def executor(self) -> Executor:
+        """What runs the network."""
+        return self._executor
+
+    @property
     def crop(self) -> str | None:
         """See `SessionSettings`."""
         return self.settings.crop

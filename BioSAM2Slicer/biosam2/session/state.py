@@ -130,8 +130,16 @@ class SessionState:
 
     def before(self, entry_id: int) -> SessionState:
         """The state before an entry in force, and nothing undone."""
-        place = next(n for n, each in enumerate(self.in_force) if each.id == entry_id)
-        return SessionState(self.settings, self.frames, self._entries[:place], place, self._folds[: place + 1])
+        return self._until(next(n for n, each in enumerate(self.in_force) if each.id == entry_id))
+
+    def up_to(self, entry_id: int) -> SessionState | None:
+        """The state whose head an entry in force is (0: before all), and nothing undone; None if it is not in force."""
+        if entry_id == 0:
+            return self._until(0)
+        return next((self._until(n) for n, each in enumerate(self.in_force, start=1) if each.id == entry_id), None)
+
+    def _until(self, head: int) -> SessionState:
+        return SessionState(self.settings, self.frames, self._entries[:head], head, self._folds[: head + 1])
 
     def undone(self) -> SessionState | None:
         """The state with its last entry taken back; None where there is none."""

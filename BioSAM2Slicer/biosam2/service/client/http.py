@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from threading import Event, Thread
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import requests
@@ -90,9 +90,8 @@ class RemoteSession(ClientSession):
         volume: Volume,
         axis: str = "k",
         window: tuple[float, float] | str | None = None,
-        crop: Literal["auto"] | None = None,
+        crop: str | None = None,
         policy: str | None = None,
-        precision: str = "float32",
         *,
         api_key: str | None = None,
         model: str | None = None,
@@ -102,7 +101,7 @@ class RemoteSession(ClientSession):
         **settings: Any,
     ) -> None:
         connector = HttpConnector(Http(url, api_key, verify, patience), volume, model)
-        super().__init__(connector, volume, axis, window, crop, policy, precision, ahead=ahead, **settings)
+        super().__init__(connector, volume, axis, window, crop, policy, ahead=ahead, **settings)
 
 
 class Http:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import numpy as np
 
@@ -60,9 +60,8 @@ class WorkerSession(ClientSession):
         volume: Volume,
         axis: str = "k",
         window: tuple[float, float] | str | None = None,
-        crop: Literal["auto"] | None = None,
+        crop: str | None = None,
         policy: str | None = None,
-        precision: str = "float32",
         *,
         model: str | None = None,
         checkpoint: str | os.PathLike | None = None,
@@ -82,12 +81,13 @@ class WorkerSession(ClientSession):
             arguments=[*relay, *arguments],
             environment=environment,
         )
-        super().__init__(connector, volume, axis, window, crop, policy, precision, **settings)
+        super().__init__(connector, volume, axis, window, crop, policy, **settings)
 
     @property
     def process_id(self) -> int | None:
         """The worker's, while there is one."""
-        return self._link.process.pid if isinstance(self._link, PipeLink) else None
+        link = self._executor.link
+        return link.process.pid if isinstance(link, PipeLink) else None
 
 
 class WorkerConnector:
