@@ -18,6 +18,8 @@ from .VolumeGeometry import AXES, VolumeGeometry, matrixAsArray
 # Position of each index axis in an array (k, j, i).
 _DIMENSION = {"k": 0, "j": 1, "i": 2}
 _NAME = "Binary labelmap"
+# Slices by which a layer is enlarged at most; copying what it holds already takes the time.
+_ROOM = 32
 
 # A box of voxels, (i0, i1, j0, j1, k0, k1), inclusive.
 Extent: TypeAlias = tuple[int, int, int, int, int, int]
@@ -237,16 +239,69 @@ class SegmentSlices:
                 near.append(segmentId)
         return near
 
+    def _add(self, segmentId: str, extent: Extent, mask: NDArray[np.bool_], bypassMasking: bool) -> bool:
+        """Add voxels to the segment's layer itself, where no masking setting and no other segment has a say in it.
+
+        Slicer's own way copies the whole layer, and looks through all of it, for each slice.
+
+        Returns:
+            Whether it was done; where not, it is for Slicer to do.
+        """
+        editor = self._logic.GetSegmentEditorNode()
+        segmentation = self._node.GetSegmentation()
+        image = self._image(segmentId)
+        if image is None or editor.GetSourceVolumeIntensityMask():
+            return False
+        if not bypassMasking and (
+            editor.GetMaskMode() != slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere
+            or (editor.GetOverwriteMode() != editor.OverwriteNone and segmentation.GetNumberOfLayers() > 1)
+        ):
+            return False
+        label = segmentation.GetSegment(segmentId).GetLabelValue()
+        self._makeRoom(image, extent)
+        voxels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
+        own = image.GetExtent()
+        there = voxels[tuple(slice(extent[a] - own[a], extent[a + 1] - own[a] + 1) for a in (4, 2, 0))]
+        if np.any(there[mask] != 0):
+            return False
+        there[mask] = label
+        image.GetPointData().GetScalars().Modified()
+        image.Modified()
+        return True
+
+    def _makeRoom(self, image: Any, box: Extent) -> None:
+        """Enlarge a layer to hold a box, and beyond it, where more will come."""
+        low, high = np.array(image.GetExtent()[::2]), np.array(image.GetExtent()[1::2])
+        first, last = np.array(box[::2]), np.array(box[1::2])
+        if np.all(low <= first) and np.all(last <= high):
+            return
+        length = np.maximum(high, last) - np.minimum(low, first) + 1
+        # Along the axis of a slice many more follow; across, masks grow a little.
+        room = np.where(first == last, np.minimum(length, _ROOM), length // 8)
+        limit = np.array(self.shape[::-1]) - 1
+        wanted = np.minimum(low, np.where(first < low, np.maximum(first - room, 0), low))
+        end = np.maximum(high, np.where(last > high, np.minimum(last + room, limit), high))
+        pad = vtk.vtkImageConstantPad()
+        pad.SetInputData(image)
+        pad.SetOutputWholeExtent(*(int(n) for pair in zip(wanted, end, strict=True) for n in pair))
+        pad.Update()
+        matrix = vtk.vtkMatrix4x4()
+        image.GetImageToWorldMatrix(matrix)
+        image.ShallowCopy(pad.GetOutput())
+        image.SetGeometryFromImageToWorldMatrix(matrix)
+
     def _modify(
         self,
         segmentId: str,
-        extent: tuple[int, ...],
+        extent: Extent,
         mask: NDArray[np.bool_],
         mode: int,
         *,
         bypassMasking: bool = False,
     ) -> None:
         if not mask.any():
+            return
+        if mode == self._logic.ModificationModeAdd and self._add(segmentId, extent, mask, bypassMasking):
             return
         image = slicer.vtkOrientedImageData()
         image.SetExtent(*extent)

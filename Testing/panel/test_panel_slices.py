@@ -167,3 +167,33 @@ def test_a_segmentation_on_another_grid_is_left_alone(host):
     other = add_volume(host, np.zeros((5, 5, 5), np.int16), GRIDS["sagittal"], name="other")
     assert not fitSegmentationToVolume(desk.node, other)
     np.testing.assert_array_equal(desk.slices.readSlice("a", "k", 2), some_mask("k", 3))
+
+
+def test_a_growing_segment_is_not_copied_for_each_slice(host):
+    """The layer is enlarged a few times only, holds what was written, and Slicer is told each time."""
+    volume = add_volume(host, np.zeros((64, 40, 48), np.int16))
+    node = host.scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    node.CreateDefaultDisplayNodes()
+    assert fitSegmentationToVolume(node, volume)
+    segmentation = node.GetSegmentation()
+    for name in ("a", "b"):
+        segmentation.AddEmptySegment(name, name)
+    editor = host.scene.AddNewNodeByClass("vtkMRMLSegmentEditorNode")
+    editor.SetOverwriteMode(editor.OverwriteNone)
+    slices = SegmentSlices(node, editor, volume)
+    told: list[int] = []
+    segmentation.AddObserver(segmentation.SourceRepresentationModified, lambda *_event: told.append(1))
+    expected = {name: np.zeros((64, 40, 48), bool) for name in ("a", "b")}
+    extents = set()
+    for index in (*range(30, 64), *range(29, 3, -1)):
+        for name, columns in (("a", slice(4, 20)), ("b", slice(24, 44))):
+            expected[name][index, 5:30, columns] = True
+            before = len(told)
+            slices.writeSlice(name, "k", index, expected[name][index])
+            assert len(told) > before
+            extents.add(slices.layer(name)[0])
+    assert len(extents) <= 12
+    for name, voxels in expected.items():
+        found = host.slicer.util.arrayFromSegmentBinaryLabelmap(node, name, volume).astype(bool)
+        np.testing.assert_array_equal(found, voxels)
+    assert segmentation.GetNumberOfLayers() == 1
