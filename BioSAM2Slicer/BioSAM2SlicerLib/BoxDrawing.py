@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import slicer
@@ -16,6 +16,7 @@ from .VolumeGeometry import AXES, OBLIQUE_DEGREES, VolumeGeometry
 
 # Before Slicer's own interaction, which would adjust the window or move the crosshair.
 _PRIORITY = 100.0
+_Ijk: TypeAlias = tuple[float, float, float]
 
 
 @dataclass
@@ -141,7 +142,7 @@ class BoxDrawing:
             self.refused.emit(_("Drag from one corner of the box to the other."))
         return True
 
-    def _box(self, end: np.ndarray, geometry: VolumeGeometry) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def _box(self, end: np.ndarray, geometry: VolumeGeometry) -> tuple[_Ijk, _Ijk]:
         """From where the drag began to here, in whole voxels inside the volume, one slice thick."""
         assert self._drag is not None
         corners = np.floor(np.array([self._drag.start, end]) + 0.5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import slicer
@@ -23,6 +23,7 @@ _ID = "BioSAM2Slicer.prompt"
 _POSITIVE, _NEGATIVE, _BOX = "positive", "negative", "box"
 
 _COLOURS = {_POSITIVE: (0.2, 0.9, 0.2), _NEGATIVE: (1.0, 0.25, 0.2), _BOX: (1.0, 0.85, 0.2)}
+_Ijk: TypeAlias = tuple[float, float, float]
 # Reading a place back from a file rounds it; a prompt that moved less stays as it was, in voxels.
 _STILL = 0.01
 
@@ -372,7 +373,7 @@ def layOut(
     node.SetSize(*((high - low + 1) * geometry.spacing).tolist())
 
 
-def bounds(node: Any, geometry: VolumeGeometry) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def bounds(node: Any, geometry: VolumeGeometry) -> tuple[_Ijk, _Ijk]:
     """The inclusive voxel bounds that a region of interest encloses: whole voxels, at least one."""
     matrix = node.GetObjectToNodeMatrix()
     half = np.array(node.GetSize()) / 2

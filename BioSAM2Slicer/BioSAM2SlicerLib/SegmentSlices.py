@@ -213,7 +213,7 @@ class SegmentSlices:
         extent = [0, i - 1, 0, j - 1, 0, k - 1]
         position = 2 * AXES.index(axis)
         extent[position] = extent[position + 1] = index
-        return tuple(extent)  # type: ignore[return-value]
+        return tuple(extent)
 
     def _image(self, segmentId: str) -> Any:
         """The layer that the segment lives on, None while it is empty."""

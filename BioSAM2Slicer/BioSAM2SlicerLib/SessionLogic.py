@@ -123,10 +123,10 @@ class SessionLogic:
         self._worker.refused.connect(self._onPromptRefused)
         self._worker.resume = self._propagation.resume
         self._previews.asked.connect(self.workingChanged.emit)
-        for part in (self._worker, self._propagation):
-            part.said.connect(self._say)
-        for part in (self._worker, self._previews, self._propagation):
-            part.failed.connect(self._fail)
+        for said in (self._worker.said, self._propagation.said):
+            said.connect(self._say)
+        for failed in (self._worker.failed, self._previews.failed, self._propagation.failed):
+            failed.connect(self._fail)
 
     # -- what there is ---------------------------------------------------------------------------
 

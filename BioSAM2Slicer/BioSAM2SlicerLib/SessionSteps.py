@@ -123,5 +123,5 @@ class SessionSteps:
     def save(self) -> None:
         """Keep the journal in the scene, and which slices are the user's."""
         node = self._node()
-        texts = {"journal": self._journal.toText(), "corrected": self._ledger.toText()}
-        writeParameters(node, replace(readParameters(node), **texts))
+        kept = replace(readParameters(node), journal=self._journal.toText(), corrected=self._ledger.toText())
+        writeParameters(node, kept)
