@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -26,6 +26,9 @@ _TRIES = 3
 # Entries in a message, and bytes of their masks.
 _ENTRIES, _MASK_BYTES = 200, 32 << 20
 _OUT_OF_STEP = "the session could not be restored as it was; close it and open a new one"
+
+
+_Sending: TypeAlias = tuple[list[m.SentEntry], Iterator[m.Reply]]
 
 
 class RemoteExecutor:
@@ -154,22 +157,25 @@ class RemoteExecutor:
 
         def ask(link: Link) -> m.Reply:
             for _ in range(_TRIES):
-                self.sync(link, state.in_force)
-                answer = self.final(link, make(self.head(state)))
-                if not isinstance(answer, m.Stale):
-                    return answer
+                # Said in one breath: a host that is idle in between begins something else.
+                sending = self._send(link, state.in_force)
+                replies = link.ask(make(self.head(state)))
+                if self._sent(sending):
+                    answer = self._last(replies)
+                    if not isinstance(answer, m.Stale):
+                        return answer
                 self._there.clear()
             raise ServiceError(_OUT_OF_STEP)
 
         return self.surely(ask)
 
-    def final(self, link: Link, request: m.Request) -> m.Reply:
+    def _last(self, replies: Iterator[m.Reply]) -> m.Reply:
         """The final answer to a request.
 
         Raises:
             BioSAM2Error: the one that the host reports.
         """
-        for reply in link.ask(request):
+        for reply in replies:
             if isinstance(reply, m.Progress):
                 self.on_progress(reply)
             elif isinstance(reply, m.Failure):
@@ -186,33 +192,36 @@ class RemoteExecutor:
 
     def sync(self, link: Link, entries: tuple[Identified, ...]) -> None:
         """Send what the host lacks, as far as is known here, or everything where that is not enough."""
-        if not self._synced(link, entries):
+        if not self._sent(self._send(link, entries)):
             self._there.clear()
-            if not self._synced(link, entries):
+            if not self._sent(self._send(link, entries)):
                 raise ServiceError(_OUT_OF_STEP)
 
-    def _synced(self, link: Link, entries: tuple[Identified, ...]) -> bool:
+    def _send(self, link: Link, entries: tuple[Identified, ...]) -> list[_Sending]:
+        """Begin to send what the host lacks, in messages of a bounded size."""
+        sending: list[_Sending] = []
         lacking: list[m.SentEntry] = []
         size = 0
         parent = 0
         for each in entries:
             how = self._how_far(each)
             if how is not None and self._there.get(each.id) != how:
-                sent = _sent(each, parent, how)
-                lacking.append(sent)
+                lacking.append(_as_sent(each, parent, how))
                 size += getattr(getattr(each.entry, "mask", None), "nbytes", 0)
             parent = each.id
-            if len(lacking) >= _ENTRIES or size > _MASK_BYTES:
-                if not self._send(link, lacking):
-                    return False
+            if lacking and (len(lacking) >= _ENTRIES or size > _MASK_BYTES or each is entries[-1]):
+                sending.append((lacking, link.ask(m.Sync(id=self.id(), entries=lacking))))
                 lacking, size = [], 0
-        return not lacking or self._send(link, lacking)
+        return sending
 
-    def _send(self, link: Link, lacking: list[m.SentEntry]) -> bool:
-        if isinstance(self.final(link, m.Sync(id=self.id(), entries=lacking)), m.Stale):
-            return False
-        self._there.update((sent.id, (sent.finished, sent.complete)) for sent in lacking)
-        return True
+    def _sent(self, sending: list[_Sending]) -> bool:
+        """Whether the host took everything that was sent."""
+        taken = True
+        for lacking, replies in sending:
+            taken = not isinstance(self._last(replies), m.Stale) and taken
+            if taken:
+                self._there.update((sent.id, (sent.finished, sent.complete)) for sent in lacking)
+        return taken
 
     def _how_far(self, each: Identified) -> tuple[int, bool] | None:
         """How far the host is to have an entry; None for a propagation under way there, which it knows better."""
@@ -387,7 +396,7 @@ class RemoteRun:
                 self._executor.ran(self.entry_id, reply.count, reply.complete)
 
 
-def _sent(each: Identified, parent: int, how: tuple[int, bool]) -> m.SentEntry:
+def _as_sent(each: Identified, parent: int, how: tuple[int, bool]) -> m.SentEntry:
     """An entry on its way; a propagation without what it finished, which the host finds again."""
     entry = each.entry
     if not isinstance(entry, Propagated):
