@@ -19,7 +19,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "service"))
 from command_helpers import ServerProcess
 
 ROOT = Path(__file__).resolve().parents[2]
-INFO = {"biosam2": "0.1.0", "protocol": 1, "models": [], "sessions": 0, "most_sessions": 16}
+INFO = {"biosam2": "0.1.0", "protocol": PROTOCOL, "models": [], "sessions": 0, "most_sessions": 16}
 
 
 class Plain:
@@ -121,7 +121,7 @@ def test_another_version(host, plain):
         (200, b"<html>It works!</html>"),
         (404, b"not here"),
         (200, b"[]"),
-        (200, b'{"protocol": 1}'),
+        (200, b'{"protocol": 2}'),
         (200, b'"' + b"x" * (2 << 20)),
         (302, b""),
         (500, b'{"detail": "no"}'),

@@ -117,7 +117,7 @@ class Host:
 
     Example:
         >>> host = Host(LocalEngine())
-        >>> host.receive(messages.Hello(id=1, protocol=1, client="me"))
+        >>> host.receive(messages.Hello(id=1, protocol=messages.PROTOCOL, client="me"))
         >>> while host.waiting or host.moving:
         ...     for reply in host.work():
         ...         send(reply)
