@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from biosam2.service.protocol import PROTOCOL
 from BioSAM2SlicerLib.ConnectionTest import ConnectionTest
 from BioSAM2SlicerLib.WorkerPlace import SERVER, WorkerPlace
 from host import event_loop
