@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import biosam2
+from sphinx.application import Sphinx
 
 project = "BioSAM2Slicer"
 author = copyright = "The BioSAM2Slicer authors"  # noqa: A001 - Sphinx's name
@@ -26,6 +30,8 @@ python_use_unqualified_type_names = True
 maximum_signature_line_length = 88
 
 myst_heading_anchors = 4
+# A block without a language is a shell's or a table's.
+highlight_language = "none"
 
 # Fonts and scripts are the theme's own files; nothing is fetched when a page is read.
 html_theme = "furo"
@@ -35,3 +41,19 @@ html_copy_source = html_show_sourcelink = False
 # A copy, for an address that names the folder alone.
 html_additional_pages = {"index": "redirect.html"}
 templates_path = ["_templates"]
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", split_attributes, priority=400)  # before napoleon
+
+
+def split_attributes(_app: Sphinx, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    """Give each of several attributes that share a text a line of its own; napoleon does it for arguments only."""
+    text = "\n".join(lines)
+    section = re.search(r"(?m)^( *)Attributes:\n(?:\1 +.*\n?|\n)+", text)
+    if section is None:
+        return
+    shared = re.compile(rf"(?m)^({section[1]} +)(\w+(?:, \w+)+)(:.*(?:\n\1 +.*)*)")
+    parted = shared.sub(lambda m: "\n".join(f"{m[1]}{each}{m[3]}" for each in m[2].split(", ")), section[0])
+    lines[:] = (text[: section.start()] + parted + text[section.end() :]).split("\n")
