@@ -113,7 +113,7 @@ def test_another_version(host, plain):
     served = plain(body=json.dumps({**INFO, "protocol": 7, "biosam2": "9.9"}).encode())
     ok, text = ask(served.url)
     assert not ok
-    assert "protocol 7 (BioSAM-2 9.9), this extension 1 (0.1.0)" in text
+    assert f"protocol 7 (BioSAM-2 9.9), this extension {PROTOCOL} (0.1.0)" in text
 
 
 @pytest.mark.parametrize(

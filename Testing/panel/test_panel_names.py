@@ -12,11 +12,14 @@ PANEL = Path(__file__).resolve().parents[2] / "BioSAM2Slicer"
 FILES = [PANEL / "BioSAM2Slicer.py", *sorted((PANEL / "BioSAM2SlicerLib").glob("*.py"))]
 
 # From 5.10 on, which is the oldest Slicer that is aimed at; the listings were read off 5.8.
-NEWER = {"ModifySegmentByLabelmap", "ModificationModeAdd", "ModificationModeRemove", "SetSegmentEditorNode"}
+NEWER = {"ModifySegmentByLabelmap", "ModificationModeAdd", "ModificationModeRemove"} | {
+    *("SetSegmentEditorNode", "GetSegmentEditorNode"),
+}
 # VTK's own, and of nodes that the listings leave out.
 VTK = {"SetElement", "GetElement", "TransformPoint", "MultiplyPoint", "RotateWXYZ", "Scale", "GetMatrix"} | {
     *("GetTransformToWorld", "GetTransformFromWorld", "GetEventPosition", "SetAbortFlag", "GetCommand"),
     *("AddObserver", "RemoveObserver", "InsertNextValue", "GetPointData", "GetScalars", "GetDimensions", "HasObserver"),
+    *("SetOutputWholeExtent",),
     *("TransformModifiedEvent", "ImageDataModifiedEvent"),
 }
 
