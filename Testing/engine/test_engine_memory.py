@@ -356,7 +356,7 @@ def test_a_gpu_that_is_full_from_the_first_slice_on_is_left_for_good(checkpoint,
     encode = session._executor.tracker._encode
 
     def full(*arguments):
-        if model.device.type == "cuda":
+        if session.model.device.type == "cuda":
             raise Exhausted("CUDA out of memory. Tried to allocate 2 GiB")
         return encode(*arguments)
 
@@ -365,18 +365,36 @@ def test_a_gpu_that_is_full_from_the_first_slice_on_is_left_for_good(checkpoint,
     session.add_prompt("x", biosam2.Point((11, 7, 5)))
     with pytest.warns(RuntimeWarning, match="going on with the CPU"):
         assert session.predict("x", 5).shape == (16, 20)
-    assert model.device.type == "cpu"
+    assert session.model.device.type == "cpu"
     assert len(list(session.propagate())) == 10
+
+
+def test_one_session_s_out_of_memory_moves_nobody_else(checkpoint, volume, monkeypatch):
+    """Two sessions share a network, as on a server: one goes on with a copy on the CPU, the other stays where it is."""
+    model = biosam2.load_model(checkpoint=checkpoint, config="nano", device="cpu")
+    one, other = biosam2.Session(model, volume), biosam2.Session(model, volume)
+    for session in (one, other):
+        session.add_prompt("x", biosam2.Point((11, 7, 5)))
+    expected = [update.mask for update in other.propagate()]
+    work = failing(lambda items: [one.model.device.type for _ in items], 2)
+    model.device = torch.device("cuda")  # there is none here; only the way out is tested
+    with pytest.warns(RuntimeWarning, match="going on with the CPU"):
+        assert one._executor.tracker._within_memory([1], work) == ["cpu"]
+    assert one.model is not model
+    assert "out of memory" in one.model.device_reason
+    assert other.model is model
+    assert (model.device.type, model.device_reason) == ("cuda", other.model.device_reason)
+    assert all(np.array_equal(a, u.mask) for a, u in zip(expected, one.propagate(), strict=True))
 
 
 def test_going_to_the_cpu_is_said(checkpoint, volume, monkeypatch):
     model = biosam2.load_model(checkpoint=checkpoint, config="nano", device="cpu")
     session = biosam2.Session(model, volume)
     session.add_prompt("x", biosam2.Point((11, 7, 5)))
-    work = failing(lambda items: [torch.device("cpu") == model.device for _ in items], 2)
+    work = failing(lambda items: [torch.device("cpu") == session.model.device for _ in items], 2)
     model.device = torch.device("cuda")  # there is none here; only the way out is tested
     with pytest.warns(RuntimeWarning, match="cuda is out of memory .*going on with the CPU"):
         assert session._executor.tracker._within_memory([1], work) == [True]
-    assert model.device.type == "cpu"
-    assert "out of memory" in model.device_reason
+    assert session.model.device.type == "cpu"
+    assert "out of memory" in session.model.device_reason
     assert len(list(session.propagate())) == 10

@@ -68,11 +68,14 @@ def test_nano_is_the_default() -> None:
             load_model(device="cpu")
 
 
-def test_a_model_moves_and_says_why(nano_checkpoint: Path) -> None:
+def test_a_copy_runs_elsewhere_and_says_why(nano_checkpoint: Path) -> None:
     model = load_model(checkpoint=nano_checkpoint, config="nano", device="cpu")
-    model.to(torch.device("meta"), "cuda ran out of memory")
-    assert {p.device.type for p in model.network.parameters()} == {model.device.type} == {"meta"}
-    assert model.device_reason == "cuda ran out of memory"
+    copy = model.copied_to(torch.device("meta"), "cuda ran out of memory")
+    assert {p.device.type for p in copy.network.parameters()} == {copy.device.type} == {"meta"}
+    assert copy.device_reason == "cuda ran out of memory"
+    assert {p.device.type for p in model.network.parameters()} == {model.device.type} == {"cpu"}
+    again = model.copied_to(torch.device("cpu"), "why not").network.state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in model.network.state_dict().items())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -68,8 +68,7 @@ class Tracker:
         precision: str = "float32",
         speed: Speed | None = None,
     ) -> None:
-        speed = speed or Speed()
-        self.model = model
+        speed = self._speed = speed or Speed()
         self.frames = frames
         self.policy = policy
         self.features = features if features is not None else FeatureCache(disk=DEFAULT_DISK if speed.disk else 0)
@@ -86,20 +85,25 @@ class Tracker:
         # The slice prompted last, the part of it that was looked at, and the bytes that this took.
         self._near: tuple[int, Region, int] | None = None
         self._spill = Spill() if speed.disk else None
+        self._working = False
+        self._take(model)
+        # A memory's features and what was projected from them; and what each bank's sweep looked at last.
+        self._projections: WeakKeyDictionary[SliceMemory, tuple[torch.Tensor, ProjectedMemory]] = WeakKeyDictionary()
+        self._looked_at: WeakKeyDictionary[MemoryBank, set[SliceMemory]] = WeakKeyDictionary()
+
+    def _take(self, model: Model) -> None:
+        """Run this network from now on."""
+        self.model = model
+        network, frames, speed = model.network, self.frames, self._speed
         self._encoder = LeanEncoder(network) if speed.encoder and LeanEncoder.suits(network) else None
         # Says in a shared cache which frames are the same. Weak, so that the cache keeps no volume alive.
         self._origin = (
             *(ref(network), ref(frames.volume), frames.axis, frames.window, frames.image_size),
-            *(precision, self._encoder is not None),
+            *(self.precision, self._encoder is not None),
         )
-        self._working = False
-        suits = (
-            speed.attention and precision_of(model.device, precision) == "float32" and ProjectedAttention.suits(network)
-        )
+        exact = precision_of(model.device, self.precision) == "float32"
+        suits = speed.attention and exact and ProjectedAttention.suits(network)
         self._attention = ProjectedAttention(network, speed.pool) if suits else None
-        # A memory's features and what was projected from them; and what each bank's sweep looked at last.
-        self._projections: WeakKeyDictionary[SliceMemory, tuple[torch.Tensor, ProjectedMemory]] = WeakKeyDictionary()
-        self._looked_at: WeakKeyDictionary[MemoryBank, set[SliceMemory]] = WeakKeyDictionary()
 
     # -- frames ----------------------------------------------------------------------------------
 
@@ -446,7 +450,8 @@ class Tracker:
         return results
 
     def _within_memory(self, items: Sequence[_Item], work: Callable[[Sequence[_Item]], _Result]) -> _Result:
-        """Do the work; when memory runs out, free caches, halve the batch, and at last go to the CPU and say so.
+        """Do the work; when memory runs out, free caches, halve the batch, and at last go on with a network of its own
+        on the CPU and say so.
 
         What is asked for within the work takes its memory with it: the work as a whole is done again, so that nothing
         in it stays on a device that was left.
@@ -491,7 +496,8 @@ class Tracker:
         )
         self.features.clear()
         self._projections.clear()
-        self.model.to(torch.device("cpu"), f"{self.model.device} ran out of memory")
+        # A copy: other sessions that share the network go on where they are.
+        self._take(self.model.copied_to(torch.device("cpu"), f"{self.model.device} ran out of memory"))
         return work(items)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,11 +48,18 @@ class Model:
     description: str = ""
     licence: str = ""
 
-    def to(self, device: torch.device, reason: str) -> None:
-        """Move the network to another device, and say why."""
-        self.network.to(device)
-        self.device = device
-        self.device_reason = reason
+    def copied_to(self, device: torch.device, reason: str) -> Model:
+        """The same weights in a network of their own on another device; who shares this one keeps it where it is.
+
+        Args:
+            device: where the copy runs; nothing more is allocated on this model's device.
+            reason: why it runs there, in words.
+        """
+        from .network import build_network
+
+        network = build_network(self.config, initialise=False)
+        network.load_state_dict({name: tensor.cpu() for name, tensor in self.network.state_dict().items()})
+        return replace(self, network=network.to(device), device=device, device_reason=reason)
 
 
 def load_model(

@@ -52,7 +52,6 @@ class LocalExecutor:
         policy: MemoryPolicy | None = None,
         features: FeatureCache | None = None,
     ) -> None:
-        self.model = model
         self.settings = settings
         self.frames = Frames(volume, settings.axis, settings.window, model.image_size)
         self.tracker = Tracker(
@@ -62,6 +61,11 @@ class LocalExecutor:
         self._banks: OrderedDict[int, dict[str, MemoryBank]] = OrderedDict()
         # Memories that the last state gave, whose encodings may be kept.
         self._live: list[MemoryBank] = []
+
+    @property
+    def model(self) -> Model:
+        """The network; another one after the first one's device ran out of memory."""
+        return self.tracker.model
 
     @property
     def facts(self) -> ModelFacts:

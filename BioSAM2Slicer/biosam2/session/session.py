@@ -459,7 +459,11 @@ class Session(BaseSession):
         own = None if isinstance(policy, str) else policy
         executor = LocalExecutor(model, volume, settings, own, features)
         super().__init__(executor, executor.frames, settings)
-        self.model = model
+
+    @property
+    def model(self) -> Model:
+        """The network; a copy of the one that was given after that one's device ran out of memory."""
+        return self._executor.model
 
     @classmethod
     def from_record(
