@@ -11,8 +11,8 @@ from ..session.state import SessionState
 from . import messages as m
 from .errors import ProtocolError
 
-# Entries that are kept; a client whose history is longer has its session restored from the start.
-_MOST = 100_000
+# Entries that are kept, and bytes of their masks; what was undone goes first.
+_MOST, _MOST_BYTES = 100_000, 2 << 30
 
 
 class KnownEntries:
@@ -41,8 +41,12 @@ class KnownEntries:
         """
         if sent.parent and sent.parent not in self._entries:
             return False
-        if sent.id <= sent.parent or len(self._entries) >= _MOST:
-            raise ProtocolError(f"entry {sent.id} cannot be taken; open a new session")
+        if sent.id <= sent.parent:
+            raise ProtocolError(f"entry {sent.id} cannot come after entry {sent.parent}")
+        if not self._room_for(sent):
+            self._prune(sent.parent)
+            if not self._room_for(sent):
+                raise ProtocolError("the session's history is too large for this host; open a new session")
         old = self._entries.get(sent.id)
         if old is not None:
             if (old.parent, old.finished, old.complete) == (sent.parent, sent.finished, sent.complete):
@@ -126,6 +130,18 @@ class KnownEntries:
         if self._state.up_to(entry_id) is not None:
             self._state = self._state.before(entry_id)
 
+    def _room_for(self, sent: m.SentEntry) -> bool:
+        size = _mask_bytes(sent)
+        if size:
+            size += sum(_mask_bytes(known) for known in self._entries.values())
+        return len(self._entries) < _MOST and size <= _MOST_BYTES
+
+    def _prune(self, entry_id: int) -> None:
+        """Forget all entries but one and those before it."""
+        kept = {sent.id for sent in self._path(entry_id) or ()}
+        self._entries = {known: sent for known, sent in self._entries.items() if known in kept}
+        self._run &= kept
+
     def _path(self, entry_id: int) -> list[m.SentEntry] | None:
         """An entry and all before it, the last one first; None where one is not known."""
         path = []
@@ -136,3 +152,8 @@ class KnownEntries:
             path.append(sent)
             entry_id = sent.parent
         return path
+
+
+def _mask_bytes(sent: m.SentEntry) -> int:
+    mask = getattr(sent.entry, "mask", None)
+    return 0 if mask is None else mask.nbytes
