@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from .. import speed as speeds
 from ..errors import InputError
+from ..session.settings import Policy
 from .grammar import BoxText, MaskText, PointText, StartText
 
-# memory.POLICIES has them; importing it would import torch. A test compares the two.
-POLICIES = ("sam2", "path", "quality", "dissimilar")
+POLICIES = get_args(Policy)
 AXES = ("k", "j", "i", "axial", "coronal", "sagittal")
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..prompts import Box, Mask, Point, Prompt
 from ..session.entries import Entry
+from ..session.settings import Axis, Precision
 from .protocol import PROTOCOL as PROTOCOL
 
 Number: TypeAlias = Annotated[int, Meta(ge=0, le=2**62)]
@@ -161,11 +162,11 @@ class Create(Request):
     `biosam2.speed.Speed.to_json` gives, those left out as by default.
     """
 
-    axis: Literal["i", "j", "k"]
+    axis: Axis
     window: tuple[float, float]
     crop: Literal["auto"] | None = None
     policy: Name | None = None
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    precision: Precision = "float32"
     speed: SpeedSettings = {}
 
 

@@ -29,6 +29,7 @@ from .. import __version__
 from ..engine.features import FeatureCache
 from ..errors import BioSAM2Error
 from ..models import Model
+from ..session.settings import Axis, Policy, Precision
 from . import messages as m
 from .errors import ProtocolError, RefusedError
 from .framing import Decoder, Limits, Refused, encode
@@ -79,11 +80,11 @@ class SessionRequest(BaseModel):
 
     volume: str = Field(pattern="^[0-9a-f]{64}$")
     model: str | None = Field(None, max_length=1000)
-    axis: Literal["i", "j", "k"] = "k"
+    axis: Axis = "k"
     window: tuple[float, float]
     crop: Literal["auto"] | None = None
-    policy: Literal["sam2", "path", "quality", "dissimilar"] | None = None
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    policy: Policy | None = None
+    precision: Precision = "float32"
     speed: dict[str, bool | int | None] = Field({}, max_length=100, description="short cuts, as biosam2.speed.Speed")
 
 
