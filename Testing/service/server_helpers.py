@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from threading import Event, Thread
 
 import uvicorn
-from biosam2.service.server import Settings, make_app
+from biosam2.service.server.app import Settings, make_app
 
 
 class Served:

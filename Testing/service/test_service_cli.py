@@ -11,9 +11,9 @@ import pytest
 import requests
 import trustme
 from biosam2.cli.app import cli
-from biosam2.service import running
 from biosam2.service.client import RemoteSession
 from biosam2.service.errors import ServiceError
+from biosam2.service.server import running
 from click.testing import CliRunner, Result
 from command_helpers import ServerProcess, biosam2_command
 from service_helpers import same_state, same_updates

@@ -16,8 +16,8 @@ from biosam2.service import messages as m
 from biosam2.service.client import RemoteSession, WorkerSession
 from biosam2.service.errors import RefusedError, ServiceError
 from biosam2.service.framing import Limits, encode
-from biosam2.service.server import MEDIA_TYPE, Settings
-from biosam2.service.volumes import header_of, upload, volume_id
+from biosam2.service.server.app import MEDIA_TYPE, Settings
+from biosam2.service.upload import header_of, upload, volume_id
 from hypothesis import HealthCheck, given, settings
 from server_helpers import Answering, Cutting, Served
 from service_helpers import same_state, same_updates

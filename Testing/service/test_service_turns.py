@@ -12,9 +12,10 @@ from biosam2.engine.features import FeatureCache
 from biosam2.service import messages as m
 from biosam2.service.errors import RefusedError
 from biosam2.service.host import Host
-from biosam2.service.leases import Leases, TimeOuts
 from biosam2.service.scheduler import Scheduler
-from biosam2.service.volumes import VolumeStore, volume_id
+from biosam2.service.server.leases import Leases, TimeOuts
+from biosam2.service.server.volumes import VolumeStore
+from biosam2.service.upload import volume_id
 from service_helpers import ModelEngine
 
 CREATE = m.Create(id=1, axis="k", window=(50.0, 100.0))
@@ -306,7 +307,7 @@ def test_volumes_in_use_stay_and_others_give_way(volumes) -> None:
 
 
 def test_features_of_all_sessions_share_one_budget(model, volume) -> None:
-    from biosam2.service.features import SharedFeatures
+    from biosam2.service.server.features import SharedFeatures
 
     whole = FeatureCache()
     volumes = (volume, volume.with_array(volume.array.copy()))

@@ -87,7 +87,7 @@ def serve(
     from ..errors import InputError
 
     extras.require("serve", "the server")
-    from ..service import running
+    from ..service.server import running
 
     if (tls_certificate is None) != (tls_key is None):
         raise click.UsageError("--tls-certificate and --tls-key go together")
@@ -97,8 +97,8 @@ def serve(
     running.check_exposure(host, api_key, allow_no_key)
 
     from ..models import load_model
-    from ..service.leases import TimeOuts
-    from ..service.server import Settings
+    from ..service.server.app import Settings
+    from ..service.server.leases import TimeOuts
 
     loaded = [load_model(name, device, config=config) for name in models or (None,)]
     served = {model.name: model for model in loaded}

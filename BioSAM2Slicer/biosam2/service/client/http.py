@@ -20,7 +20,7 @@ from ...volume import Volume
 from .. import messages as m
 from ..errors import ConnectionLostError, ProtocolError, RefusedError, ServiceError
 from ..framing import Decoder, Refused, encode
-from ..volumes import upload, volume_id
+from ..upload import upload, volume_id
 from .link import Notice, Progress, RemoteModel
 from .session import ClientSession
 

@@ -25,17 +25,17 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
-from .. import __version__
-from ..engine.features import FeatureCache
-from ..errors import BioSAM2Error
-from ..models import Model
-from ..session.settings import Axis, Policy, Precision
-from . import messages as m
-from .errors import ProtocolError, RefusedError
-from .framing import Decoder, Limits, Refused, encode
+from ... import __version__
+from ...engine.features import FeatureCache
+from ...errors import BioSAM2Error
+from ...models import Model
+from ...session.settings import Axis, Policy, Precision
+from .. import messages as m
+from ..errors import ProtocolError, RefusedError
+from ..framing import Decoder, Limits, Refused, encode
+from ..scheduler import Scheduler
 from .gate import Gate
 from .leases import Lease, Leases, TimeOuts
-from .scheduler import Scheduler
 from .volumes import Upload, VolumeStore
 
 _log = logging.getLogger("biosam2.server")

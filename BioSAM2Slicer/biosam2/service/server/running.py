@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import extras
-from ..errors import InputError
+from ... import extras
+from ...errors import InputError
 
 if TYPE_CHECKING:
-    from ..models import Model
-    from .server import Settings
+    from ...models import Model
+    from .app import Settings
 
 # Seconds that running requests get when the server is stopped.
 _GOODBYE = 5
@@ -78,7 +78,7 @@ def run(
     extras.require("serve", "the server")
     import uvicorn
 
-    from .server import make_app
+    from .app import make_app
 
     start_logging()
     config = uvicorn.Config(

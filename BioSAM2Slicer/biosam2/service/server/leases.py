@@ -10,16 +10,16 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 
-from ..engine.features import FeatureCache
-from ..models import Model
-from ..session import Session
-from ..volume import Volume
-from . import messages as m
-from .engines import new_session
-from .errors import ProtocolError, RefusedError, error_of
+from ...engine.features import FeatureCache
+from ...models import Model
+from ...session import Session
+from ...volume import Volume
+from .. import messages as m
+from ..engines import new_session
+from ..errors import ProtocolError, RefusedError, error_of
+from ..host import Host
+from ..scheduler import Scheduler
 from .features import SharedFeatures
-from .host import Host
-from .scheduler import Scheduler
 from .volumes import VolumeStore
 
 _log = logging.getLogger("biosam2.server")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-from ..engine.features import EncodedFrame, FeatureCache
+from ...engine.features import EncodedFrame, FeatureCache
 
 
 class SharedFeatures(FeatureCache):

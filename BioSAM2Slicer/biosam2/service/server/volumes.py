@@ -2,72 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
 from threading import RLock
 
 import numpy as np
 
-from ..volume import Volume
-from . import arrays
-from . import messages as m
-from .errors import ProtocolError, RefusedError
-from .framing import Decoder, Limits, Refused, encode
+from ...volume import Volume
+from .. import arrays
+from .. import messages as m
+from ..errors import ProtocolError, RefusedError
+from ..framing import Decoder, Limits, Refused
+from ..upload import CHUNK, begin_hash
 
-_CHUNK = 4 << 20
 # A chunk carries some more bytes than it has voxels where these do not compress.
-_LIMITS = Limits(head=64 << 10, body=2 * _CHUNK, decoded=2 * _CHUNK)
-
-
-def header_of(volume: Volume) -> m.VolumeHeader:
-    """What is told of a volume: voxels' type, shape and geometry, and nothing of the patient's.
-
-    Raises:
-        ProtocolError: voxels of a type that cannot be sent.
-    """
-    return m.VolumeHeader(
-        dtype=arrays.type_name(volume.array.dtype),
-        shape=list(volume.array.shape),
-        spacing=volume.spacing,
-        origin=volume.origin,
-        direction=tuple(tuple(float(v) for v in row) for row in volume.direction),  # type: ignore[arg-type]
-    )
-
-
-def volume_id(volume: Volume) -> str:
-    """SHA-256 of geometry and voxels, in lower-case hex."""
-    digest = _begin_hash(header_of(volume))
-    for piece in _pieces(volume):
-        digest.update(piece.data)
-    return digest.hexdigest()
-
-
-def upload(volume: Volume) -> Iterator[tuple[bytes, float]]:
-    """The volume as frames, each with the fraction that has been sent when it has."""
-    yield encode(header_of(volume)), 0.0
-    sent = 0
-    for piece in _pieces(volume):
-        sent += piece.size
-        yield encode(m.Chunk(data=piece), deflate=True), sent / volume.array.nbytes
-
-
-def _pieces(volume: Volume) -> Iterator[np.ndarray]:
-    """The voxels' bytes in C order, little-endian, some megabytes at a time."""
-    plane = max(1, volume.array[0].nbytes)
-    step = max(1, _CHUNK // plane)
-    little = volume.array.dtype.newbyteorder("<")
-    for k in range(0, len(volume.array), step):
-        flat = np.ascontiguousarray(volume.array[k : k + step], dtype=little).reshape(-1).view(np.uint8)
-        for start in range(0, flat.size, _CHUNK):
-            yield flat[start : start + _CHUNK]
-
-
-def _begin_hash(header: m.VolumeHeader) -> hashlib._Hash:
-    geometry = [*header.spacing, *header.origin, *(v for row in header.direction for v in row)]
-    text = f"{header.dtype} {header.shape} {' '.join(float(v).hex() for v in geometry)}\n"
-    return hashlib.sha256(text.encode())
+_LIMITS = Limits(head=64 << 10, body=2 * CHUNK, decoded=2 * CHUNK)
 
 
 class VolumeStore:
@@ -207,7 +156,7 @@ class Upload:
         self._store.reserve(size)
         self._reserved = size
         self._header = header
-        self._digest = _begin_hash(header)
+        self._digest = begin_hash(header)
         # Memory pages come into being as they are written: what is only announced costs nothing.
         self._bytes = np.empty(size, np.uint8)
         self._filled = 0
