@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from biosam2.cli import data as command
-from biosam2.datasets import CASE_KINDS, load_dataset
+from biosam2.datasets import CASE_KINDS, load_dataset, open_case
 from biosam2.datasets.finding import LAYOUTS
 from biosam2.io import read_labelmap, read_volume, write_labelmap
 from biosam2.volume import Volume
@@ -56,7 +56,7 @@ def test_what_segment_wrote_is_added_by_its_record(biosam2, folder):
         assert ended.code == 0, ended.err
         added = biosam2.here("data", "add", "done.json", "run.json", "--name", name, "--split", "train")
         assert added.code == 0, added.err
-    named, numbered = (case.open() for case in load_dataset(folder / "done.json"))
+    named, numbered = (open_case(case) for case in load_dataset(folder / "done.json"))
     assert list(named.masks) == list(numbered.masks) == ["left", "right"]
     labels = read_labelmap(folder / "out.nii.gz").array
     np.testing.assert_array_equal(numbered.masks["right"], labels == 2)
@@ -98,7 +98,7 @@ def test_what_image_and_video_wrote_is_added_by_its_record(biosam2, folder):
         assert ended.code == 0, ended.err
         added = biosam2.here("data", "add", "done.csv", "run.json")
         assert added.code == 0, added.err
-    image, video = (case.open() for case in load_dataset(folder / "done.csv"))
+    image, video = (open_case(case) for case in load_dataset(folder / "done.csv"))
     assert (image.case.kind, video.case.kind) == ("2D", "video")
     assert image.masks["thing"].any()
     assert video.masks["thing"].shape == (4, 40, 48)
@@ -111,7 +111,7 @@ def test_an_image_and_its_corrected_label_are_added(biosam2, folder):
     assert ended.code == 0, ended.err
     assert "upper" in ended.out
     (case,) = load_dataset(folder / "m.csv")
-    np.testing.assert_array_equal(case.open().masks["upper"], read_labelmap(folder / "ball-mask.nrrd").array == 2)
+    np.testing.assert_array_equal(open_case(case).masks["upper"], read_labelmap(folder / "ball-mask.nrrd").array == 2)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from biosam2.datasets import load_dataset, npz
+from biosam2.datasets import load_dataset, npz, open_case
 from biosam2.datasets.checking import check_all, refuse_misfits, summary
 from biosam2.datasets.finding import find_cases
-from biosam2.datasets.layout import Wishes
+from biosam2.datasets.layout import DatasetOptions
 from biosam2.datasets.pairs import role
 from biosam2.errors import InputError
 from biosam2.masks import dice
@@ -60,7 +60,7 @@ def picture(path, array, palette=False):
 
 
 def masks_of(case):
-    return case.open().masks
+    return open_case(case).masks
 
 
 def same(found, expected):
@@ -91,13 +91,13 @@ def test_nnunet_raw(tmp_path, image, labels):
         ("caseTr", "train", "T1", "3D"),
         ("caseTs", "test", "T1", "3D"),
     ]
-    sample = cases[0].open()
+    sample = open_case(cases[0])
     same(sample.masks, {"whole": labels > 0, "core": labels == 2})
     assert sample.volume.spacing == pytest.approx(SPACING)
     np.testing.assert_array_equal(sample.volume.array, image)
-    second = find_cases(tmp_path, wishes=Wishes(channel=1))[0]
+    second = find_cases(tmp_path, options=DatasetOptions(channel=1))[0]
     assert second.modality == "T2"
-    np.testing.assert_array_equal(second.open().volume.array, image + 1)
+    np.testing.assert_array_equal(open_case(second).volume.array, image + 1)
     (tmp_path / "imagesTs" / "caseTs_0000.nii.gz").unlink()
     with pytest.raises(InputError, match="case caseTs: there is no image"):
         load_dataset(tmp_path)
@@ -120,15 +120,15 @@ def test_the_decathlon(tmp_path, image, labels, channels):
         )
     )
     chosen = channels - 1
-    (case,) = find_cases(tmp_path, wishes=Wishes(channel=chosen))
+    (case,) = find_cases(tmp_path, options=DatasetOptions(channel=chosen))
     assert (case.name, case.split, case.modality) == ("la_003", "train", f"MR{chosen}")
-    sample = case.open()
+    sample = open_case(case)
     same(sample.masks, {"atrium": labels == 1, "wall": labels == 2})
     np.testing.assert_array_equal(sample.volume.array, image + chosen)
     np.testing.assert_array_equal(sample.labels, labels)
     if channels > 1:
         with pytest.raises(InputError, match="no channel 9"):
-            find_cases(tmp_path, wishes=Wishes(channel=9))[0].open()
+            open_case(find_cases(tmp_path, options=DatasetOptions(channel=9))[0])
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_busi_s_names(tmp_path):
     picture(tmp_path / "benign" / "benign (1)_mask_1.png", second)
     picture(tmp_path / "normal" / "normal (7).png", grey)
     picture(tmp_path / "normal" / "normal (7)_mask.png", np.zeros_like(grey))
-    cases = find_cases(tmp_path, wishes=Wishes(modality="US", targets=(("lesion", ()),)))
+    cases = find_cases(tmp_path, options=DatasetOptions(modality="US", targets=(("lesion", ()),)))
     assert [(c.name, c.kind, c.modality) for c in cases] == [
         ("benign/benign (1)", "2D", "US"),
         ("normal/normal (7)", "2D", "US"),
@@ -218,10 +218,10 @@ def test_medsam_s_npz(tmp_path, image, labels):
     np.savez_compressed(tmp_path / "skin.npz", imgs=np.zeros((6, 7, 3), np.uint8), gts=np.eye(6, 7, dtype=np.uint8))
     volume, colour = load_dataset(tmp_path)
     assert (volume.modality, volume.kind, colour.kind) == ("CT", "3D", "2D")
-    sample = volume.open()
+    sample = open_case(volume)
     assert sample.volume.spacing == SPACING
     same(sample.masks, {"label 1": labels == 1, "label 2": labels == 2})
-    flat = colour.open()
+    flat = open_case(colour)
     assert flat.volume.array.shape == (1, 6, 7, 3)
     same(flat.masks, {"target": np.eye(6, 7, dtype=bool)[None]})
 
@@ -239,7 +239,7 @@ def test_an_npz_that_cannot_be_used_is_named(tmp_path, labels):
         npz.read_labels(path)
     np.savez(path, imgs=labels, gts=labels[:, :5])
     with pytest.raises(InputError, match=r"case x: .*10×5×5 voxels, not 10×12×5"):
-        load_dataset(tmp_path)[0].open()
+        open_case(load_dataset(tmp_path)[0])
 
 
 # -- videos ---------------------------------------------------------------------------------------
@@ -258,7 +258,7 @@ def test_davis(tmp_path):
     (lists / "val.txt").write_text("bear\n")
     (case,) = load_dataset(tmp_path)
     assert (case.name, case.kind, case.split) == ("480p/bear", "video", "val")
-    sample = case.open()
+    sample = open_case(case)
     assert sample.volume.array.shape == (3, 9, 11, 3)
     same(sample.masks, {"object 1": objects == 1, "object 2": objects == 2})
     (tmp_path / "Annotations" / "480p" / "bear" / "00001.png").unlink()
@@ -273,7 +273,7 @@ def test_davis_void_is_no_object(tmp_path):
     picture(tmp_path / "JPEGImages" / "480p" / "bear" / "00000.jpg", np.full((9, 11, 3), 40, np.uint8))
     picture(tmp_path / "Annotations" / "480p" / "bear" / "00000.png", objects, palette=True)
     (case,) = load_dataset(tmp_path)
-    same(case.open().masks, {"object": (objects == 1)[None]})
+    same(open_case(case).masks, {"object": (objects == 1)[None]})
 
 
 def test_masks_in_jpeg_files_are_what_was_drawn(tmp_path):
@@ -285,11 +285,11 @@ def test_masks_in_jpeg_files_are_what_was_drawn(tmp_path):
         array = np.repeat(content.astype(np.uint8)[..., None], 3, axis=2)
         Image.fromarray(array).save(tmp_path / folder / "x.jpg", quality=75)
     (case,) = load_dataset(tmp_path)
-    (mask,) = case.open().masks.values()
+    (mask,) = open_case(case).masks.values()
     assert dice(mask[0], disc) > 0.995
     with Image.open(tmp_path / "masks" / "x.jpg") as stored:
         assert len(np.unique(np.array(stored))) > 2  # there was something to be read away
-    named = find_cases(tmp_path, wishes=Wishes(targets=(("polyp", (255,)),)))
+    named = find_cases(tmp_path, options=DatasetOptions(targets=(("polyp", (255,)),)))
     same(masks_of(named[0]), {"polyp": mask})
     picture(tmp_path / "masks" / "x.jpg", (disc * 9).astype(np.uint8))  # as in an empty mask that is not quite black
     assert not masks_of(case)["target"].any()
@@ -297,7 +297,7 @@ def test_masks_in_jpeg_files_are_what_was_drawn(tmp_path):
         tmp_path / "masks" / "x.jpg"
     )
     with pytest.raises(InputError, match="in colour"):
-        case.open()
+        open_case(case)
 
 
 def test_davis_with_255_alone_has_one_object(tmp_path):
@@ -360,14 +360,14 @@ def test_a_segmentation_cut_to_what_is_drawn_finds_its_place(tmp_path, image, la
     shifted.volume = Volume(shifted.volume.array, SPACING, (1.0, 2.0, 4.0))
     write_segmentation(tmp_path / "x.seg.nrrd", shifted)
     with pytest.raises(InputError, match=r"case x: .*x\.seg\.nrrd does not lie"):
-        load_dataset(tmp_path)[0].open()
+        open_case(load_dataset(tmp_path)[0])
 
 
 def test_a_colour_picture_is_no_mask(tmp_path):
     picture(tmp_path / "a.png", np.zeros((4, 4), np.uint8))
     picture(tmp_path / "a_mask.png", np.random.default_rng(0).integers(0, 255, (4, 4, 3)).astype(np.uint8))
     with pytest.raises(InputError, match="in colour"):
-        load_dataset(tmp_path)[0].open()
+        open_case(load_dataset(tmp_path)[0])
 
 
 def test_a_folder_of_nothing_is_refused(tmp_path):

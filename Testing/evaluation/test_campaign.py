@@ -15,9 +15,10 @@ from biosam2.cli import evaluate as command
 from biosam2.datasets import Case, Target, save_dataset
 from biosam2.errors import DependencyError, InputError, OutputError
 from biosam2.evaluation import cases, metrics, report, runs, store, summary, user
-from biosam2.evaluation.campaign import Plan, measure_all, networks_of, tasks_of, write_all
+from biosam2.evaluation.campaign import measure_all, networks_of, tasks_of, write_all
+from biosam2.evaluation.results import Plan
 from biosam2.evaluation.runs import Settings, run
-from biosam2.evaluation.tasks import Figures, can_do
+from biosam2.evaluation.tasks import Metrics, can_do
 from biosam2.parallel import in_parallel
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -90,7 +91,7 @@ def plan_of(dataset, checkpoint, *ways, split="val", models=("seer",), **given):
 
 
 def table(evaluation):
-    """The figures without the time that they took."""
+    """The metrics without the time that they took."""
     rows = list(csv.DictReader(evaluation.to_csv().splitlines()))
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
@@ -197,10 +198,10 @@ def test_the_command_s_words_are_the_library_s():
 # -- summaries ------------------------------------------------------------------------------------
 
 
-def figures(case="a", model="m", prompt="box", dice=(0.5,), **given):
+def metrics_of(case="a", model="m", prompt="box", dice=(0.5,), **given):
     same = {"iou": dice, "nsd": dice, "hd95": tuple(None for _ in dice)}
     facts = {"target": "t", "modality": "CT", "split": "", "kind": "3D", "pipeline": "volume", "clicks_to_90": None}
-    return Figures(case=case, model=model, prompt=prompt, dice=dice, seconds=1.0, **{**same, **facts, **given})
+    return Metrics(case=case, model=model, prompt=prompt, dice=dice, seconds=1.0, **{**same, **facts, **given})
 
 
 @settings(deadline=None, derandomize=True, max_examples=25)
@@ -230,8 +231,8 @@ def test_values_that_there_are_not_are_left_out():
 
 def test_rows_are_over_everything_targets_and_modalities():
     some = [
-        figures("a", dice=(0.2, 0.95), clicks_to_90=2),
-        figures("b", dice=(0.4, 0.5), target="u", modality="MR", hd95=(3.0, 2.0)),
+        metrics_of("a", dice=(0.2, 0.95), clicks_to_90=2),
+        metrics_of("b", dice=(0.4, 0.5), target="u", modality="MR", hd95=(3.0, 2.0)),
     ]
     rows = summary.summarise(some)
     overall = [row for row in rows if row.scope == "all"]
@@ -244,8 +245,11 @@ def test_rows_are_over_everything_targets_and_modalities():
 
 
 def test_what_got_worse_is_named():
-    before = [figures("a", dice=(0.5, 0.6)), figures("b", dice=(0.5, 0.4), prompt="click1")]
-    after = [figures("a", "n", dice=(0.6, 0.7)), figures("b", "n", dice=(0.3, 0.4), prompt="click1", note="too small")]
+    before = [metrics_of("a", dice=(0.5, 0.6)), metrics_of("b", dice=(0.5, 0.4), prompt="click1")]
+    after = [
+        metrics_of("a", "n", dice=(0.6, 0.7)),
+        metrics_of("b", "n", dice=(0.3, 0.4), prompt="click1", note="too small"),
+    ]
     said = summary.remarks(before + after)
     assert "n is worse than m, prompt click1 (volume): Dice 0.500 → 0.300" in said
     assert "n is worse than m, case b: Dice 0.500 → 0.300" in said
@@ -266,10 +270,10 @@ def test_models_side_by_side_with_a_report(dataset, checkpoint, tmp_path):
     assert "case volume 2" in found.failures[0][2]
     assert found.empty == (("volume 0", "nothing"),)
     assert measure_all(plan, tmp_path).empty == found.empty  # resumed
-    assert [(f.case, f.model, f.pipeline) for f in found.figures][:3] == [
+    assert [(f.case, f.model, f.pipeline) for f in found.metrics][:3] == [
         ("volume 0", "seer", "volume"), ("volume 0", "seer", "image"), ("volume 0", "other", "volume"),
     ]  # fmt: skip
-    assert {f.pipeline for f in found.figures if f.case == "picture"} == {"image"}
+    assert {f.pipeline for f in found.metrics if f.case == "picture"} == {"image"}
     for path in write_all(found, tmp_path):
         assert path.stat().st_size > 0
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -283,12 +287,12 @@ def test_models_side_by_side_with_a_report(dataset, checkpoint, tmp_path):
     assert "2 could not be measured" in text
     assert "surveys quote the paper" in text
 
-    # Again: nothing is left to do but what failed, and the figures are those.
+    # Again: nothing is left to do but what failed, and the metrics are those.
     done.clear()
     again = measure_all(plan, tmp_path, report=done.append)
-    assert again.figures == found.figures
+    assert again.metrics == found.metrics
     assert [outcome.task.case.name for outcome in done if outcome.failure] == ["volume 2", "volume 2"]
-    assert not any(outcome.figures for outcome in done)
+    assert not any(outcome.metrics for outcome in done)
 
 
 def test_a_case_that_nothing_fits_or_that_fails_is_not_empty(dataset, checkpoint, tmp_path):
@@ -341,7 +345,7 @@ def test_a_run_goes_on_where_it_was_cut(dataset, checkpoint, tmp_path):
         measure_all(plan, tmp_path, report=cut)
     with open(tmp_path / "measured.jsonl", "a") as stream:
         stream.write('{"key": "torn off in the mid')
-    found = measure_all(plan, tmp_path, report=lambda outcome: measured.append(bool(outcome.figures)))
+    found = measure_all(plan, tmp_path, report=lambda outcome: measured.append(bool(outcome.metrics)))
     assert measured == [False, True]  # what was there, then what was not; the picture takes no volume's pipeline
     assert table(found) == table(measure_all(plan, tmp_path / "fresh"))
     # Another prompt is measured, what is known is not; a changed label is.
@@ -353,7 +357,7 @@ def test_a_run_goes_on_where_it_was_cut(dataset, checkpoint, tmp_path):
     os.utime(label, ns=(1, 1))
     done.clear()
     measure_all(plan, tmp_path, report=done.append)
-    assert [bool(outcome.figures) for outcome in done] == [False, True]
+    assert [bool(outcome.metrics) for outcome in done] == [False, True]
 
 
 def test_two_runs_do_not_share_a_folder(dataset, checkpoint, tmp_path):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from biosam2.datasets import load_dataset
+from biosam2.datasets import load_dataset, open_case
 from biosam2.datasets.finding import find_cases
 from biosam2.errors import InputError
 from biosam2.io import read_volume, write_segmentation
@@ -42,7 +42,7 @@ def test_a_study_is_a_dataset(series):
     write_series(folder / "other", a_volume(3, (0.0, 0.0, 0.0)))
     (case,) = load_dataset(folder)
     assert (case.kind, case.modality, case.image) == ("3D", "CT", folder / "ct")
-    sample = case.open()
+    sample = open_case(case)
     np.testing.assert_array_equal(sample.volume.array, volume.array)
     for name, expected in masks.items():
         np.testing.assert_array_equal(sample.masks[name], expected)
@@ -65,7 +65,7 @@ def test_an_enhanced_image_is_a_case(tmp_path):
     segments = two_boxes(read)
     write_segmentation(tmp_path / "seg.dcm", segments)
     (case,) = load_dataset(tmp_path)
-    np.testing.assert_array_equal(case.open().masks["first"], segments.masks["first"])
+    np.testing.assert_array_equal(open_case(case).masks["first"], segments.masks["first"])
 
 
 def test_a_segmentation_of_another_image_is_refused(series, tmp_path):

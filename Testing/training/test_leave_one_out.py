@@ -14,16 +14,16 @@ pytest.importorskip("accelerate")
 
 from biosam2.datasets import load_dataset
 from biosam2.errors import DependencyError, InputError
+from biosam2.evaluation.leave_one_out import FoldMetrics, leave_one_out, main, table
 from biosam2.evaluation.runs import Settings
 from biosam2.training.finetune import FineTuneSettings
-from biosam2.training.leave_one_out import Figure, leave_one_out, main, table
 
 BRIEF = FineTuneSettings(steps=1, batch=1, lengths=(1,), targets=1, device="cpu", workers=0)
 
 
 def test_a_fold_is_fine_tuned_on_the_others_and_measured_on_the_one(tiny_checkpoint, dataset, tmp_path):
     said: list[str] = []
-    figures = leave_one_out(
+    metrics = leave_one_out(
         tmp_path,
         load_dataset(dataset),
         str(tiny_checkpoint),
@@ -34,7 +34,7 @@ def test_a_fold_is_fine_tuned_on_the_others_and_measured_on_the_one(tiny_checkpo
         report=said.append,
     )
     assert said[1:] == ["volume-2: measuring", f"wrote {tmp_path / 'leave-one-out.md'}"]
-    assert {(f.case, f.target, f.prompt) for f in figures} == {
+    assert {(f.case, f.target, f.prompt) for f in metrics} == {
         ("volume-2", "ball", "click1"),
         ("volume-2", "egg", "click1"),
     }
@@ -48,18 +48,18 @@ def test_a_fold_is_fine_tuned_on_the_others_and_measured_on_the_one(tiny_checkpo
 
 
 def test_what_got_worse_is_named():
-    figures = [
-        Figure("a", "lesion", "box", (0.5, 0.7), (0.5, 0.6), ((0.5, 0.6), (0.7, 0.65))),
-        Figure("a", "lesion", "click1", (0.4, 0.1), (0.4, 0.2), ((0.4, 0.5), (0.1, 0.2))),
+    metrics = [
+        FoldMetrics("a", "lesion", "box", (0.5, 0.7), (0.5, 0.6), ((0.5, 0.6), (0.7, 0.65))),
+        FoldMetrics("a", "lesion", "click1", (0.4, 0.1), (0.4, 0.2), ((0.4, 0.5), (0.1, 0.2))),
     ]
-    text = table(figures)
+    text = table(metrics)
     assert "| a | lesion | box | 0.500 | 0.700 | 0.500 | 0.600 |" in text
     assert "- the fold a: mean Dice 0.450 before, 0.400 after" in text
     assert "- the prompt click1: mean Dice 0.400 before, 0.100 after" in text
     assert "- the prompt box" not in text
     assert "- correction 1 of a, lesion, box: Dice 0.700 to 0.650" in text
     assert "54.9 and 74.4" in text
-    assert "No fold" in table([replace(figures[0], rounds=((0.5,), (0.7,)))])
+    assert "No fold" in table([replace(metrics[0], rounds=((0.5,), (0.7,)))])
 
 
 def test_what_measuring_needs_is_told_before_fine_tuning(tiny_checkpoint, dataset, tmp_path, monkeypatch):

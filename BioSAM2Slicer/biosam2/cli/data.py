@@ -36,7 +36,7 @@ class Named(click.ParamType):
         return name.strip(), tuple(int(part) for part in parts)
 
 
-def _wishes(function: Any) -> Any:
+def _options(function: Any) -> Any:
     for option in (
         click.option("--target", "targets", type=Named(), multiple=True, help="Instead of what the files name."),
         click.option("--split", default="", help="train, val, test …, where the files do not say it."),
@@ -60,7 +60,7 @@ def data(ctx: click.Context) -> None:
 @click.option("--layout", type=click.Choice(LAYOUTS), help="By default it is recognised.")
 @click.option("--channel", type=click.IntRange(min=0), default=0, show_default=True, help="Of images with several.")
 @click.option("--skip-bad", is_flag=True, help="Leave out cases that cannot be used, instead of refusing all.")
-@_wishes
+@_options
 def make(
     folder: Path,
     output: Path,
@@ -83,10 +83,10 @@ def make(
     from ..datasets import save_dataset
     from ..datasets.checking import refuse_misfits
     from ..datasets.finding import find_cases
-    from ..datasets.layout import Wishes
+    from ..datasets.layout import DatasetOptions
     from ..io.guards import existing
 
-    cases = find_cases(existing(folder), layout, Wishes(modality, split, targets, channel))
+    cases = find_cases(existing(folder), layout, DatasetOptions(modality, split, targets, channel))
     findings = _check(cases)
     if skip_bad:
         for finding in findings:
@@ -117,7 +117,7 @@ def check(dataset: Path, root: Path | None) -> None:
 @click.argument("files", type=_PATH, nargs=-1, required=True, metavar="IMAGE LABEL | RECORD.json")
 @click.option("--name", default="", help="Of the case; by default the image's.")
 @click.option("--kind", type=click.Choice(KINDS), help="By default 2D for pictures and 3D for the rest.")
-@_wishes
+@_options
 def add(manifest: Path, files: tuple[Path, ...], name: str, kind: Any, modality: str, split: str, targets: Any) -> None:
     """Add finished work to a MANIFEST (.csv or .json; made if there is none).
 
@@ -130,16 +130,16 @@ def add(manifest: Path, files: tuple[Path, ...], name: str, kind: Any, modality:
     """
     from ..datasets.adding import add_case, case_of_files, case_of_record
     from ..datasets.checking import line
-    from ..datasets.layout import Wishes
+    from ..datasets.layout import DatasetOptions
     from ..record import read as read_record
 
-    wishes = Wishes(modality, split, targets)
+    options = DatasetOptions(modality, split, targets)
     if len(files) == 1:
         if kind is not None:
             raise click.UsageError("a record knows its kind; leave out --kind")
-        case = case_of_record(files[0], read_record(files[0]), name, wishes)
+        case = case_of_record(files[0], read_record(files[0]), name, options)
     elif len(files) == 2:
-        case = case_of_files(*files, name, wishes, kind)
+        case = case_of_files(*files, name, options, kind)
     else:
         raise click.UsageError("give an image and its label, or one record")
     click.echo(line(add_case(manifest, case)))

@@ -83,7 +83,8 @@ def evaluate(
     """
     extras.require("evaluate" if cluster is None else "cluster", "measuring")
     from ..datasets import load_dataset
-    from ..evaluation.campaign import Plan, measure_all, networks_of, tasks_of, write_all
+    from ..evaluation.campaign import measure_all, networks_of, tasks_of, write_all
+    from ..evaluation.results import Plan
     from ..evaluation.runs import Settings
     from ..evaluation.summary import summarise
     from .progress import Progress
@@ -113,7 +114,7 @@ def evaluate(
         measured = measure_all(plan, output, jobs, cluster, report)
     for path in write_all(measured, output):
         click.echo(f"wrote {path}")
-    for row in summarise(measured.figures):
+    for row in summarise(measured.metrics):
         if row.scope == "all":
             text = ", ".join(f"{name} {_interval(getattr(row, name))}" for name in ("dice", "nsd"))
             after = f", {row.round} corrections" if row.round else ""

@@ -7,5 +7,6 @@ what was found and refuses what does not fit, `adding` takes in finished work.
 
 from .case import CASE_KINDS, Case, CaseKind, Sample, Target
 from .manifest import load_dataset, save_dataset
+from .opening import open_case
 
-__all__ = ["CASE_KINDS", "Case", "CaseKind", "Sample", "Target", "load_dataset", "save_dataset"]
+__all__ = ["CASE_KINDS", "Case", "CaseKind", "Sample", "Target", "load_dataset", "open_case", "save_dataset"]

@@ -11,7 +11,7 @@ from ..io.formats import DICOM, PICTURE, SEGMENTATION, extension
 from ..io.guards import existing
 from .case import Case, CaseKind, Target, check_cases
 from .checking import Finding, check_case
-from .layout import Wishes, stem, wished_targets
+from .layout import DatasetOptions, named_targets, stem
 from .manifest import load_dataset, save_dataset
 
 _KINDS: dict[str, CaseKind] = {"segment": "3D", "image": "2D", "video": "video"}
@@ -38,7 +38,7 @@ def add_case(manifest: Path, case: Case) -> Finding:
     return finding
 
 
-def case_of_files(image: Path, label: Path, name: str, wishes: Wishes, kind: CaseKind | None = None) -> Case:
+def case_of_files(image: Path, label: Path, name: str, options: DatasetOptions, kind: CaseKind | None = None) -> Case:
     """The case of an image and a label file; a .seg.nrrd and a DICOM SEG name their targets themselves.
 
     Raises:
@@ -49,19 +49,19 @@ def case_of_files(image: Path, label: Path, name: str, wishes: Wishes, kind: Cas
     if kind is None:
         kind = "2D" if extension(image) in PICTURE else "3D"
     return Case(
-        name or stem(image), image.absolute(), wished_targets((label,), wishes) or _targets(label), wishes.modality,
-        wishes.split, kind,
+        name or stem(image), image.absolute(), named_targets((label,), options) or _targets(label), options.modality,
+        options.split, kind,
     )  # fmt: skip
 
 
-def case_of_record(path: Path, record: Mapping[str, Any], name: str, wishes: Wishes) -> Case:
+def case_of_record(path: Path, record: Mapping[str, Any], name: str, options: DatasetOptions) -> Case:
     """The case of a run that `biosam2 segment --record` (or image, or video) wrote down.
 
     Args:
         path: of the record, for messages; files are looked for from here, then beside it.
         record: its content, checked.
         name: of the case; empty for the image's.
-        wishes: what is not to be taken from the files.
+        options: what is not to be taken from the files.
 
     Raises:
         InputError: the record's files are not there any more, or it names no segments.
@@ -90,9 +90,9 @@ def case_of_record(path: Path, record: Mapping[str, Any], name: str, wishes: Wis
     return Case(
         name or stem(image),
         image,
-        wished_targets((label,), wishes) or targets,
-        wishes.modality,
-        wishes.split,
+        named_targets((label,), options) or targets,
+        options.modality,
+        options.split,
         _KINDS[record["pipeline"]],
         series=record["input"]["series_uid"] or "",
     )

@@ -1,4 +1,4 @@
-"""One labelled image of a dataset, and how it is opened."""
+"""One labelled image of a dataset, as its files name it and as it is read."""
 
 from __future__ import annotations
 
@@ -57,21 +57,10 @@ class Case:
     series: str = ""
     channel: int | None = None
 
-    def open(self) -> Sample:
-        """Read the image and its labels.
-
-        Raises:
-            InputError: a file cannot be read, or a label lies elsewhere than the image; the message names the case.
-            DependencyError: a DICOM file's compression, or a film, needs a package that is not installed.
-        """
-        from .opening import open_case
-
-        return open_case(self)
-
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """An opened case.
+    """A case that has been read, by `open_case`.
 
     Attributes:
         case: where it comes from.

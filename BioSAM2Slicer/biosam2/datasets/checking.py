@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from .case import Case
+from .opening import open_case
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Finding:
 def check_case(case: Case) -> Finding:
     """Open a case and say what it holds."""
     try:
-        sample = case.open()
+        sample = open_case(case)
     except InputError as error:
         return Finding(case, problem=str(error))
     voxels = {name: int(np.count_nonzero(mask)) for name, mask in sample.masks.items()}

@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import InputError
 from . import label_pictures
 from .case import Case, Target
-from .layout import Wishes, targets_from_values, wished_targets
+from .layout import DatasetOptions, named_targets, targets_from_values
 
 _IMAGES, _LABELS = "JPEGImages", "Annotations"
 _VOID = 255
@@ -21,7 +21,7 @@ def is_davis(folder: Path) -> bool:
     return (folder / _IMAGES).is_dir() and (folder / _LABELS).is_dir()
 
 
-def read(folder: Path, wishes: Wishes) -> list[Case]:
+def read(folder: Path, options: DatasetOptions) -> list[Case]:
     """The videos, with a target for each object; the split is that of the lists in ``ImageSets``.
 
     Raises:
@@ -38,9 +38,9 @@ def read(folder: Path, wishes: Wishes) -> list[Case]:
             Case(
                 name,
                 frames,
-                wished_targets((labels,), wishes) or _objects(labels),
-                wishes.modality,
-                splits.get(frames.name, wishes.split),
+                named_targets((labels,), options) or _objects(labels),
+                options.modality,
+                splits.get(frames.name, options.split),
                 "video",
             )
         )

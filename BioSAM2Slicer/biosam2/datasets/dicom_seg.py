@@ -12,7 +12,7 @@ from ..io.dicom.header import Header, read_header
 from ..io.formats import is_dicom
 from ..io.guards import quiet, unreadable
 from .case import Case, Target
-from .layout import Wishes, wished_targets
+from .layout import DatasetOptions, named_targets
 
 
 def is_dicom_folder(folder: Path) -> bool:
@@ -20,7 +20,7 @@ def is_dicom_folder(folder: Path) -> bool:
     return any(is_dicom(p) for p in folder.rglob("*") if p.is_file())
 
 
-def read(folder: Path, wishes: Wishes) -> list[Case]:
+def read(folder: Path, options: DatasetOptions) -> list[Case]:
     """Each series that a SEG refers to, with the segments of all SEG that do.
 
     Raises:
@@ -40,10 +40,10 @@ def read(folder: Path, wishes: Wishes) -> list[Case]:
             raise InputError(
                 f"{header.path} refers to the series {uid or '(none)'}, which is not below {folder}; add it"
             )
-        found.setdefault(uid, []).extend(wished_targets((header.path,), wishes) or segments)
+        found.setdefault(uid, []).extend(named_targets((header.path,), options) or segments)
     if not found:
         raise InputError(f"{folder} holds DICOM files but no DICOM SEG; give the folder that has both")
-    return [_case(folder, series[uid], targets, wishes) for uid, targets in found.items()]
+    return [_case(folder, series[uid], targets, options) for uid, targets in found.items()]
 
 
 def segments_of(path: Path) -> tuple[str, list[Target]]:
@@ -55,7 +55,7 @@ def segments_of(path: Path) -> tuple[str, list[Target]]:
         return uid, [Target(str(s.SegmentLabel), (path,), (int(s.SegmentNumber),)) for s in ds.SegmentSequence]
 
 
-def _case(folder: Path, headers: list[Header], targets: list[Target], wishes: Wishes) -> Case:
+def _case(folder: Path, headers: list[Header], targets: list[Target], options: DatasetOptions) -> Case:
     first = headers[0]
     parent = Path(os.path.commonpath([h.path.parent for h in headers]))
     image = first.path if len(headers) == 1 and first.n_frames > 1 else parent
@@ -64,8 +64,8 @@ def _case(folder: Path, headers: list[Header], targets: list[Target], wishes: Wi
         f"{folder.name if place == '.' else place} {first.series_uid.rpartition('.')[2]}",
         image,
         _distinct(targets),
-        wishes.modality or first.modality,
-        wishes.split,
+        options.modality or first.modality,
+        options.split,
         series=first.series_uid if image == parent else "",
     )
 

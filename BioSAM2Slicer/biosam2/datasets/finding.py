@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import InputError
 from . import davis, dicom_seg, nnunet, npz, pairs
 from .case import Case, check_cases
-from .layout import Reader, Wishes, images_in
+from .layout import DatasetOptions, Reader, images_in
 
 
 def _has_npz(folder: Path) -> bool:
@@ -31,13 +31,13 @@ _LAYOUTS: dict[str, tuple[Callable[[Path], bool], Reader]] = {
 LAYOUTS = tuple(_LAYOUTS)
 
 
-def find_cases(folder: Path, layout: str | None = None, wishes: Wishes | None = None) -> list[Case]:
+def find_cases(folder: Path, layout: str | None = None, options: DatasetOptions | None = None) -> list[Case]:
     """The labelled images of a folder.
 
     Args:
         folder: of a dataset.
         layout: one of `LAYOUTS`; None to recognise it.
-        wishes: what is not to be taken from the files.
+        options: what is not to be taken from the files.
 
     Raises:
         InputError: the layout is not recognised, or its reader refuses the folder.
@@ -46,6 +46,6 @@ def find_cases(folder: Path, layout: str | None = None, wishes: Wishes | None = 
     chosen = layout or next((name for name, (recognise, _) in _LAYOUTS.items() if recognise(folder)), None)
     if chosen not in _LAYOUTS:
         raise InputError(f"{folder} has none of the layouts {', '.join(LAYOUTS)}; write a manifest for it")
-    cases = _LAYOUTS[chosen][1](folder, wishes or Wishes())
+    cases = _LAYOUTS[chosen][1](folder, options or DatasetOptions())
     check_cases(cases, folder)
     return cases

@@ -15,7 +15,7 @@ from .case import Case, Target
 
 
 @dataclass(frozen=True)
-class Wishes:
+class DatasetOptions:
     """What the user says of a dataset beyond what its files say.
 
     Attributes:
@@ -31,7 +31,7 @@ class Wishes:
     channel: int = 0
 
 
-Reader = Callable[[Path, Wishes], list[Case]]
+Reader = Callable[[Path, DatasetOptions], list[Case]]
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -61,9 +61,9 @@ def stem(path: Path) -> str:
     return path.name[: len(path.name) - len(extension(path))] or path.name
 
 
-def wished_targets(labels: tuple[Path, ...], wishes: Wishes) -> tuple[Target, ...]:
+def named_targets(labels: tuple[Path, ...], options: DatasetOptions) -> tuple[Target, ...]:
     """The targets that the user named, in these files."""
-    return tuple(Target(name, labels, values) for name, values in wishes.targets)
+    return tuple(Target(name, labels, values) for name, values in options.targets)
 
 
 def targets_from_values(labels: tuple[Path, ...], values: list[int], name: str = "label") -> tuple[Target, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import InputError
 from ..io.formats import PICTURE, extension
 from .case import Case, CaseKind, Target
-from .layout import Wishes, read_json, stem, wished_targets
+from .layout import DatasetOptions, named_targets, read_json, stem
 
 _SPLITS = (("train", "imagesTr", "labelsTr"), ("test", "imagesTs", "labelsTs"))
 
@@ -31,7 +31,7 @@ def is_msd(folder: Path) -> bool:
     return isinstance(listed, list) and bool(listed) and (folder / _pair(listed[0], description)[0]).is_file()
 
 
-def read_nnunet(folder: Path, wishes: Wishes) -> list[Case]:
+def read_nnunet(folder: Path, options: DatasetOptions) -> list[Case]:
     """The cases with labels, one channel of each.
 
     Raises:
@@ -40,18 +40,18 @@ def read_nnunet(folder: Path, wishes: Wishes) -> list[Case]:
     description = folder / "dataset.json"
     facts = read_json(description)
     ending = str(facts.get("file_ending", ".nii.gz"))
-    modality = wishes.modality or _channel_name(facts, wishes.channel)
+    modality = options.modality or _channel_name(facts, options.channel)
     values = _values(facts, description)
     cases = []
-    for split, name, image, label in _nnunet_pairs(folder, facts, ending, wishes.channel):
+    for split, name, image, label in _nnunet_pairs(folder, facts, ending, options.channel):
         if not image.is_file():
             raise InputError(f"case {name}: there is no image {image} for the label {label.name}; complete the dataset")
-        targets = _targets(label, values, wishes)
+        targets = _targets(label, values, options)
         cases.append(Case(name, image, targets, modality, split, _kind(image)))
     return cases
 
 
-def read_msd(folder: Path, wishes: Wishes) -> list[Case]:
+def read_msd(folder: Path, options: DatasetOptions) -> list[Case]:
     """The cases with labels; of images of four dimensions, one channel.
 
     Raises:
@@ -61,7 +61,7 @@ def read_msd(folder: Path, wishes: Wishes) -> list[Case]:
     facts = read_json(description)
     channels = facts.get("modality")
     several = isinstance(channels, dict) and len(channels) > 1
-    modality = wishes.modality or _channel_name(facts, wishes.channel)
+    modality = options.modality or _channel_name(facts, options.channel)
     values = _values(facts, description)
     cases = []
     for entry in facts["training"]:
@@ -70,10 +70,10 @@ def read_msd(folder: Path, wishes: Wishes) -> list[Case]:
             Case(
                 stem(image),
                 image,
-                _targets(label, values, wishes),
+                _targets(label, values, options),
                 modality,
                 "train",
-                channel=wishes.channel if several else None,
+                channel=options.channel if several else None,
             )
         )
     return cases
@@ -121,8 +121,8 @@ def _values(facts: dict[str, Any], description: Path) -> dict[str, tuple[int, ..
     return found
 
 
-def _targets(label: Path, values: dict[str, tuple[int, ...]], wishes: Wishes) -> tuple[Target, ...]:
-    return wished_targets((label,), wishes) or tuple(Target(name, (label,), v) for name, v in values.items())
+def _targets(label: Path, values: dict[str, tuple[int, ...]], options: DatasetOptions) -> tuple[Target, ...]:
+    return named_targets((label,), options) or tuple(Target(name, (label,), v) for name, v in values.items())
 
 
 def _channel_name(facts: dict[str, Any], channel: int) -> str:

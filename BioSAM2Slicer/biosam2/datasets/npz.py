@@ -14,7 +14,7 @@ from ..io.guards import existing, require_memory, unreadable
 from ..io.itk import finite
 from ..volume import Volume
 from .case import Case, CaseKind, Target
-from .layout import Wishes, targets_from_values, wished_targets
+from .layout import DatasetOptions, named_targets, targets_from_values
 
 # As MedSAM's tools begin the names of their files.
 _MODALITIES = (
@@ -83,7 +83,7 @@ def _check_size(path: Path, file: np.lib.npyio.NpzFile, name: str) -> None:
     require_memory(path, 2.0 * math.prod(shape) * dtype.itemsize)
 
 
-def find(folder: Path, wishes: Wishes) -> list[Case]:
+def find(folder: Path, options: DatasetOptions) -> list[Case]:
     """A case for each NPZ file below a folder; the modality is the first word of its name where that is one.
 
     Raises:
@@ -96,11 +96,11 @@ def find(folder: Path, wishes: Wishes) -> list[Case]:
         word = path.stem.partition("_")[0]
         image = arrays["imgs"]
         name = path.relative_to(folder).with_suffix("").as_posix()
-        targets = wished_targets((path,), wishes) or (
+        targets = named_targets((path,), options) or (
             targets_from_values((path,), values) if len(values) > 1 else (Target("target", (path,)),)
         )
         kind: CaseKind = "2D" if image.ndim == 2 or (image.ndim == 3 and image.shape[-1] == 3) else "3D"
         cases.append(
-            Case(name, path, targets, wishes.modality or (word if word in _MODALITIES else ""), wishes.split, kind)
+            Case(name, path, targets, options.modality or (word if word in _MODALITIES else ""), options.split, kind)
         )
     return cases

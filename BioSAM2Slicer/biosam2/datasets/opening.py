@@ -22,7 +22,18 @@ Marked = Callable[[tuple[int, ...]], Bools]
 
 
 def open_case(case: Case) -> Sample:
-    """See `Case.open`."""
+    """Read the image of a case and its labels.
+
+    Args:
+        case: of a dataset.
+
+    Returns:
+        The image, and a mask of the same shape for each target.
+
+    Raises:
+        InputError: a file cannot be read, or a label lies elsewhere than the image; the message names the case.
+        DependencyError: a DICOM file's compression, or a video, needs a package that is not installed.
+    """
     try:
         volume = _image(case)
         known: dict[Path, Marked] = {}

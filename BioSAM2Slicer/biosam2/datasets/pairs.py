@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..io import read_labelmap, read_segmentation
 from ..io.formats import PICTURE, SEGMENTATION, extension
 from .case import Case, Target
-from .layout import Wishes, images_in, stem, targets_from_values, wished_targets
+from .layout import DatasetOptions, images_in, named_targets, stem, targets_from_values
 
 _IMAGE = ("image", "images", "img", "imgs")
 _LABEL = (
@@ -26,7 +26,7 @@ _NUMBERED = re.compile(rf"(.+?)[_-](?:{'|'.join(_LABEL)})(?:[_-]?\d+)?", re.IGNO
 _NAMED = re.compile(rf"(.+?)[_-](?:{'|'.join(_IMAGE)})", re.IGNORECASE)
 
 
-def read(folder: Path, wishes: Wishes) -> list[Case]:
+def read(folder: Path, options: DatasetOptions) -> list[Case]:
     """The images that have labels; images without one are left out.
 
     A volume's label file is looked into for its label values; a picture's mask is one target, of every value
@@ -50,9 +50,9 @@ def read(folder: Path, wishes: Wishes) -> list[Case]:
             Case(
                 name or folder.name,
                 found[0],
-                _targets(tuple(masks), wishes),
-                wishes.modality,
-                wishes.split,
+                _targets(tuple(masks), options),
+                options.modality,
+                options.split,
                 "2D" if extension(found[0]) in PICTURE else "3D",
             )
         )
@@ -79,9 +79,9 @@ def role(path: Path) -> tuple[str, bool]:
     return "/".join(kept), is_label
 
 
-def _targets(labels: tuple[Path, ...], wishes: Wishes) -> tuple[Target, ...]:
-    if wishes.targets:
-        return wished_targets(labels, wishes)
+def _targets(labels: tuple[Path, ...], options: DatasetOptions) -> tuple[Target, ...]:
+    if options.targets:
+        return named_targets(labels, options)
     if extension(labels[0]) in PICTURE:
         return (Target("target", labels),)
     if len(labels) > 1:  # a file for each target

@@ -2,96 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ..datasets import Case
 from ..errors import InputError
 from ..io import atomic_path
 from ..models import load_model
 from ..parallel import in_parallel
-from ..record import versions
-from . import summary
-from .runs import Pipeline, Settings
+from .report import html
+from .results import Evaluation, Plan
 from .store import Store
-from .tasks import Figures, Network, Outcome, Task, can_do, evaluate
-from .user import Kind
-
-FORMAT = "biosam2-evaluation-1"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be measured.
-
-    Attributes:
-        cases: on what.
-        networks: with what.
-        ways: pipelines and prompts; of these, what makes sense for a case.
-        settings: of the engine.
-        tolerance: of the normalised surface Dice, in mm.
-        threads: of torch in each process, None to leave it alone.
-    """
-
-    cases: tuple[Case, ...]
-    networks: tuple[Network, ...]
-    ways: tuple[tuple[Pipeline, Kind], ...]
-    settings: Settings
-    tolerance: float = 2.0
-    threads: int | None = None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What was measured.
-
-    Attributes:
-        plan: what was to be.
-        figures: in the plan's order, whatever order they were measured in.
-        failures: cases that could not be measured: case, model, why.
-        empty: targets that mark nothing: case, target.
-    """
-
-    plan: Plan
-    figures: tuple[Figures, ...]
-    failures: tuple[tuple[str, str, str], ...]
-    empty: tuple[tuple[str, str], ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON data: settings, versions, every figure, summaries, and what got worse."""
-        return {
-            "format": FORMAT,
-            "models": [asdict(network) for network in self.plan.networks],
-            "settings": asdict(self.plan.settings),
-            "nsd_tolerance_mm": self.plan.tolerance,
-            "versions": versions(),
-            "figures": [one.to_json() for one in self.figures],
-            "summary": [asdict(row) for row in summary.summarise(self.figures)],
-            "remarks": summary.remarks(self.figures),
-            "failures": [dict(zip(("case", "model", "why"), failure, strict=True)) for failure in self.failures],
-            "empty": [dict(zip(("case", "target"), one, strict=True)) for one in self.empty],
-        }
-
-    def to_csv(self) -> str:
-        """A row for each target, way and round."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        facts = ("case", "target", "modality", "split", "kind", "model", "pipeline", "prompt")
-        values = ("dice", "nsd", "hd95", "iou")
-        writer.writerow((*facts, "round", *values, "clicks_to_90", "seconds", "note"))
-        for one in self.figures:
-            own = [getattr(one, name) for name in facts]
-            for n in range(len(one.dice)):
-                # Six digits: more differ between processors.
-                numbers = ["" if (v := getattr(one, name)[n]) is None else f"{v:.6f}" for name in values]
-                clicks = "" if one.clicks_to_90 is None else one.clicks_to_90
-                writer.writerow((*own, n, *numbers, clicks, f"{one.seconds:.2f}", one.note))
-        return stream.getvalue()
+from .tasks import Metrics, Network, Outcome, Task, can_do, evaluate
 
 
 def networks_of(names: Sequence[str], config: str | None, device: str) -> tuple[Network, ...]:
@@ -145,7 +69,7 @@ def measure_all(
 
     Args:
         plan: what.
-        folder: where figures and pictures are kept; what an earlier run measured of the same is taken from there.
+        folder: where metrics and pictures are kept; what an earlier run measured of the same is taken from there.
         jobs: how many processes.
         cluster: see `in_parallel`.
         report: is told of each task as it is finished, those of earlier runs first.
@@ -181,16 +105,16 @@ def measure_all(
         ((o.task.case.name, o.task.network.label, o.failure) for o in outcomes if o.failure),
         key=lambda failure: order.index(failure[0]),
     )
-    figures = tuple(one for _, own in known for one in own or ())
-    return Evaluation(plan, figures, tuple(failures), _empty(known))
+    metrics = tuple(one for _, own in known for one in own or ())
+    return Evaluation(plan, metrics, tuple(failures), _empty(known))
 
 
-def _empty(known: Iterable[tuple[Case, tuple[Figures, ...] | None]]) -> tuple[tuple[str, str], ...]:
+def _empty(known: Iterable[tuple[Case, tuple[Metrics, ...] | None]]) -> tuple[tuple[str, str], ...]:
     """Targets that mark nothing, whichever run found them so: those without a figure where their case was measured."""
     found = set()
-    for case, figures in known:
-        if figures is not None:
-            found |= {(case.name, target.name) for target in case.targets} - {(f.case, f.target) for f in figures}
+    for case, metrics in known:
+        if metrics is not None:
+            found |= {(case.name, target.name) for target in case.targets} - {(f.case, f.target) for f in metrics}
     return tuple(sorted(found))
 
 
@@ -201,8 +125,6 @@ def write_all(evaluation: Evaluation, folder: Path) -> list[Path]:
         OutputError: they cannot be written.
         DependencyError: what draws the report is not installed.
     """
-    from .report import html
-
     contents = {
         "results.csv": evaluation.to_csv(),
         "results.json": json.dumps(evaluation.to_json(), indent=1) + "\n",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets import Sample, load_dataset
+from ..datasets import Sample, load_dataset, open_case
 from ..errors import InputError
 from ..training.clips import plausible
 from ..training.labels import Grid, random_anatomy, random_rotation
@@ -57,7 +57,7 @@ def shared_cases(folder: Path, right: bool = False) -> Iterator[Case]:
     for case in load_dataset(manifest, split="check" if right else "test", root=folder):
         if not case.image.parent.is_dir():
             raise InputError(f"{folder} holds no folder {case.image.parent.name}; give the folder of the shared cases")
-        yield from targets_of(case.open())
+        yield from targets_of(open_case(case))
 
 
 def targets_of(sample: Sample) -> Iterator[Case]:

@@ -6,16 +6,14 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..extras import require as require_extra
 from . import summary
-from .tasks import Figures
-
-if TYPE_CHECKING:
-    from .campaign import Evaluation
+from .results import Evaluation
+from .tasks import Metrics
 
 _WORST = 8
 # Mean Dice of SAM 2 and of BioSAM-2 as surveys quote the paper (arXiv 2408.03286), in percent.
@@ -47,24 +45,24 @@ def html(evaluation: Evaluation, folder: Path) -> str:
     require()
     import jinja2
 
-    figures = evaluation.figures
-    rows = summary.summarise(figures)
+    metrics = evaluation.metrics
+    rows = summary.summarise(metrics)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"interval": _interval, "number": _number, "prompt": lambda name: PROMPTS.get(name, name)}
     template = environment.from_string((Path(__file__).parent / "report.html.jinja").read_text(encoding="utf-8"))
-    plots = [("Dice of each target", _png(lambda axes: _spread(axes, figures))) if figures else None]
-    if figures and len(figures[0].dice) > 1:
+    plots = [("Dice of each target", _png(lambda axes: _spread(axes, metrics))) if metrics else None]
+    if metrics and len(metrics[0].dice) > 1:
         plots.append(("Mean Dice after each correction", _png(lambda axes: _curves(axes, rows))))
-    worst = sorted((one for one in figures if one.picture), key=lambda one: one.dice[0])[:_WORST]
+    worst = sorted((one for one in metrics if one.picture), key=lambda one: one.dice[0])[:_WORST]
     return template.render(
         evaluation=evaluation,
         rows=rows,
         first=[row for row in rows if row.round == 0],
         plots=[plot for plot in plots if plot],
         worst=[(one, _embedded(folder / one.picture)) for one in worst],
-        remarks=summary.remarks(figures),
+        remarks=summary.remarks(metrics),
         published=PUBLISHED,
-        rounds=max((len(one.dice) for one in figures), default=1),
+        rounds=max((len(one.dice) for one in metrics), default=1),
     )
 
 
@@ -101,15 +99,15 @@ def _data_url(content: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _spread(axes: Any, figures: Sequence[Figures]) -> None:
+def _spread(axes: Any, metrics: Sequence[Metrics]) -> None:
     """Box plots over each target's points, models side by side."""
-    models = list(dict.fromkeys(one.model for one in figures))
-    groups = list(dict.fromkeys((one.pipeline, one.prompt) for one in figures))
+    models = list(dict.fromkeys(one.model for one in metrics))
+    groups = list(dict.fromkeys((one.pipeline, one.prompt) for one in metrics))
     width = 0.8 / len(models)
     rng = np.random.default_rng(0)
     for number, model in enumerate(models):
         places = np.arange(len(groups)) + (number - (len(models) - 1) / 2) * width
-        values = [[o.dice[0] for o in figures if o.model == model and (o.pipeline, o.prompt) == g] for g in groups]
+        values = [[o.dice[0] for o in metrics if o.model == model and (o.pipeline, o.prompt) == g] for g in groups]
         colour = f"C{number}"
         axes.boxplot(
             values,

@@ -17,7 +17,7 @@ from ..datasets import Case
 from ..errors import OutputError
 from ..io import atomic_path, files_of
 from .runs import Pipeline
-from .tasks import Figures, Outcome, Task
+from .tasks import Metrics, Outcome, Task
 from .user import Kind
 
 _FILE = "measured.jsonl"
@@ -25,7 +25,7 @@ _PICTURES = "pictures"
 
 
 class Store:
-    """Figures by what they were measured of. Lines are only ever added; a line that was cut by a crash is dropped.
+    """Metrics by what they were measured of. Lines are only ever added; a line that was cut by a crash is dropped.
 
     Args:
         folder: made if there is none.
@@ -52,12 +52,12 @@ class Store:
         """Let others write."""
         self._lock.release()
 
-    def known(self, task: Task, pipeline: Pipeline, prompt: Kind) -> tuple[Figures, ...] | None:
+    def known(self, task: Task, pipeline: Pipeline, prompt: Kind) -> tuple[Metrics, ...] | None:
         """What was measured of a task in one way; None where nothing was."""
         return self._known.get(key_of(task, pipeline, prompt))
 
     def add(self, outcome: Outcome) -> None:
-        """Keep a finished task's figures and pictures.
+        """Keep a finished task's metrics and pictures.
 
         Raises:
             OutputError: they cannot be written.
@@ -68,7 +68,7 @@ class Store:
                 key = key_of(outcome.task, pipeline, prompt)
                 own = tuple(
                     replace(one, picture=f"{_PICTURES}/{key[:16]}-{one.picture}.png")
-                    for one in outcome.figures
+                    for one in outcome.metrics
                     if (one.pipeline, one.prompt) == (pipeline, prompt)
                 )
                 for one in own:
@@ -84,18 +84,18 @@ class Store:
         except OSError as error:
             raise OutputError(f"cannot write in {self.folder}: {error.strerror}; free some space") from error
 
-    def _read(self) -> dict[str, tuple[Figures, ...]]:
+    def _read(self) -> dict[str, tuple[Metrics, ...]]:
         path = self.folder / _FILE
         if not path.exists():
             return {}
-        known: dict[str, tuple[Figures, ...]] = {}
+        known: dict[str, tuple[Metrics, ...]] = {}
         good = []
         for line in path.read_bytes().splitlines():
             try:
                 entry = msgspec.json.decode(line, type=_Line)
             except msgspec.MsgspecError:
                 continue  # cut by a crash, or of an older version: measured again
-            known[entry.key] = entry.figures
+            known[entry.key] = entry.metrics
             good.append(line)
         with atomic_path(path) as temporary:  # so that a new line does not go on where a cut one ends
             temporary.write_bytes(b"".join(line + b"\n" for line in good))
@@ -104,11 +104,11 @@ class Store:
 
 class _Line(msgspec.Struct):
     key: str
-    figures: tuple[Figures, ...]
+    metrics: tuple[Metrics, ...] = msgspec.field(name="figures")
 
 
 def key_of(task: Task, pipeline: Pipeline, prompt: Kind) -> str:
-    """Hash of all that figures depend on: the case and its files, weights, prompt, settings, this version."""
+    """Hash of all that metrics depend on: the case and its files, weights, prompt, settings, this version."""
     facts: dict[str, Any] = {
         "case": asdict(task.case),
         "files": [_state(path) for path in _files(task.case)],

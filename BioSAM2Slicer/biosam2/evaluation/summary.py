@@ -1,4 +1,4 @@
-"""Figures put together: means with bootstrap intervals, and what got worse."""
+"""Metrics put together: means with bootstrap intervals, and what got worse."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from scipy.stats import bootstrap
 
-from .tasks import Figures
+from .tasks import Metrics
 
 Scope = Literal["all", "target", "modality"]
 METRICS = ("dice", "nsd", "hd95", "iou")
@@ -43,7 +43,7 @@ class Row:
         scope, name: over what: everything, one target, or one modality.
         model, pipeline, prompt: of what.
         round: of corrections; 0 is before any.
-        dice, nsd, hd95, iou: the figures; `hd95` only of targets where neither mask is empty.
+        dice, nsd, hd95, iou: the metrics; `hd95` only of targets where neither mask is empty.
         clicks_to_90: median number of prompts until a Dice of 0.9 where it is reached, None where it never is.
         reached_90: how many targets reach it.
         seconds: mean.
@@ -64,15 +64,15 @@ class Row:
     seconds: float
 
 
-def summarise(figures: Sequence[Figures]) -> list[Row]:
+def summarise(metrics: Sequence[Metrics]) -> list[Row]:
     """Rows over everything for each round, and over each target and modality for the first result."""
     rows = []
-    targets = dict.fromkeys(one.target for one in figures)
-    modalities = dict.fromkeys(one.modality for one in figures)
-    scopes: list[tuple[Scope, str, Sequence[Figures]]] = [
-        ("all", "", figures),
-        *(("target", name, [one for one in figures if one.target == name]) for name in targets),
-        *(("modality", name, [one for one in figures if one.modality == name]) for name in modalities),
+    targets = dict.fromkeys(one.target for one in metrics)
+    modalities = dict.fromkeys(one.modality for one in metrics)
+    scopes: list[tuple[Scope, str, Sequence[Metrics]]] = [
+        ("all", "", metrics),
+        *(("target", name, [one for one in metrics if one.target == name]) for name in targets),
+        *(("modality", name, [one for one in metrics if one.modality == name]) for name in modalities),
     ]
     for scope, name, some in scopes:
         for way in ways(some):
@@ -82,14 +82,14 @@ def summarise(figures: Sequence[Figures]) -> list[Row]:
     return rows
 
 
-def way_of(one: Figures) -> tuple[str, str, str]:
+def way_of(one: Metrics) -> tuple[str, str, str]:
     """Pipeline, prompt and model."""
     return one.pipeline, one.prompt, one.model
 
 
-def ways(figures: Iterable[Figures]) -> list[tuple[str, str, str]]:
-    """Each pipeline, prompt and model that there are figures of, in the order of the figures."""
-    return list(dict.fromkeys(way_of(one) for one in figures))
+def ways(metrics: Iterable[Metrics]) -> list[tuple[str, str, str]]:
+    """Each pipeline, prompt and model that there are metrics of, in the order of the metrics."""
+    return list(dict.fromkeys(way_of(one) for one in metrics))
 
 
 def mean_of(values: Sequence[tuple[str, float | None]]) -> Mean:
@@ -119,12 +119,12 @@ def mean_of(values: Sequence[tuple[str, float | None]]) -> Mean:
     return Mean(mean, float(found.low), float(found.high), len(kept))
 
 
-def remarks(figures: Sequence[Figures]) -> list[str]:
+def remarks(metrics: Sequence[Metrics]) -> list[str]:
     """What got worse, by name: against the first model, and from one correction to the next."""
-    return [*_against_the_first(figures), *_harmful_rounds(figures), *_refused(figures)]
+    return [*_against_the_first(metrics), *_harmful_rounds(metrics), *_refused(metrics)]
 
 
-def _row(scope: Scope, name: str, way: tuple[str, str, str], n: int, own: Sequence[Figures]) -> Row:
+def _row(scope: Scope, name: str, way: tuple[str, str, str], n: int, own: Sequence[Metrics]) -> Row:
     means = {metric: mean_of([(one.case, getattr(one, metric)[n]) for one in own]) for metric in METRICS}
     clicks = [one.clicks_to_90 for one in own if one.clicks_to_90 is not None]
     pipeline, prompt, model = way
@@ -142,8 +142,8 @@ def _row(scope: Scope, name: str, way: tuple[str, str, str], n: int, own: Sequen
     )
 
 
-def _against_the_first(figures: Sequence[Figures]) -> list[str]:
-    models = list(dict.fromkeys(one.model for one in figures))
+def _against_the_first(metrics: Sequence[Metrics]) -> list[str]:
+    models = list(dict.fromkeys(one.model for one in metrics))
     said = []
     for model in models[1:]:
         for title, name_of in (
@@ -151,9 +151,9 @@ def _against_the_first(figures: Sequence[Figures]) -> list[str]:
             ("case", lambda one: one.case),
             ("target", lambda one: one.target),
         ):
-            for name in dict.fromkeys(name_of(one) for one in figures):
+            for name in dict.fromkeys(name_of(one) for one in metrics):
                 before, after = (
-                    _mean([one.dice[0] for one in figures if one.model == which and name_of(one) == name])
+                    _mean([one.dice[0] for one in metrics if one.model == which and name_of(one) == name])
                     for which in (models[0], model)
                 )
                 if after < before - _WORTH:
@@ -161,10 +161,10 @@ def _against_the_first(figures: Sequence[Figures]) -> list[str]:
     return said
 
 
-def _harmful_rounds(figures: Sequence[Figures]) -> list[str]:
+def _harmful_rounds(metrics: Sequence[Metrics]) -> list[str]:
     said = []
-    for pipeline, prompt, model in ways(figures):
-        own = [one for one in figures if way_of(one) == (pipeline, prompt, model)]
+    for pipeline, prompt, model in ways(metrics):
+        own = [one for one in metrics if way_of(one) == (pipeline, prompt, model)]
         what = f"{model}, {prompt} ({pipeline})"
         for n in range(1, len(own[0].dice)):
             before, after = (_mean([one.dice[m] for one in own]) for m in (n - 1, n))
@@ -180,10 +180,10 @@ def _harmful_rounds(figures: Sequence[Figures]) -> list[str]:
     return said
 
 
-def _refused(figures: Sequence[Figures]) -> list[str]:
+def _refused(metrics: Sequence[Metrics]) -> list[str]:
     return [
         f"{one.model}, {one.prompt} ({one.pipeline}), {one.case}: {one.target} was refused: {one.note}"
-        for one in figures
+        for one in metrics
         if one.note
     ]
 

@@ -66,7 +66,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Figures:
+class Metrics:
     """One target, segmented by one model in one way. Lists have an entry after the first result and each correction.
 
     Attributes:
@@ -108,14 +108,14 @@ class Outcome:
 
     Attributes:
         task: it.
-        figures: of each target and way; targets that mark nothing are left out.
+        metrics: of each target and way; targets that mark nothing are left out.
         pictures: PNG files by name.
-        failure: why there are no figures, or empty.
+        failure: why there are no metrics, or empty.
         details: for our own eyes, where the failure is a fault of ours.
     """
 
     task: Task
-    figures: tuple[Figures, ...] = ()
+    metrics: tuple[Metrics, ...] = ()
     pictures: dict[str, bytes] = field(default_factory=dict)
     failure: str = ""
     details: str = ""
@@ -142,9 +142,9 @@ def _evaluate(task: Task) -> Outcome:
         import torch
 
         torch.set_num_threads(task.threads)
-    sample = task.case.open()
+    sample = datasets.open_case(task.case)
     features = FeatureCache()
-    figures, pictures = [], {}
+    metrics, pictures = [], {}
     for number, case in enumerate(targets_of(sample)):
         if not case.mask.any():
             continue
@@ -153,8 +153,8 @@ def _evaluate(task: Task) -> Outcome:
             name = f"{number}-{pipeline}-{prompt}"
             measured = _measured(task, case, pipeline, prompt, found)
             pictures[name] = picture(case, found, task.settings.axis)
-            figures.append(replace(measured, picture=name))
-    return Outcome(task, tuple(figures), pictures)
+            metrics.append(replace(measured, picture=name))
+    return Outcome(task, tuple(metrics), pictures)
 
 
 @functools.lru_cache(maxsize=2)
@@ -162,11 +162,11 @@ def _model(name: str, config: str | None, device: str) -> Model:
     return load_model(name, device, config=config)
 
 
-def _measured(task: Task, case: Case, pipeline: Pipeline, prompt: Kind, found: Run) -> Figures:
+def _measured(task: Task, case: Case, pipeline: Pipeline, prompt: Kind, found: Run) -> Metrics:
     agreements = [dice(mask, case.mask) for mask in found.masks]
     surfaces = [surface_agreement(mask, case.mask, case.volume.spacing, task.tolerance) for mask in found.masks]
     reached = next((n for n, value in enumerate(agreements) if value >= ENOUGH), None)
-    return Figures(
+    return Metrics(
         case=case.name,
         target=case.target,
         modality=task.case.modality,

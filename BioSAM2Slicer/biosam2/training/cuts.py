@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset, Sampler
 
-from ..datasets import Case, Sample
+from ..datasets import Case, Sample, open_case
 from ..engine.regions import extent_of, region_around
 from ..errors import BioSAM2Error, InputError
 from ..frames import Frames, Region
@@ -107,7 +107,7 @@ class CaseBatches(Dataset[Batch | BioSAM2Error]):
     def _study(self, case: Case) -> _Study:
         """An opened case; the last ones are kept within a memory budget."""
         if case.name not in self._open:
-            self._open[case.name] = _Study(case.open(), self.cutting)
+            self._open[case.name] = _Study(open_case(case), self.cutting)
             while len(self._open) > 1 and sum(study.bytes for study in self._open.values()) > _KEPT_BYTES:
                 self._open.popitem(last=False)
         self._open.move_to_end(case.name)

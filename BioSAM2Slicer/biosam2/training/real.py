@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 from torch.utils.data import Dataset
 
-from ..datasets import Case
+from ..datasets import Case, open_case
 from ..engine.regions import Extent, region_around
 from ..frames import Frames, Region
 from .augmentation import augment_clip
@@ -322,7 +322,7 @@ def _drawn(distance: Tensor, radius: float, scale: float) -> Tensor:
 
 
 def _opened(case: Case, axis: str, size: int) -> _Study:
-    sample = case.open()
+    sample = open_case(case)
     frames = Frames(sample.volume, axis, None, size)
     labels = np.zeros(sample.volume.shape[:3], np.uint8)
     masks = list(sample.masks.values())

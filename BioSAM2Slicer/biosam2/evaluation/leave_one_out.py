@@ -1,6 +1,6 @@
 """Leave one case out in turn: fine-tune on the others, measure on the one, before and after.
 
-    python -m biosam2.training.leave_one_out --data cases.csv -o folds
+    python -m biosam2.evaluation.leave_one_out --data cases.csv -o folds
 
 Stopped or started again, it goes on where it was: fine-tuning from its last state, measuring from its last figure.
 """
@@ -19,14 +19,15 @@ import numpy as np
 
 from ..datasets import Case, load_dataset
 from ..errors import BioSAM2Error, InputError
-from ..evaluation import report as report_page
-from ..evaluation.campaign import Plan, measure_all, networks_of, write_all
-from ..evaluation.runs import Settings
-from ..evaluation.user import KINDS, Kind
 from ..io import atomic_path
 from ..models import load_model
-from .finetune import FineTuneSettings, finetune
-from .recipes import RECIPES
+from ..training.finetune import FineTuneSettings, finetune
+from ..training.recipes import RECIPES
+from . import report as report_page
+from .campaign import measure_all, networks_of, write_all
+from .results import Plan
+from .runs import Settings
+from .user import KINDS, Kind
 
 # What surveys quote from the BioSAM-2 paper: mean Dice of SAM 2 and of BioSAM-2. Other data, other weights.
 _PAPER = (("AMOS MR", 54.9, 74.4), ("FLARE CT", 47.4, 76.3))
@@ -34,7 +35,7 @@ _WORTH = 0.005  # smaller differences are no remark
 
 
 @dataclass(frozen=True)
-class Figure:
+class FoldMetrics:
     """One target of the case left out, before and after.
 
     Attributes:
@@ -61,7 +62,7 @@ def leave_one_out(
     prompts: Sequence[Kind] = KINDS,
     engine: Settings | None = None,
     report: Callable[[str], None],
-) -> list[Figure]:
+) -> list[FoldMetrics]:
     """Fine-tune and measure each fold; write ``CASE/`` for each and ``leave-one-out.md`` and ``.json`` over all.
 
     Args:
@@ -83,7 +84,7 @@ def leave_one_out(
     left_out = [case for case in cases if fnmatch(case.name, only)]
     if not left_out or len({case.image for case in cases}) < 2:
         raise InputError(f"leaving one out needs two images or more, and a case named {only!r}")
-    figures: list[Figure] = []
+    metrics: list[FoldMetrics] = []
     failures: list[tuple[str, str, str]] = []
     for case in left_out:
         folder = out / case.name.replace("/", "-")
@@ -101,24 +102,24 @@ def leave_one_out(
         measured = measure_all(plan, folder / "evaluation")
         write_all(measured, folder / "evaluation")
         failures += measured.failures
-        figures += _paired(measured.to_json()["figures"], *(network.label for network in networks))
-        _write(out, figures, settings)
+        metrics += _paired(measured.to_json()["figures"], *(network.label for network in networks))
+        _write(out, metrics, settings)
     report(f"wrote {out / 'leave-one-out.md'}")
     if failures:
         named = "; ".join(f"{name}, {network}: {why}" for name, network, why in failures)
         raise InputError(f"not measured: {named}; mend that and run the same command again")
-    return figures
+    return metrics
 
 
-def table(figures: Sequence[Figure]) -> str:
-    """The folds as Markdown: Dice and NSD before and after, what got worse by name, and the paper's figures."""
+def table(metrics: Sequence[FoldMetrics]) -> str:
+    """The folds as Markdown: Dice and NSD before and after, what got worse by name, and the paper's metrics."""
     lines = [
         "| left out | target | prompt | DSC before | DSC after | NSD before | NSD after |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    lines += [f"| {f.case} | {f.target} | {f.prompt} | {_numbers(f.dice)} | {_numbers(f.nsd)} |" for f in figures]
-    for prompt in dict.fromkeys(f.prompt for f in figures):
-        own = [f for f in figures if f.prompt == prompt]
+    lines += [f"| {f.case} | {f.target} | {f.prompt} | {_numbers(f.dice)} | {_numbers(f.nsd)} |" for f in metrics]
+    for prompt in dict.fromkeys(f.prompt for f in metrics):
+        own = [f for f in metrics if f.prompt == prompt]
         lines.append(
             f"| **mean** | {len(own)} targets | {prompt} | {_numbers(_mean(f.dice for f in own))} "
             f"| {_numbers(_mean(f.nsd for f in own))} |"
@@ -127,25 +128,25 @@ def table(figures: Sequence[Figure]) -> str:
     parts = [
         "\n".join(lines),
         "Before: the model as it is. After: fine-tuned on the other cases.",
-        *_worse(figures),
+        *_worse(metrics),
         f"For comparison, as surveys quote the BioSAM-2 paper (mean Dice in % of SAM 2 and of BioSAM-2, on data and "
         f"with weights that are not these): {paper}.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _worse(figures: Sequence[Figure]) -> list[str]:
+def _worse(metrics: Sequence[FoldMetrics]) -> list[str]:
     """Folds and prompts that fine-tuning hurt, and corrections that lowered Dice after it, each by name."""
     found = []
-    for case in dict.fromkeys(f.case for f in figures):
-        before, after = _mean(f.dice for f in figures if f.case == case)
+    for case in dict.fromkeys(f.case for f in metrics):
+        before, after = _mean(f.dice for f in metrics if f.case == case)
         if after < before - _WORTH:
             found.append(f"- the fold {case}: mean Dice {before:.3f} before, {after:.3f} after")
-    for prompt in dict.fromkeys(f.prompt for f in figures):
-        before, after = _mean(f.dice for f in figures if f.prompt == prompt)
+    for prompt in dict.fromkeys(f.prompt for f in metrics):
+        before, after = _mean(f.dice for f in metrics if f.prompt == prompt)
         if after < before - _WORTH:
             found.append(f"- the prompt {prompt}: mean Dice {before:.3f} before, {after:.3f} after")
-    for f in figures:
+    for f in metrics:
         for number, (earlier, later) in enumerate(zip(f.rounds[1], f.rounds[1][1:], strict=False), start=1):
             if later < earlier - _WORTH:
                 found.append(
@@ -154,14 +155,14 @@ def _worse(figures: Sequence[Figure]) -> list[str]:
     return ["Worse:\n\n" + "\n".join(found)] if found else ["No fold, prompt or correction got worse."]
 
 
-def _paired(figures: Sequence[dict], before: str, after: str) -> list[Figure]:
-    """Figures of two models put side by side; a target that one of them was not measured on is left out."""
+def _paired(metrics: Sequence[dict], before: str, after: str) -> list[FoldMetrics]:
+    """Metrics of two models put side by side; a target that one of them was not measured on is left out."""
     by_model = {
-        model: {(f["case"], f["target"], f["prompt"]): f for f in figures if f["model"] == model}
+        model: {(f["case"], f["target"], f["prompt"]): f for f in metrics if f["model"] == model}
         for model in (before, after)
     }
     return [
-        Figure(
+        FoldMetrics(
             *key,
             dice=(one["dice"][0], other["dice"][0]),
             nsd=(one["nsd"][0], other["nsd"][0]),
@@ -172,12 +173,12 @@ def _paired(figures: Sequence[dict], before: str, after: str) -> list[Figure]:
     ]
 
 
-def _write(out: Path, figures: Sequence[Figure], settings: FineTuneSettings) -> None:
+def _write(out: Path, metrics: Sequence[FoldMetrics], settings: FineTuneSettings) -> None:
     with atomic_path(out / "leave-one-out.json") as path:
-        content = {"settings": asdict(settings), "figures": [asdict(figure) for figure in figures]}
+        content = {"settings": asdict(settings), "figures": [asdict(figure) for figure in metrics]}
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     with atomic_path(out / "leave-one-out.md") as path:
-        path.write_text(table(figures), encoding="utf-8")
+        path.write_text(table(metrics), encoding="utf-8")
 
 
 def _mean(pairs: Iterable[tuple[float, float]]) -> tuple[float, float]:
@@ -195,7 +196,7 @@ def _say(line: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m biosam2.training.leave_one_out", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m biosam2.evaluation.leave_one_out", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="a manifest or a folder of labelled images")
     parser.add_argument("--root", type=Path, help="what a manifest's paths start from")
     parser.add_argument("--split", help="only the cases of this split")
