@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import socket
+import threading
 
 import biosam2
 import numpy as np
@@ -17,6 +18,7 @@ from biosam2.service.client import RemoteSession, WorkerSession
 from biosam2.service.errors import RefusedError, ServiceError
 from biosam2.service.framing import Limits, encode
 from biosam2.service.server.app import MEDIA_TYPE, Settings
+from biosam2.service.server.leases import TimeOuts
 from biosam2.service.upload import header_of, upload, volume_id
 from hypothesis import HealthCheck, given, settings
 from server_helpers import Answering, Cutting, Served
@@ -349,6 +351,38 @@ def test_clicks_share_a_connection(served, volume) -> None:
             session.add_prompt("a", Point((n, 10, 2)))
             session.predict("a", 2)
         assert network.connections <= 3
+
+
+class Affinity:
+    """As a load balancer: gives each client a cookie, and takes note of what comes without one."""
+
+    def __init__(self, app, without: list[str], heard: threading.Event) -> None:
+        self._app, self._without, self._heard = app, without, heard
+
+    async def __call__(self, scope, receive, send) -> None:
+        async def sending(message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"set-cookie", b"SERVER=one; path=/")]
+            await send(message)
+
+        if scope["type"] == "http":
+            if not any(value == b"SERVER=one" for name, value in scope["headers"] if name == b"cookie"):
+                self._without.append(scope["path"])
+            if scope["path"].endswith("/heartbeat"):
+                self._heard.set()
+        await self._app(scope, receive, sending)
+
+
+def test_every_request_of_a_session_shows_the_load_balancer_s_cookie(model, volume) -> None:
+    without: list[str] = []
+    heard = threading.Event()
+    server = Served({"small": model}, Settings(time_outs=TimeOuts(liveness=1.5)))
+    server.app.add_middleware(Affinity, without=without, heard=heard)
+    with server, RemoteSession(server.url, volume) as session:
+        session.add_prompt("a", Point((11, 10, 2)))
+        assert len(list(session.propagate())) == len(volume.array)
+        assert heard.wait(30)
+    assert without == ["/info"]
 
 
 def post(served, shown, session: str, body: bytes) -> requests.Response:

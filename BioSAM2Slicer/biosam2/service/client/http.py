@@ -233,6 +233,15 @@ class Http:
         """What every request shows."""
         return {str(k): str(v) for k, v in self._session.headers.items()}
 
+    @property
+    def cookies(self) -> dict[str, str]:
+        """What a load balancer knows its server by."""
+        return self._session.cookies.get_dict()
+
+    def forget_cookies(self) -> None:
+        """Have a load balancer choose a server anew."""
+        self._session.cookies.clear()
+
     def close(self) -> None:
         """Let go of connections."""
         self._session.close()
@@ -250,6 +259,7 @@ class HttpConnector:
     def open(self, settings: m.Create, progress: Progress, notice: Notice) -> tuple[HttpLink, RemoteModel]:
         """A new session."""
         http = self._http
+        http.forget_cookies()
         progress("reaching the server", None)
         server = server_info(http)
         if server.protocol != m.PROTOCOL:
@@ -270,11 +280,19 @@ class HttpConnector:
             "precision": settings.precision,
             "speed": settings.speed,
         }
+
+        def once() -> Answered:
+            answered = http.send("POST", "/sessions", json=asked)
+            if answered.status_code in _BUSY:
+                # Behind a load balancer another server may have room.
+                http.forget_cookies()
+            return answered
+
         for _ in range(3):
             there = http.patiently(lambda: http.send("HEAD", f"/volumes/{self._name}"))
             if there.status_code == 404:
                 self._upload(progress)
-            answered = http.patiently(lambda: http.send("POST", "/sessions", json=asked))
+            answered = http.patiently(once)
             try:
                 opened = http.understood(http.checked(answered, 201), _Opened)
             except RefusedError as error:
@@ -307,9 +325,8 @@ class HttpLink:
         self._http = http
         self._path = f"/sessions/{session}"
         self._closed = Event()
-        Thread(
-            target=_beat, args=(http, self._path, heartbeat_seconds, self._closed), name="heartbeat", daemon=True
-        ).start()
+        given = (http, http.cookies, self._path, heartbeat_seconds, self._closed)
+        Thread(target=_beat, args=given, name="heartbeat", daemon=True).start()
         # Forgotten without being closed, it does not keep its place on the server.
         weakref.finalize(self, self._closed.set)
 
@@ -387,10 +404,11 @@ class HttpLink:
                 yield reply
 
 
-def _beat(http: Http, path: str, seconds: float, closed: Event) -> None:
-    """Send signs of life until the session is closed."""
+def _beat(http: Http, cookies: dict[str, str], path: str, seconds: float, closed: Event) -> None:
+    """Send signs of life until the session is closed, to the server that has it."""
     with requests.Session() as session:
         session.headers.update(http.headers)
+        session.cookies.update(cookies)
         while not closed.wait(seconds):
             with contextlib.suppress(requests.RequestException):
                 session.post(f"{http.url}{path}/heartbeat", timeout=_CONNECT, verify=http.verify).close()
