@@ -47,7 +47,7 @@ def run_in(python: Path, *arguments: object, cwd: Path, **environment: str) -> s
         cwd=cwd,
         env={**clean, "HOME": str(cwd), "OMP_NUM_THREADS": "1", **environment},
         capture_output=True,
-        text=True,
+        encoding="utf-8",  # as Python writes without a locale; this process may have another
         check=False,
         timeout=300,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from biosam2.engine import devices
+from biosam2 import devices
 from biosam2.errors import DeviceError, InputError
 
 NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -17,7 +17,9 @@ import requests
 from biosam2.errors import DownloadError
 from biosam2.models import ModelEntry, get, registry
 from biosam2.models import download as download_module
-from biosam2.models.download import download, leftovers, published_sha256, recorded_sha256
+from biosam2.models.download import download, published_sha256
+from biosam2.models.folders import models_folder
+from biosam2.models.receipts import leftovers, recorded_sha256
 from web_server import Handler, Server, honest, status, tells
 
 NO_DELAYS = (0, 0, 0)
@@ -76,7 +78,7 @@ def test_a_file_is_fetched_once(server: Server, toy: ModelEntry) -> None:
     seen: list[tuple[int, int]] = []
     path = fetch(toy, progress=lambda received, total: seen.append((received, total)))
     assert path.read_bytes() == server.content
-    assert path == registry.models_folder() / "toy.pt"
+    assert path == models_folder() / "toy.pt"
     assert seen[0] == (0, len(server.content))
     assert seen[-1] == (len(server.content), len(server.content))
     assert [r for r, _ in seen] == sorted(r for r, _ in seen)
@@ -212,7 +214,7 @@ def test_wrong_bytes_are_deleted(server: Server, toy: ModelEntry) -> None:
     with pytest.raises(DownloadError, match="not the model's file"):
         fetch(toy)
     assert_nothing_under_final_name(toy)
-    assert not any(path.exists() for path in leftovers(toy))
+    assert not any(path.exists() for path in leftovers(toy.path))
 
 
 def test_wrong_bytes_in_pieces_are_not_fetched_for_ever(server: Server, toy: ModelEntry) -> None:
@@ -399,7 +401,7 @@ def test_a_told_hash_is_checked_and_kept(server: Server, hub: Server, toy: Model
     server.script = [breaks_after(MIB)]
     assert fetch(untold).read_bytes() == server.content
     assert server.ranges == [None, "bytes=1048576-"]
-    assert recorded_sha256(untold) == toy.sha256 == registry.verify(untold)
+    assert recorded_sha256(untold.path) == toy.sha256 == registry.verify(untold)
 
     untold.path.write_bytes(bytes(len(server.content)))
     with pytest.raises(registry.ModelError, match="not the file of model toy"):

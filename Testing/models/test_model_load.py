@@ -109,7 +109,7 @@ class Refuse:
             raise ImportError(f"{name} must not be imported here")
 sys.meta_path.insert(0, Refuse())
 import biosam2
-import biosam2.engine.devices
+import biosam2.devices
 from biosam2.models import download, get, list_models, registry
 assert len(list_models()) >= 6
 get("nano").path, get("medsam2").present

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from biosam2.errors import ModelError
-from biosam2.models import ModelEntry, add, get, hashing, list_models, load_model, path_of, registry, remove, verify
+from biosam2.models import ModelEntry, add, get, hashing, list_models, load_model, path_of, remove, verify
 from biosam2.models.config import load_config
+from biosam2.models.folders import models_folder, own_folder
 
 BUILT_IN = [
     "nano",
@@ -115,9 +116,9 @@ def test_a_downloaded_model_can_be_removed() -> None:
 
 
 def test_the_home_is_the_users_unless_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert registry.models_folder() == home / "models"
+    assert models_folder() == home / "models"
     monkeypatch.delenv("BIOSAM2_HOME")
-    assert registry.models_folder().parent.name == "biosam2"
+    assert models_folder().parent.name == "biosam2"
 
 
 # The user's own ---------------------------------------------------------------------------------------------------
@@ -142,7 +143,7 @@ def test_an_added_model_is_listed_loaded_and_removed(nano_checkpoint: Path, tmp_
 
     remove("my-lungs")
     assert [entry.name for entry in list_models()] == BUILT_IN
-    assert list(registry.own_folder().iterdir()) == []
+    assert list(own_folder().iterdir()) == []
 
 
 def test_a_changed_file_of_an_added_model_is_noticed(nano_checkpoint: Path) -> None:

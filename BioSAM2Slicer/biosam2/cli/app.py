@@ -7,12 +7,14 @@ import click
 from .. import __version__
 from .data import data
 from .evaluate import evaluate
+from .image import image
 from .info import info
 from .models import models
 from .replay import replay
-from .segment import image, segment, video
+from .segment import segment
 from .serve import serve
 from .train import train
+from .video import video
 
 
 @click.group(

@@ -18,6 +18,7 @@ from ..errors import BioSAM2Error, InputError
 from ..io.guards import existing
 from .markups import read_markups
 from .progress import Progress
+from .run import run
 
 _COLUMNS = ("image", "output", "prompts", "markups")
 _BETWEEN = "|"
@@ -104,8 +105,6 @@ def read_table(command: click.Command, table: Path, shared: Mapping[str, Any]) -
 
 def segment_row(row: Row) -> Done:
     """Do a row, in whatever process; what goes wrong is told, so that other rows go on."""
-    from .segment import run
-
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):

@@ -14,7 +14,7 @@ from ..errors import DependencyError
 def info(as_json: bool) -> None:
     """Show versions, which device would be used and why, and which models are here."""
     from ..models import list_models
-    from ..models.registry import models_folder
+    from ..models.folders import models_folder
     from ..record import versions
 
     content = {
@@ -37,7 +37,7 @@ def info(as_json: bool) -> None:
 
 def _devices() -> dict:
     try:
-        from ..engine import devices
+        from .. import devices
         from ..models.network import require_engine
 
         require_engine()

@@ -1,4 +1,4 @@
-"""biosam2 segment, image, video: the three pipelines."""
+"""biosam2 segment: a volume, or a table of them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
-from ..speed import Speed
 from . import options
-from .grammar import MaskText, OrderedCommand, PromptText, StartText
+from .cohort import run_cohort
+from .grammar import OrderedCommand
+from .job import Where
+from .run import run
 
 _EXISTING = click.Path(path_type=Path)
 
@@ -51,9 +53,6 @@ def segment(
     if cases is not None:
         if image is not None or output is not None or given["prompts"] or given["montage"] or given["record"]:
             raise click.UsageError("--cases has images, outputs, prompts and reports in its table; leave them out here")
-        from .cohort import run_cohort
-        from .job import Where
-
         Where(*(given[name] for name in ("model", "config", "device", "worker", "server")))  # before any row is begun
         run_cohort(segment, cases, given, jobs, cluster, given["quiet"])
         return
@@ -62,102 +61,3 @@ def segment(
     if jobs > 1 or cluster is not None:
         raise click.UsageError("--jobs and --cluster are for the many volumes of --cases")
     run("segment", source=image, output=output, **given)
-
-
-@click.command(cls=OrderedCommand)
-@click.argument("image", type=_EXISTING)
-@click.option("-o", "--output", type=_EXISTING, required=True, help=".png, or a segmentation: .seg.nrrd, .nii.gz …")
-@options.prompts("ij")
-@click.option("--window", type=options.Window(), help="What the network sees; default: robust percentiles.")
-@options.crop()
-@options.exact()
-@options.network()
-@options.elsewhere()
-@options.reports()
-def image(image: Path, **given: Any) -> None:
-    """Segment one image: PNG, JPEG, TIFF, DICOM, or a volume of one slice.
-
-    A PNG output is white where the segment is; with several segments a pixel's value is the segment's number.
-
-    \b
-    biosam2 image skin.jpg -o mole.png --box 40,30:180,160 --montage look.png
-    """
-    run("image", source=image, **given)
-
-
-@click.command(cls=OrderedCommand)
-@click.argument("video", type=_EXISTING)
-@click.option("-o", "--output", type=_EXISTING, required=True, help="A folder: one PNG a frame, and overlay.mp4.")
-@options.prompts()
-@click.option("--window", type=options.Window(), help="What the network sees; default: robust percentiles.")
-@options.propagation()
-@options.network()
-@options.elsewhere()
-@options.reports()
-def video(video: Path, **given: Any) -> None:
-    """Segment a video: mp4, avi, a folder of frames, or a DICOM cine. K is the frame, counted from 0.
-
-    A pixel of a PNG is the segment's number, 0 where there is none. An output named .nrrd, .nii.gz … is a
-    segmentation of the frames as slices.
-
-    \b
-    biosam2 video cine.dcm -o masks/ --segment valve --point 150,120,0
-    """
-    run("video", source=video, **given)
-
-
-def run(
-    pipeline: Any,
-    *,
-    source: Path,
-    output: Path,
-    prompts: list[tuple[str, PromptText]],
-    model: str | None,
-    config: str | None,
-    device: str,
-    exact: bool,
-    crop: str | None,
-    montage: Path | None,
-    record: Path | None,
-    quiet: bool,
-    worker: bool,
-    server: str | None,
-    window: tuple[float, float] | str | None = None,
-    axis: str = "k",
-    policy: str | None = None,
-    speed: Speed | None = None,
-    direction: Any = "both",
-    first: int | None = None,
-    last: int | None = None,
-    series: str | None = None,
-) -> None:
-    """Segment one input; the arguments are the options."""
-    from .. import record as records
-    from . import job
-
-    job.check_exact(exact, crop, policy, speed)
-    where = job.Where(model, config, device, worker, server)
-    files = [text.path for _, text in prompts if isinstance(text, MaskText | StartText)]
-    job.check_outputs(pipeline, output, (montage, record), [source, *files])
-    input_sha256 = records.hash_input(source) if record else ""
-    volume = job.read(pipeline, source, series)
-    job.check_format(output, volume)
-    located = job.locate(prompts, volume, axis)
-
-    job.check_range(first, last, volume, axis)
-
-    with job.open_session(
-        where, volume, located, axis=axis, window=window, crop=crop, exact=exact, policy=policy, speed=speed
-    ) as session:
-        job.propagate(pipeline, session, quiet=quiet, direction=direction, first=first, last=last)
-
-        job.write(pipeline, output, session)
-        if montage is not None:
-            job.write_montage(montage, session, anatomical=pipeline == "segment")
-        if record is not None:
-            written = [path for path in (output, montage) if path is not None]
-            content = records.build(
-                pipeline, source, input_sha256, series, session.model, model, config, session, written
-            )
-            records.write(record, content)
-        job.report(pipeline, session, [output, montage, record])

@@ -75,7 +75,7 @@ class Sample:
     @property
     def labels(self) -> NDArray:
         """uint8 or uint16 (K, J, I): 1 + the position of the target in `case.targets`, the later one on overlap."""
-        from ..io.segmentation import label_type
+        from ..io.segmented import label_type
 
         labels = np.zeros(self.volume.shape, label_type(len(self.masks)))
         for number, mask in enumerate(self.masks.values(), start=1):

@@ -1,1 +1,1 @@
-"""The network at work: encoding slices, memory and its attention, crops, devices. Needs torch; knows no session."""
+"""The network at work: encoding slices, memory and its attention, crops. Needs torch; knows no session."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sam2.modeling.sam2_utils import get_1d_sine_pe
 from torch.nn.functional import grid_sample, interpolate
 
+from ..devices import autocast, out_of_memory, precision_of
 from ..errors import DeviceError, PromptError
 from ..frames import Frames, Region
 from ..masks import pack
@@ -26,7 +27,6 @@ from ..models import Model
 from ..prompts import SlicePrompt
 from ..speed import Speed
 from .attention import ProjectedAttention, ProjectedMemory, Remembered
-from .devices import autocast, out_of_memory, precision_of
 from .encoding import GivenUpError, LeanEncoder
 from .features import DEFAULT_DISK, EncodedFrame, FeatureCache
 from .memory import MemoryBank, MemoryPolicy, Reach, Recall, SliceMemory, Step

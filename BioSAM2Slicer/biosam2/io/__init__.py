@@ -8,7 +8,8 @@ from .atomic import atomic_folder, atomic_path
 from .grid import same_grid
 from .parts import files_of
 from .reading import read_image, read_video, read_volume
-from .segmentation import Segmented, read_labelmap, read_segmentation, write_labelmap, write_segmentation
+from .segmentation import read_labelmap, read_segmentation, write_labelmap, write_segmentation
+from .segmented import Segmented
 from .video_output import write_overlay_video, write_video_masks
 
 __all__ = [

@@ -22,7 +22,7 @@ from .atomic import atomic_path
 from .colours import segment_colour
 from .guards import require_memory, unreadable
 from .itk import quiet, volume_from_image
-from .segmentation import Segmented, label_type
+from .segmented import Segmented, label_type
 
 # What Slicer gives a segment that nobody has classified.
 _TAGS = (

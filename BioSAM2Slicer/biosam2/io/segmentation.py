@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,27 +13,10 @@ from ..volume import Volume
 from .formats import SEGMENTATION, extension
 from .grid import difference, same_grid
 from .guards import existing
+from .segmented import Segmented, label_type
 
 LABELMAP = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
 WRITABLE = ".seg.nrrd (3D Slicer), .nrrd .nii .nii.gz .mha .mhd (labelmap), .dcm (DICOM SEG)"
-
-
-class Segmented(Protocol):
-    """What is written: a session, or anything else that has these."""
-
-    @property
-    def volume(self) -> Volume:
-        """The image that was segmented."""
-
-    @property
-    def segments(self) -> Sequence[str]:
-        """Names, in order of creation."""
-
-    def mask(self, name: str) -> NDArray[np.bool_]:
-        """The segment's voxels, bool (K, J, I)."""
-
-    def labelmap(self) -> NDArray:
-        """uint8 or uint16 (K, J, I): 1 + the position of the segment in `segments`, the later one on overlap."""
 
 
 def write_segmentation(path: str | os.PathLike, session: Segmented, *, overwrite: bool = True) -> None:
@@ -135,11 +116,6 @@ def read_segmentation(path: str | os.PathLike) -> tuple[Volume, dict[str, NDArra
     from . import seg_nrrd
 
     return seg_nrrd.read(existing(path))
-
-
-def label_type(largest: int) -> type[np.uint8] | type[np.uint16]:
-    """The smallest type that holds labels up to `largest`."""
-    return np.uint8 if largest <= 255 else np.uint16
 
 
 def _labels(path: Path, volume: Volume) -> NDArray:

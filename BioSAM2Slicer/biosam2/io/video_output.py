@@ -14,7 +14,7 @@ from ..frames import resolve_window, windowed
 from .atomic import atomic_folder
 from .colours import segment_colour
 from .formats import MOVIE, extension
-from .segmentation import Segmented
+from .segmented import Segmented
 
 
 def write_video_masks(folder: str | os.PathLike, session: Segmented) -> None:

@@ -20,10 +20,10 @@ from .download import (
     connection_failure,
     offered_bytes,
     published_sha256,
-    recorded_sha256,
     source_url,
     untold_sha256,
 )
+from .receipts import recorded_sha256
 from .registry import ModelEntry
 
 State = Literal["good", "moved", "differs", "missing", "refused", "unreachable"]
@@ -187,7 +187,7 @@ def _other_size(entry: ModelEntry, size: int | None) -> str | None:
 
 def _other_hash(entry: ModelEntry, sha256: str | None) -> str | None:
     """How the hash that the host tells differs from the registry's, or from the file that is here, in words."""
-    known = entry.sha256 or (recorded_sha256(entry) if entry.present else None)
+    known = entry.sha256 or (recorded_sha256(entry.path) if entry.present else None)
     if sha256 is None and entry.sha256 is None:
         mirrored = source_url(entry) != entry.url
         return untold_sha256(entry) if mirrored else f"the host tells no SHA-256 (header {entry.sha256_header})"

@@ -24,6 +24,7 @@ import requests
 from ..errors import DownloadError, ModelError
 from . import registry
 from .hashing import sha256_of
+from .receipts import part, receipt, state
 from .registry import ModelEntry
 
 Progress = Callable[[int, int], object]
@@ -69,21 +70,6 @@ def download(
     return entry.path
 
 
-def recorded_sha256(entry: ModelEntry) -> str | None:
-    """The hash that the host told when a model was downloaded whose hash the registry does not know."""
-    try:
-        record = json.loads(_receipt(entry).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    found = record.get("sha256") if isinstance(record, dict) else None
-    return found if isinstance(found, str) else None
-
-
-def leftovers(entry: ModelEntry) -> list[Path]:
-    """The files that may lie beside a downloaded checkpoint."""
-    return [_receipt(entry), _part(entry), _state(entry)]
-
-
 def source_url(entry: ModelEntry) -> str:
     """Where a model is fetched from: its URL, or the same file name on the mirror."""
     mirror = os.environ.get("BIOSAM2_MIRROR")
@@ -110,7 +96,7 @@ class _Transfer:
     def __init__(self, entry: ModelEntry, progress: Progress, cancel: threading.Event) -> None:
         self._entry = entry
         self._url = source_url(entry)
-        self._part, self._state = _part(entry), _state(entry)
+        self._part, self._state = part(entry.path), state(entry.path)
         self._progress = progress
         self._cancel = cancel
 
@@ -225,8 +211,8 @@ class _Transfer:
             raise self._error(f"what the server sent is not the model's file (its SHA-256 is {found}); it was deleted")
         with self._part.open("rb+") as file:
             os.fsync(file.fileno())
-        receipt = {"url": self._url, "bytes": started.total, "sha256": found}
-        _receipt(self._entry).write_text(json.dumps(receipt), encoding="utf-8")
+        record = {"url": self._url, "bytes": started.total, "sha256": found}
+        receipt(self._entry.path).write_text(json.dumps(record), encoding="utf-8")
         os.replace(self._part, self._entry.path)
         self._state.unlink(missing_ok=True)
         return True
@@ -343,15 +329,3 @@ def _no_progress(received: int, total: int) -> None:
 
 def _mb(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
-
-
-def _part(entry: ModelEntry) -> Path:
-    return entry.path.with_name(f"{entry.file}.part")
-
-
-def _state(entry: ModelEntry) -> Path:
-    return entry.path.with_name(f"{entry.file}.part.json")
-
-
-def _receipt(entry: ModelEntry) -> Path:
-    return entry.path.with_name(f"{entry.file}.receipt.json")

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from ..errors import ModelError
+from .folders import models_folder
 
 # Below this size hashing takes a tenth of a second and is always done.
 _REMEMBERED_FROM = 64 << 20
@@ -48,8 +49,6 @@ def _hash(path: Path) -> str:
 
 
 def _memory() -> Path:
-    from .registry import models_folder
-
     return models_folder() / "hashes.json"
 
 

@@ -141,7 +141,7 @@ def _load(
     from .network import build_network, require_engine
 
     require_engine()
-    from ..engine import devices
+    from .. import devices
     from .checkpoint import load_weights
     from .config import load_config
 

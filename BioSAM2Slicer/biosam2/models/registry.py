@@ -1,13 +1,12 @@
 """The models that there are: shipped, to be downloaded, and the user's own. Works without torch.
 
 What comes with the package stands in ``Resources/Models/registry.json``. Files of the user's computer lie in
-`models_folder()`: downloads by their own name, and one folder for each model that the user added.
+the folders of `folders`: downloads by their own name, and one folder for each model that the user added.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -18,7 +17,9 @@ from typing import Any, Literal
 
 from ..errors import ModelError
 from ..resources import resource_path
+from .folders import models_folder, own_folder
 from .hashing import sha256_of
+from .receipts import leftovers, recorded_sha256
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _OWN_RECORD = "model.json"
@@ -100,21 +101,6 @@ class ModelEntry:
         return self.path.is_file()
 
 
-def models_folder() -> Path:
-    """Where downloaded models lie: ``models`` in BIOSAM2_HOME, or in the user's data directory."""
-    home = os.environ.get("BIOSAM2_HOME")
-    if home:
-        return Path(home).expanduser().absolute() / "models"
-    import platformdirs
-
-    return platformdirs.user_data_path("biosam2", appauthor=False) / "models"
-
-
-def own_folder() -> Path:
-    """Where the models lie that the user added: a folder each."""
-    return models_folder() / "own"
-
-
 def list_models() -> list[ModelEntry]:
     """All models, the package's in the registry's order and then the user's by name."""
     return [*_built_in(), *_own()]
@@ -166,14 +152,12 @@ def verify(model: str | ModelEntry) -> str:
     Raises:
         ModelError: the file is not here, or is not the one that the registry names.
     """
-    from .download import recorded_sha256
-
     entry = get(model) if isinstance(model, str) else model
     path = path_of(entry)
     if entry.bytes is not None and path.stat().st_size != entry.bytes:
         raise ModelError(f"{path} has {path.stat().st_size} bytes, not {entry.bytes}; {_again(entry)}")
     found = sha256_of(path)
-    expected = entry.sha256 or recorded_sha256(entry)
+    expected = entry.sha256 or recorded_sha256(entry.path)
     if expected is not None and found != expected:
         raise ModelError(f"{path} is not the file of model {entry.name} (its SHA-256 is {found}); {_again(entry)}")
     return found
@@ -265,9 +249,7 @@ def remove(name: str) -> None:
         if entry.source == "user":
             shutil.rmtree(entry.path.parent)
         else:
-            from .download import leftovers
-
-            for path in [entry.path, *leftovers(entry)]:
+            for path in [entry.path, *leftovers(entry.path)]:
                 path.unlink(missing_ok=True)
     except OSError as error:
         raise ModelError(f"model {name} cannot be removed: {error.strerror}") from error

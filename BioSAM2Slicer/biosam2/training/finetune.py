@@ -28,8 +28,8 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 
+from .. import devices
 from ..datasets import Case
-from ..engine import devices
 from ..errors import BioSAM2Error, InputError, TrainingError
 from ..io import atomic_path
 from ..io.atomic import cannot_write

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +17,10 @@ from ..atomic import atomic_path
 from ..colours import segment_colour
 from ..grid import TOLERANCE
 from ..guards import existing, quiet, unreadable
+from ..segmented import Segmented
 from ..terminology import Code, Terminology
 from .header import FramePlace, frame_places, read_header
 from .pixels import check_decoder
-
-if TYPE_CHECKING:
-    from ..segmentation import Segmented
 
 _SERIES_NUMBER = 300  # out of the way of a scanner's own
 _INSTEAD = "write .seg.nrrd or .nii.gz instead"

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .. import extras
-from ..errors import DependencyError, DeviceError, InputError
+from . import extras
+from .errors import DependencyError, DeviceError, InputError
 
 if TYPE_CHECKING:
     import torch

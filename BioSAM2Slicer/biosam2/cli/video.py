@@ -1,0 +1,35 @@
+"""biosam2 video: the frames of a video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import options
+from .grammar import OrderedCommand
+from .run import run
+
+_EXISTING = click.Path(path_type=Path)
+
+
+@click.command(cls=OrderedCommand)
+@click.argument("video", type=_EXISTING)
+@click.option("-o", "--output", type=_EXISTING, required=True, help="A folder: one PNG a frame, and overlay.mp4.")
+@options.prompts()
+@click.option("--window", type=options.Window(), help="What the network sees; default: robust percentiles.")
+@options.propagation()
+@options.network()
+@options.elsewhere()
+@options.reports()
+def video(video: Path, **given: Any) -> None:
+    """Segment a video: mp4, avi, a folder of frames, or a DICOM cine. K is the frame, counted from 0.
+
+    A pixel of a PNG is the segment's number, 0 where there is none. An output named .nrrd, .nii.gz … is a
+    segmentation of the frames as slices.
+
+    \b
+    biosam2 video cine.dcm -o masks/ --segment valve --point 150,120,0
+    """
+    run("video", source=video, **given)
