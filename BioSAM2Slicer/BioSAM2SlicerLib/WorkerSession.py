@@ -233,7 +233,7 @@ class WorkerSession:
                 m.AddPrompt,
                 lambda reply: self._onPromptAnswer(remark, reply),
                 segment=entry.segment,
-                prompt=m.send_prompt(entry.prompt),
+                prompt=entry.prompt,
             )
         elif isinstance(entry, Removed):
             self.send(m.RemovePrompt, segment=entry.segment, position=entry.position)

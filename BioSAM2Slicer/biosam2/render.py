@@ -13,12 +13,13 @@ from PIL import Image, ImageDraw
 from .frames import Frames, Region, windowed
 from .io import Segmented, atomic_path
 from .io.colours import segment_colour
-from .prompts import Box, Point, Prompt
+from .prompts import Drawing, Prompt
 
 _TILE = 320  # longest side of a tile, in pixels of the picture
 _GAP = 4
 _TEXT = 15
 _FILL = 0.18
+_POSITIVE, _NEGATIVE = (60, 220, 90), (240, 70, 60)
 _BACKGROUND = (24, 24, 24)
 
 
@@ -60,13 +61,13 @@ def montage(
         tiles: how many pictures at most.
     """
     masks = {name: frames.unstack(session.mask(name)) for name in session.segments}
-    marks = [_Mark.of(frames, prompt, session.segments.index(name)) for name, prompt in prompts]
+    marks = [_Mark(prompt.drawing(frames), _colour(session.segments.index(name))) for name, prompt in prompts]
     zoom = _zoom(frames, masks, marks)
     slices = _choose(masks, marks, frames.count, tiles if zoom == frames.whole else max(tiles - 1, 1))
     view = _View.of(frames, anatomical)
     pictures = [_tile(frames, view, masks, marks, s, zoom) for s in slices]
     if zoom != frames.whole:
-        prompted = [s for s in slices if any(round(m.first) <= s <= round(m.last) for m in marks)] or slices
+        prompted = [s for s in slices if any(m.shows_on(s) for m in marks)] or slices
         shown = prompted[len(prompted) // 2]
         pictures.insert(0, _tile(frames, view, masks, [], shown, frames.whole, outline=zoom))
     return _assemble(pictures, _legend(session, frames, anatomical))
@@ -74,30 +75,20 @@ def montage(
 
 @dataclass(frozen=True)
 class _Mark:
-    """A prompt as it is drawn: on slices first to last; corners in (row, column), equal for a point."""
+    """A prompt as it is drawn, and its segment's colour."""
 
-    kind: str
+    drawing: Drawing
     colour: tuple[int, int, int]
-    first: float
-    last: float
-    low: tuple[float, float]
-    high: tuple[float, float]
 
-    @classmethod
-    def of(cls, frames: Frames, prompt: Prompt, number: int) -> _Mark:
-        if isinstance(prompt, Point):
-            s, row, column = frames.from_ijk(prompt.ijk)
-            return cls("+" if prompt.positive else "-", _colour(number), s, s, (row, column), (row, column))
-        if isinstance(prompt, Box):
-            s0, *low = frames.from_ijk(prompt.min_ijk)
-            s1, *high = frames.from_ijk(prompt.max_ijk)
-            # Inclusive voxel bounds: the rectangle runs around the voxels, not through their centres.
-            return cls("box", _colour(number), s0, s1, (low[0] - 0.5, low[1] - 0.5), (high[0] + 0.5, high[1] + 0.5))
-        s = prompt.slice_index
-        rows, columns = np.nonzero(prompt.array2d)
-        if not rows.size:  # it says that there is nothing here
-            return cls("mask", _colour(number), s, s, (0.0, 0.0), (0.0, 0.0))
-        return cls("mask", _colour(number), s, s, (rows.min(), columns.min()), (rows.max(), columns.max()))
+    @property
+    def corners(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Lowest and highest (row, column)."""
+        rows, columns = zip(*self.drawing.places, strict=True)
+        return (min(rows), min(columns)), (max(rows), max(columns))
+
+    def shows_on(self, slice_index: int) -> bool:
+        """Whether it is on a slice."""
+        return round(self.drawing.first) <= slice_index <= round(self.drawing.last)
 
 
 @dataclass(frozen=True)
@@ -170,7 +161,7 @@ def _tile(
         return x * size[0], y * size[1]
 
     for mark in marks:
-        if round(mark.first) <= slice_index <= round(mark.last):
+        if mark.shows_on(slice_index):
             _draw_mark(draw, mark, where)
     if outline is not None:
         corners = (
@@ -186,24 +177,28 @@ def _tile(
 
 
 def _draw_mark(draw: ImageDraw.ImageDraw, mark: _Mark, where) -> None:
-    if mark.kind == "box":
-        draw.rectangle(_upright(where(*mark.low), where(*mark.high)), outline=(255, 255, 255), width=1)
-    elif mark.kind == "mask":
-        _write(draw, where(mark.low[0], mark.high[1]), "mask", mark.colour)
-    else:
-        x, y = where(*mark.low)
-        fill = (60, 220, 90) if mark.kind == "+" else (240, 70, 60)
+    drawing, (low, high) = mark.drawing, mark.corners
+    fill = _POSITIVE if drawing.positive else _NEGATIVE
+    if drawing.style == "word":
+        _write(draw, where(low[0], high[1]), drawing.word, mark.colour)
+    elif drawing.style == "mark":
+        x, y = where(*low)
         draw.ellipse((x - 6, y - 6, x + 6, y + 6), outline=(0, 0, 0), width=3)
         draw.ellipse((x - 5, y - 5, x + 5, y + 5), outline=fill, width=2)
         draw.line((x - 3, y, x + 3, y), fill=fill)
-        if mark.kind == "+":
+        if drawing.positive:
             draw.line((x, y - 3, x, y + 3), fill=fill)
+    else:
+        closed = drawing.places[:1] if drawing.style == "outline" else ()
+        way = [where(*place) for place in (*drawing.places, *closed)]
+        draw.line(way, fill=(255, 255, 255) if drawing.positive else fill, width=1)
 
 
 def _choose(masks: dict[str, NDArray[np.bool_]], marks: Sequence[_Mark], count: int, tiles: int) -> list[int]:
     """Prompted slices, and others evenly over the segments' extent with one slice beyond either end."""
-    prompted = {min(max(round((m.first + m.last) / 2), 0), count - 1) for m in marks}
-    ends = {min(max(round(end), 0), count - 1) for m in marks for end in (m.first, m.last)}
+    drawings = [mark.drawing for mark in marks]
+    prompted = {min(max(round((d.first + d.last) / 2), 0), count - 1) for d in drawings}
+    ends = {min(max(round(end), 0), count - 1) for d in drawings for end in (d.first, d.last)}
     marked = sorted({int(s) for mask in masks.values() for s in np.flatnonzero(mask.any(axis=(1, 2)))} | ends)
     if not marked:
         marked = [count // 2]
@@ -218,7 +213,7 @@ def _choose(masks: dict[str, NDArray[np.bool_]], marks: Sequence[_Mark], count: 
 
 def _zoom(frames: Frames, masks: dict[str, NDArray[np.bool_]], marks: Sequence[_Mark]) -> Region:
     """A square (in mm) around all segments and prompts; the whole frame where that is hardly larger."""
-    corners = [c for m in marks for c in (m.low, m.high)]
+    corners = [corner for mark in marks for corner in mark.corners]
     for mask in masks.values():
         flat = np.any(mask, axis=0)
         if flat.any():

@@ -22,7 +22,7 @@ CREATE = m.Create(id=1, axis="k", window=(50.0, 100.0))
 
 
 def prompt(request: int) -> m.AddPrompt:
-    return m.AddPrompt(id=request, segment="a", prompt=m.send_prompt(Point((11, 10, 2))))
+    return m.AddPrompt(id=request, segment="a", prompt=Point((11, 10, 2)))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from skimage import segmentation
 from ..engine.regions import Extent, extent_of
 from ..frames import Frames
 from ..masks import dice
-from ..prompts import Box, Mask, Point, Prompt
+from ..prompts import Prompt, SlicePrompt
 
 # Room around a box or a mask, in units of its longer side, within the slice and along the axis.
 _ROOM, _ROOM_ALONG = 0.25, 1.0
@@ -74,15 +74,17 @@ def segment(tool: Tool, frames: Frames, prompts: Sequence[Prompt]) -> Bools:
     Args:
         tool: one of `TOOLS`.
         frames: the slices; their window does not matter.
-        prompts: clicks, or one box, or one mask.
+        prompts: whatever one slice was told.
     """
-    scene, region = _scene(frames, prompts)
+    told = SlicePrompt(prompts[0].slice_of(frames))
+    for prompt in prompts:
+        told = prompt.add_to(told, frames)
+    scene, region = _scene(frames, told)
     found = _cleaned(tool(scene), scene)
     result = np.zeros((frames.count, frames.rows, frames.columns), bool)
     result[region] = found
-    for prompt in prompts:
-        if isinstance(prompt, Mask):
-            result[prompt.slice_index] = prompt.array2d
+    if told.mask is not None:
+        result[told.slice_index] = told.mask
     return np.ascontiguousarray(frames.stack(result))
 
 
@@ -161,33 +163,29 @@ TOOLS: dict[str, Tool] = {
 # -- the scene ------------------------------------------------------------------------------------
 
 
-def _scene(frames: Frames, prompts: Sequence[Prompt]) -> tuple[Scene, tuple[slice, slice, slice]]:
+def _scene(frames: Frames, told: SlicePrompt) -> tuple[Scene, tuple[slice, slice, slice]]:
     shape = (frames.count, frames.rows, frames.columns)
     spacing = (frames.volume.spacing["ijk".index(frames.axis)], *frames.pixel_size)
     inside, outside, sample = (np.zeros(shape, bool) for _ in range(3))
-    extent, drawn, prompted = None, None, 0
-    for prompt in prompts:
-        if isinstance(prompt, Point):
-            prompted, row, column = (round(v) for v in frames.from_ijk(prompt.ijk))
-            disc = _disc(row, column, _CLICK_RADIUS, shape[1:])
-            if prompt.positive:
-                inside[prompted] |= disc
-                sample[prompted] |= disc
-            else:
-                outside[prompted] |= disc
-        elif isinstance(prompt, Box):
-            prompted, row0, column0 = (round(v) for v in frames.from_ijk(prompt.min_ijk))
-            _, row1, column1 = (round(v) for v in frames.from_ijk(prompt.max_ijk))
-            extent = Extent(row0, column0, row1, column1)
-            outside[prompted] = True
-            outside[prompted, row0 : row1 + 1, column0 : column1 + 1] = False
-            inside[prompted] = sample[prompted] = _core(extent, shape[1:])
+    extent, drawn, prompted = None, None, told.slice_index
+    if told.drawn is not None:
+        extent = extent_of(told.drawn)
+        drawn = np.zeros(shape, bool)
+        drawn[prompted] = inside[prompted] = sample[prompted] = told.drawn
+        outside[prompted] = ~told.drawn
+    if told.box is not None:
+        row0, column0, row1, column1 = (round(v) for v in told.box)
+        extent = Extent(row0, column0, row1, column1)
+        outside[prompted] = True
+        outside[prompted, row0 : row1 + 1, column0 : column1 + 1] = False
+        inside[prompted] = sample[prompted] = _core(extent, shape[1:])
+    for row, column, positive in told.points:
+        disc = _disc(round(row), round(column), _CLICK_RADIUS, shape[1:])
+        if positive:
+            inside[prompted] |= disc
+            sample[prompted] |= disc
         else:
-            prompted = prompt.slice_index
-            extent = extent_of(prompt.array2d)
-            drawn = np.zeros(shape, bool)
-            drawn[prompted] = inside[prompted] = sample[prompted] = prompt.array2d
-            outside[prompted] = ~prompt.array2d
+            outside[prompted] |= disc
     region = _region(frames, spacing, prompted, extent, inside)
     image = _smoothed(frames.unstack(_grey(frames))[region], spacing)
     border = np.ones(image.shape, bool)

@@ -17,7 +17,6 @@ import msgspec
 
 from .. import __version__
 from ..errors import BioSAM2Error, InputError, PromptError
-from ..prompts import Mask
 from ..session.entries import Propagated
 from ..session.executor import Found, Run
 from ..session.state import SessionState
@@ -328,7 +327,7 @@ class Host:
         match asked:
             case m.CheckPrompt():
                 assert asked.head is not None
-                executor.check(known.state(asked.head.id), m.receive_prompt(asked.prompt))
+                executor.check(known.state(asked.head.id), asked.prompt)
                 yield m.Done(id=asked.id)
             case m.Predict():
                 assert asked.head is not None
@@ -372,10 +371,10 @@ class Host:
                     yield m.MaskAnswer(id=asked.id, mask=mask)
                     return
             case m.AddPrompt():
-                prompt = m.receive_prompt(asked.prompt)
-                session.add_prompt(asked.segment, prompt)
-                if isinstance(prompt, Mask):
-                    self._theirs.add((asked.segment, prompt.slice_index))
+                session.add_prompt(asked.segment, asked.prompt)
+                told = asked.prompt.alone(session.frames)
+                if told.mask is not None:
+                    self._theirs.add((asked.segment, told.slice_index))
             case m.StartFrom():
                 session.start_from(asked.segment, m.as_mask(asked.mask))
             case m.CountSteps():

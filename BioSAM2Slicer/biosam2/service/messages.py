@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from ..prompts import Box, Mask, Point, Prompt
+from ..prompts import Prompt
 from ..session.entries import Entry
 from ..session.settings import Axis, Precision
 from .protocol import PROTOCOL as PROTOCOL
@@ -35,55 +35,6 @@ def _snake(name: str) -> str:
 
 class _Part(msgspec.Struct, eq=False, kw_only=True, forbid_unknown_fields=True, tag_field="op", tag=_snake):
     """Common to everything that travels."""
-
-
-# -- prompts -----------------------------------------------------------------------------------------
-
-
-class PointPrompt(_Part):
-    """`biosam2.Point`."""
-
-    ijk: Three
-    positive: bool
-
-
-class BoxPrompt(_Part):
-    """`biosam2.Box`."""
-
-    min_ijk: Three
-    max_ijk: Three
-
-
-class MaskPrompt(_Part):
-    """`biosam2.Mask`; the array is bool (rows, columns)."""
-
-    slice_index: int
-    mask: np.ndarray
-
-
-SentPrompt: TypeAlias = PointPrompt | BoxPrompt | MaskPrompt
-
-
-def send_prompt(prompt: Prompt) -> SentPrompt:
-    """A prompt as it travels."""
-    if isinstance(prompt, Point):
-        return PointPrompt(ijk=prompt.ijk, positive=prompt.positive)
-    if isinstance(prompt, Box):
-        return BoxPrompt(min_ijk=prompt.min_ijk, max_ijk=prompt.max_ijk)
-    return MaskPrompt(slice_index=prompt.slice_index, mask=prompt.array2d)
-
-
-def receive_prompt(sent: SentPrompt) -> Prompt:
-    """The prompt that travelled.
-
-    Raises:
-        PromptError: it is none.
-    """
-    if isinstance(sent, PointPrompt):
-        return Point(sent.ijk, sent.positive)
-    if isinstance(sent, BoxPrompt):
-        return Box(sent.min_ijk, sent.max_ijk)
-    return Mask(sent.slice_index, sent.mask)
 
 
 # -- entries -----------------------------------------------------------------------------------------
@@ -174,7 +125,7 @@ class AddPrompt(Request):
     """`Session.add_prompt`. Answered by `Done`."""
 
     segment: Name
-    prompt: SentPrompt
+    prompt: Prompt
 
 
 class RemovePrompt(Request):
@@ -227,7 +178,7 @@ class CheckPrompt(Request):
     """`Executor.check`. Answered by `Done`, or by `Stale`."""
 
     head: Head
-    prompt: SentPrompt
+    prompt: Prompt
 
 
 class Predict(Request):

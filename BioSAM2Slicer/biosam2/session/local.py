@@ -16,7 +16,7 @@ from ..engine.tracker import Tracker
 from ..errors import InputError
 from ..frames import Frames, Region
 from ..masks import unpack
-from ..prompts import Mask, Prompt, SlicePrompt
+from ..prompts import Prompt, SlicePrompt
 from ..volume import Volume
 from .entries import Cleared, Propagated, Removed
 from .executor import Found
@@ -86,9 +86,9 @@ class LocalExecutor:
 
     def check(self, state: SessionState, prompt: Prompt) -> None:
         """See `Executor.check`."""
-        if isinstance(prompt, Mask):
-            region = self._region(SlicePrompt(prompt.slice_index, mask=prompt.array2d), None)
-            self.tracker.network_mask(prompt.array2d, region)
+        told = prompt.alone(self.frames)
+        if told.mask is not None:
+            self.tracker.network_mask(told.mask, self._region(told, None))
 
     def predict(self, state: SessionState, segment: str, slice_index: int) -> NDArray[np.bool_]:
         """See `Executor.predict`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..errors import InputError, PromptError
 from ..frames import Frames
 from ..masks import pack, unpack
-from ..prompts import Mask, Prompt, SlicePrompt
+from ..prompts import KINDS, Prompt, SlicePrompt
 from .entries import Cleared, Entry, Locked, Prompted, Propagated, Removed, Started, from_json, plain, to_json
 from .results import ResultStore
 from .settings import SessionSettings
@@ -162,13 +162,13 @@ class SessionState:
         match entry:
             case Prompted():
                 _check_name(entry.segment)
-                if not isinstance(entry.prompt, get_args(Prompt)):
-                    *most, last = (f"a {kind.__name__}" for kind in get_args(Prompt))
+                if not isinstance(entry.prompt, KINDS):
+                    *most, last = (f"a {kind.__name__}" for kind in KINDS)
                     raise PromptError(f"a prompt is {', '.join(most)} or {last}, not {type(entry.prompt).__name__}")
                 entry.prompt.check(self.frames)
                 known = self._segments.get(entry.segment)
-                empty = isinstance(entry.prompt, Mask) and not entry.prompt.array2d.any()
-                if empty and (known is None or not known.prompts):
+                drawn = entry.prompt.alone(self.frames).mask
+                if drawn is not None and not drawn.any() and (known is None or not known.prompts):
                     raise PromptError("an empty mask cannot start a segment; mark the target with a point, box or mask")
             case Removed():
                 self.position_of(entry.segment, entry.position)
@@ -245,22 +245,29 @@ class SessionState:
     def user_slices(self, name: str) -> set[int]:
         """Slices whose mask is the user's own: locked, or prompted by a mask that nothing refined."""
         state = self.segment(name)
-        drawn = {prompt.slice_index for prompt in state.prompts if isinstance(prompt, Mask)}
-        return set(state.locked) | {s for s in drawn if _drawn_on(state, s, self.frames) is not None}
+        return set(state.locked) | {s for s, told in self._told(state).items() if told.mask is not None}
 
     def user_mask(self, name: str, slice_index: int) -> NDArray[np.bool_] | None:
         """The user's own pixels on a slice that is theirs, bool (rows, columns); None where it is not."""
         state = self.segment(name)
         if slice_index in state.locked:
             return self._slice(state.locked[slice_index])
-        drawn = _drawn_on(state, slice_index, self.frames)
-        return None if drawn is None else drawn.copy()
+        told = _prompt_on(state, slice_index, self.frames)
+        return None if told is None or told.mask is None else told.mask.copy()
 
     def finished_slices(self, name: str) -> tuple[int, ...]:
         """Slices with a result or the user's own mask, ascending."""
         state = self.segment(name)
-        drawn = {prompt.slice_index for prompt in state.prompts if isinstance(prompt, Mask)}
+        drawn = {s for s, told in self._told(state).items() if told.drawn is not None}
         return tuple(sorted({*state.results, *state.locked, *drawn}))
+
+    def _told(self, state: SegmentState) -> dict[int, SlicePrompt]:
+        """What a segment was told about each of its prompted slices."""
+        told: dict[int, SlicePrompt] = {}
+        for prompt in state.prompts:
+            s = prompt.slice_of(self.frames)
+            told[s] = prompt.add_to(told.get(s) or SlicePrompt(s), self.frames)
+        return told
 
     def mask_on(self, name: str, slice_index: int, results: ResultStore) -> NDArray[np.bool_]:
         """What a slice shows: the user's own pixels, else the result, else what the segment started from.
@@ -431,12 +438,6 @@ def _prompt_on(state: SegmentState, slice_index: int, frames: Frames) -> SlicePr
         if prompt.slice_of(frames) == slice_index:
             told = prompt.add_to(told or SlicePrompt(slice_index), frames)
     return told
-
-
-def _drawn_on(state: SegmentState, slice_index: int, frames: Frames) -> NDArray[np.bool_] | None:
-    """The mask that the user drew on a slice and that nothing refined."""
-    told = _prompt_on(state, slice_index, frames)
-    return None if told is None else told.mask
 
 
 # What each entry does to the segments ---------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import BioSAM2Error
-from ...prompts import Mask, Prompt
+from ...prompts import Prompt
 from ...session.entries import Propagated
 from ...session.executor import Found
 from ...session.settings import SessionSettings
@@ -81,8 +81,8 @@ class RemoteExecutor:
 
     def check(self, state: SessionState, prompt: Prompt) -> None:
         """See `Executor.check`. Only masks can vanish at the network's resolution."""
-        if isinstance(prompt, Mask):
-            self._ask(state, lambda head: m.CheckPrompt(id=self.id(), head=head, prompt=m.send_prompt(prompt)))
+        if prompt.alone(state.frames).mask is not None:
+            self._ask(state, lambda head: m.CheckPrompt(id=self.id(), head=head, prompt=prompt))
 
     def predict(self, state: SessionState, segment: str, slice_index: int) -> NDArray[np.bool_]:
         """See `Executor.predict`."""

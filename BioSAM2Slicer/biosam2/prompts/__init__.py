@@ -1,0 +1,24 @@
+"""What a user says about a segment: points, boxes and masks, in voxel indices. Immutable.
+
+Voxel (i, j, k) is centred on the integers; a click may be fractional. Boxes are inclusive voxel bounds.
+
+A kind of prompt is one class, a file each: its shape, which slice it is for, what it may not be, how it adds to what
+the network is told about that slice, how pictures and 3D Slicer show it. It is registered here, by its name in
+`Prompt`. Records, messages and saved scenes hold it under the class's tag; the command line has an option for each kind
+that is a markup in 3D Slicer.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias, get_args
+
+from .base import IJK, Drawing, Markup, PromptKind, SlicePrompt
+from .box import Box
+from .mask import Mask
+from .point import Point
+
+Prompt: TypeAlias = Point | Box | Mask
+KINDS: tuple[type[PromptKind], ...] = get_args(Prompt)
+"""The classes."""
+
+__all__ = ["IJK", "KINDS", "Box", "Drawing", "Markup", "Mask", "Point", "Prompt", "PromptKind", "SlicePrompt"]
