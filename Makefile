@@ -54,7 +54,7 @@ comma := ,
 demo: $(VENV)/.installed-to-run
 	@rm -rf $(DEMO) && mkdir -p $(DEMO)
 	@echo "1. A generated CT, and a lesion in its liver from a box on one slice"
-	$(BIN)/python -m biosam2.phantom $(DEMO)/ct.nrrd --lesion $(DEMO)/ct-truth.nrrd
+	$(BIN)/python -m biosam2.synthetic.phantom $(DEMO)/ct.nrrd --lesion $(DEMO)/ct-truth.nrrd
 	$(BIN)/biosam2 segment $(DEMO)/ct.nrrd -o $(DEMO)/ct-lesion.seg.nrrd --window abdomen \
 		--segment lesion --box 49,99,16:83,125,16 --first 8 --last 24 \
 		--montage $(DEMO)/ct-lesion.png --record $(DEMO)/ct-lesion.json

@@ -45,7 +45,7 @@ def makeSampleVolume() -> Any:
     Raises:
         RuntimeError: the process failed; why, in one line.
     """
-    from biosam2.phantom import placed
+    from biosam2.synthetic.phantom import placed
 
     dialog = slicer.util.createProgressDialog(
         labelText=_("Generating the abdominal CT …"), maximum=0, windowTitle=_("Sample data")
@@ -77,7 +77,7 @@ def _generate(path: Path, dialog: Any) -> bool:
     dialog.canceled.connect(cancel)
     process.finished.connect(lambda *_arguments: loop.quit())
     process.setProcessEnvironment(withPackage(qt.QProcessEnvironment.systemEnvironment()))
-    startModule(process, WorkerPlace().interpreter(), "biosam2.phantom", [str(path)])
+    startModule(process, WorkerPlace().interpreter(), "biosam2.synthetic.phantom", [str(path)])
     if not process.waitForStarted(_START_MS):
         raise RuntimeError(_("The sample volume cannot be generated: {why}").format(why=process.errorString()))
     if process.state() != qt.QProcess.NotRunning:

@@ -11,7 +11,7 @@ import qt
 import slicer
 import vtk
 from biosam2.masks import dice
-from biosam2.phantom import ct_phantom
+from biosam2.synthetic.phantom import ct_phantom
 from slicer.i18n import tr as _
 
 from .InstallPanel import logicFor

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import sys
+from types import ModuleType
 
 from .errors import DependencyError
 
@@ -50,6 +53,25 @@ def explain(error: ImportError) -> DependencyError | None:
         if name in modules:
             return _error("this command", [name], extra)
     return None
+
+
+def import_monai(name: str) -> ModuleType:
+    """A module of MONAI, for example ``monai.transforms``.
+
+    MONAI looks for torchvision while it is imported, though nothing used here needs it; one that does not match torch
+    is half imported then, which takes seconds and leaves its operators behind. So it is out of sight meanwhile.
+
+    Raises:
+        ModuleNotFoundError: MONAI is not installed.
+    """
+    hide = "monai" not in sys.modules and "torchvision" not in sys.modules
+    if hide:
+        sys.modules["torchvision"] = None  # type: ignore[assignment]  # what makes an import fail at once
+    try:
+        return importlib.import_module(name)
+    finally:
+        if hide:
+            del sys.modules["torchvision"]
 
 
 def _is_installed(module: str) -> bool:

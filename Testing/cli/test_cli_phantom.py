@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from biosam2 import phantom, read_volume
+from biosam2 import read_volume
+from biosam2.synthetic import phantom
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder where `python -m biosam2.phantom` wrote the CT and its lesion."""
+    """The folder where `python -m biosam2.synthetic.phantom` wrote the CT and its lesion."""
     folder = tmp_path_factory.mktemp("phantom")
     phantom.main([str(folder / "ct.nrrd"), "--lesion", str(folder / "lesion.nrrd")])
     return folder

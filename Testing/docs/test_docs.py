@@ -15,9 +15,9 @@ from typing import Any
 import click
 import numpy as np
 import pytest
-from biosam2 import phantom
 from biosam2.cli.app import cli
 from biosam2.io import read_segmentation
+from biosam2.synthetic import phantom
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 

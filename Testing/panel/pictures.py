@@ -115,7 +115,7 @@ def case() -> tuple[Any, tuple[tuple[int, int, int], tuple[int, int, int]]]:
     """A volume in the scene, and a box around something in it (corners i, j, k)."""
     path = DATA / "mr-brain-tumour"
     if not path.exists():
-        from biosam2.phantom import ct_phantom
+        from biosam2.synthetic.phantom import ct_phantom
 
         case = ct_phantom()
         k, j, i = np_box(case.lesion)

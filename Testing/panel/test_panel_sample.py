@@ -7,7 +7,7 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
-from biosam2.phantom import ct_phantom
+from biosam2.synthetic.phantom import ct_phantom
 from BioSAM2SlicerLib.Exporter import volumeOf
 from BioSAM2SlicerLib.SampleVolume import NAME, makeSampleVolume
 from PySide6 import QtCore, QtWidgets

@@ -314,7 +314,7 @@ def test_cases_are_chosen_by_split_and_name(dataset):
 
 def test_it_neither_needs_nor_imports_torchvision():
     check = (
-        "import sys, torchio, torch.utils.tensorboard, biosam2.training.finetune, biosam2.training.synthesis as s;"
+        "import sys, torchio, torch.utils.tensorboard, biosam2.training.finetune, biosam2.synthetic.images as s;"
         "s._pipeline(64); print([name for name in sys.modules if name.startswith('torchvision')])"
     )
     ended = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)

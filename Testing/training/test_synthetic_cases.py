@@ -7,8 +7,9 @@ import torch
 pytest.importorskip("monai")
 pytest.importorskip("torchio")
 
-from biosam2.training.clips import LARGEST_TARGET, SMALLEST_TARGET, ClipBatches, random_clip
-from biosam2.training.labels import Grid, random_anatomy
+from biosam2.synthetic.anatomy import Grid, random_anatomy
+from biosam2.synthetic.views import LARGEST_TARGET, SMALLEST_TARGET
+from biosam2.training.clips import ClipBatches, random_clip
 from biosam2.training.simulation import simulate_box, simulate_correction, simulate_points
 
 SIZE = 64

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from ..datasets import Sample, load_dataset, open_case
 from ..errors import InputError
-from ..training.clips import plausible
-from ..training.labels import Grid, random_anatomy, random_rotation
-from ..training.synthesis import random_image
+from ..synthetic.anatomy import Grid, random_anatomy, random_rotation
+from ..synthetic.images import random_image
+from ..synthetic.views import plausible
 from ..volume import Volume
 from .user import middle_slice
 

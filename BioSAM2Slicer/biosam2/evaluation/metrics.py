@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import distance
 
-from ..training.imports import import_monai
+from ..extras import import_monai
 
 
 def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:

@@ -1,1 +1,1 @@
-"""Training: synthetic cases, simulated prompts, and the trainer of `nano`. Never imported by the inference path."""
+"""Training: labelled and generated clips, simulated prompts, recipes and the trainer. Never imported by inference."""

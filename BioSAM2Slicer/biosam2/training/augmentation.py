@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .imports import import_monai
+from ..extras import import_monai
 
 
 def augment_clip(rng: np.random.Generator, image: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,8 +17,9 @@ from ..datasets import Case, Sample, open_case
 from ..engine.regions import extent_of, region_around
 from ..errors import BioSAM2Error, InputError
 from ..frames import Frames, Region
+from ..synthetic.views import SMALLEST_TARGET
 from .augmentation import augment_clip
-from .clips import SMALLEST_TARGET, Clip, finish_clip, stack_clips
+from .clips import Clip, finish_clip, stack_clips
 
 _ATTEMPTS = 60
 _KEPT_BYTES = 2 << 30

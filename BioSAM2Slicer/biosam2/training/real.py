@@ -26,8 +26,9 @@ from torch.utils.data import Dataset
 from ..datasets import Case, open_case
 from ..engine.regions import Extent, region_around
 from ..frames import Frames, Region
+from ..synthetic.views import LARGEST_TARGET
 from .augmentation import augment_clip
-from .clips import LARGEST_TARGET, Clip, clips_of, finish_clip, stack_clips
+from .clips import Clip, clips_of, finish_clip, stack_clips
 from .collection import source_of
 from .rounds import Round
 

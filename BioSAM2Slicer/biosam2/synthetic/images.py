@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .imports import import_monai
-from .labels import Anatomy, Noise
+from ..extras import import_monai
+from .anatomy import Anatomy, Noise
 
 Array = NDArray[np.float32]
 

@@ -3,7 +3,7 @@
 Every shape is a few lines of geometry in millimetres and every random number comes from one seed, so that the same
 volume can be made anywhere. It is a picture of a CT, not a model of a patient: nothing may be concluded from it.
 
-    python -m biosam2.phantom ct.nrrd --lesion lesion.nrrd
+    python -m biosam2.synthetic.phantom ct.nrrd --lesion lesion.nrrd
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .volume import Volume
+from ..volume import Volume
 
 SHAPE = (40, 256, 256)
 SPACING = (1.4, 1.4, 5.0)
@@ -305,7 +305,7 @@ def _scan(image: NDArray, random: np.random.Generator) -> NDArray[np.int16]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Write the phantom, and its lesion where asked."""
-    parser = argparse.ArgumentParser(prog="python -m biosam2.phantom", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m biosam2.synthetic.phantom", description=__doc__.partition("\n")[0])
     parser.add_argument("image", type=Path, help="where the CT goes (.nrrd, .nii.gz, .mha; .npy: its voxels)")
     parser.add_argument("--lesion", type=Path, help="where the true mask of the lesion goes")
     parser.add_argument("--seed", type=int, default=0)
@@ -314,7 +314,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.image.suffix == ".npy":  # which needs NumPy and nothing else
         np.save(options.image, phantom.volume.array)
         return
-    from .io import itk, write_labelmap
+    from ..io import itk, write_labelmap
 
     itk.write(options.image, phantom.volume)
     if options.lesion:
