@@ -372,7 +372,7 @@ def test_a_colour_picture_is_no_mask(tmp_path):
 
 def test_a_folder_of_nothing_is_refused(tmp_path):
     (tmp_path / "readme.txt").write_text("nothing")
-    with pytest.raises(InputError, match="none of the layouts"):
+    with pytest.raises(InputError, match="none of the known layouts: it holds 1 files and no image"):
         load_dataset(tmp_path)
 
 

@@ -12,12 +12,15 @@ if TYPE_CHECKING:
 
 _PATH = click.Path(path_type=Path)
 # datasets.finding.LAYOUTS and datasets.CASE_KINDS have them; importing those would import readers. A test compares.
-LAYOUTS = ("msd", "nnunet", "davis", "npz", "dicom", "pairs")
+LAYOUTS = (
+    "amos22", "flare22", "totalsegmentator", "acdc", "camus", "busi", "endovis17", "endovis18", "kvasir-seg", "isic",
+    "drive", "chase-db1", "montgomery", "neurips-cells", "msd", "nnunet", "davis", "npz", "dicom", "pairs",
+)  # fmt: skip
 KINDS = ("2D", "3D", "video")
 
 
 class Named(click.ParamType):
-    """``NAME[=VALUE,VALUE]``: a target and the label values that it is made of."""
+    """``NAME[=VALUE,VALUE]``: a target and the label values, or the colours ``#RRGGBB``, that it is made of."""
 
     name = "target"
 
@@ -30,10 +33,15 @@ class Named(click.ParamType):
         if isinstance(value, tuple):
             return value
         name, _, numbers = value.partition("=")
-        parts = [part.strip() for part in numbers.split(",") if part.strip()]
-        if not name.strip() or not all(part.isdecimal() for part in parts):
-            self.fail(f"{value!r} is not NAME or NAME=VALUE,VALUE with whole numbers", param, ctx)
-        return name.strip(), tuple(int(part) for part in parts)
+        from ..datasets.case import read_value
+
+        try:
+            values = tuple(read_value(part.strip()) for part in numbers.split(",") if part.strip())
+        except ValueError:
+            values = (-1,)
+        if not name.strip() or min(values, default=0) < 0:
+            self.fail(f"{value!r} is not NAME or NAME=VALUE,VALUE with whole numbers or #RRGGBB", param, ctx)
+        return name.strip(), values
 
 
 def _options(function: Any) -> Any:
@@ -59,6 +67,15 @@ def data(ctx: click.Context) -> None:
 @click.option("-o", "--output", type=_PATH, required=True, help="The manifest: .csv or .json.")
 @click.option("--layout", type=click.Choice(LAYOUTS), help="By default it is recognised.")
 @click.option("--channel", type=click.IntRange(min=0), default=0, show_default=True, help="Of images with several.")
+@click.option(
+    "--splits",
+    "split_files",
+    type=_PATH,
+    multiple=True,
+    help="Which case is in which split: train.txt, a JSON, nnU-Net's splits_final.json. May be repeated.",
+)
+@click.option("--fold", type=click.IntRange(min=0), default=0, show_default=True, help="Of split files with several.")
+@click.option("--instances", type=click.IntRange(min=1), help="Of cells: so many of each image; by default all.")
 @click.option("--skip-bad", is_flag=True, help="Leave out cases that cannot be used, instead of refusing all.")
 @_options
 def make(
@@ -66,6 +83,9 @@ def make(
     output: Path,
     layout: str | None,
     channel: int,
+    split_files: tuple[Path, ...],
+    fold: int,
+    instances: int | None,
     skip_bad: bool,
     modality: str,
     split: str,
@@ -73,12 +93,15 @@ def make(
 ) -> None:
     """Make the manifest of a FOLDER, and say what was found.
 
-    Layouts: msd and nnunet (dataset.json), davis (JPEGImages, Annotations), npz (imgs, gts, spacing), dicom (images and
-    DICOM SEG), pairs (x.png with x_mask.png, images/ with masks/, or a folder for each case with image and label).
+    Known as they are distributed: amos22, flare22, totalsegmentator, acdc, camus, busi, endovis17, endovis18,
+    kvasir-seg, isic, drive, chase-db1, montgomery, neurips-cells. Any others: msd and nnunet (dataset.json), davis
+    (JPEGImages, Annotations), npz (imgs, gts, spacing), dicom (images and DICOM SEG), pairs (x.png with x_mask.png,
+    images/ with masks/, or a folder for each case with image and label).
 
     \b
-    biosam2 data make Task09_Spleen -o spleen.csv
-    biosam2 data make BUSI -o busi.csv --modality US --target lesion
+    biosam2 data make amos22 -o amos.csv
+    biosam2 data make Task09_Spleen -o spleen.csv --splits splits_final.json --fold 2
+    biosam2 data make scans -o scans.csv --modality US --target lesion
     """
     from ..datasets import save_dataset
     from ..datasets.checking import refuse_misfits
@@ -86,7 +109,8 @@ def make(
     from ..datasets.layout import DatasetOptions
     from ..io.guards import existing
 
-    cases = find_cases(existing(folder), layout, DatasetOptions(modality, split, targets, channel))
+    options = DatasetOptions(modality, split, targets, channel, split_files, fold, instances)
+    cases = find_cases(existing(folder), layout, options)
     findings = _check(cases)
     if skip_bad:
         for finding in findings:

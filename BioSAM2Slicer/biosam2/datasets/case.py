@@ -17,6 +17,35 @@ CaseKind = Literal["2D", "3D", "video"]
 CASE_KINDS: tuple[CaseKind, ...] = get_args(CaseKind)
 
 
+COLOUR = 1 << 24
+"""Label values from here on are colours of a picture: this number and 0xRRGGBB."""
+
+
+def colour(text: str) -> int:
+    """The label value of a colour that is written ``#RRGGBB``.
+
+    Raises:
+        ValueError: it is not written so.
+    """
+    if len(text) != 7 or text[0] != "#":
+        raise ValueError(f"{text!r} is no colour; write #RRGGBB")
+    return COLOUR + int(text[1:], 16)
+
+
+def value_text(value: int) -> str:
+    """A label value as it is written: a number, or a colour ``#RRGGBB``."""
+    return f"#{value - COLOUR:06x}" if value >= COLOUR else str(value)
+
+
+def read_value(text: str) -> int:
+    """The label value that `value_text` wrote.
+
+    Raises:
+        ValueError: it is neither a whole number nor a colour.
+    """
+    return colour(text) if text.startswith("#") else int(text)
+
+
 @dataclass(frozen=True)
 class Target:
     """Something that is labelled in an image.
@@ -24,8 +53,8 @@ class Target:
     Attributes:
         name: what it is.
         labels: the files that mark it; a voxel belongs to it where any of them does.
-        values: label values that it is made of (of a .seg.nrrd or a DICOM SEG: segment numbers, the first is 1);
-            none for every value but 0.
+        values: label values that it is made of (of a .seg.nrrd or a DICOM SEG: segment numbers, the first is 1; of
+            a picture in colours: what `colour` gives); none for every value but 0.
     """
 
     name: str
@@ -46,6 +75,7 @@ class Case:
         kind: 2D, 3D or video.
         series: SeriesInstanceUID, where `image` is a folder of several DICOM series.
         channel: which one of an image with several, as the fourth dimension of NIfTI; None where there is one.
+        dataset: that it comes from, as protocols name it (``amos22``); may be empty.
     """
 
     name: str
@@ -56,6 +86,7 @@ class Case:
     kind: CaseKind = "3D"
     series: str = ""
     channel: int | None = None
+    dataset: str = ""
 
 
 @dataclass(frozen=True, eq=False)

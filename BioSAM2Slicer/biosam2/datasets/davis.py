@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
 from . import label_pictures
 from .case import Case, Target
 from .layout import DatasetOptions, named_targets, targets_from_values
@@ -33,7 +32,7 @@ def read(folder: Path, options: DatasetOptions) -> list[Case]:
         inner = frames.relative_to(folder / _IMAGES)
         labels = folder / _LABELS / inner
         name = inner.as_posix()
-        _check_frames(name, frames, labels)
+        label_pictures.check_frames(name, frames, labels)
         cases.append(
             Case(
                 name,
@@ -45,18 +44,6 @@ def read(folder: Path, options: DatasetOptions) -> list[Case]:
             )
         )
     return cases
-
-
-def _check_frames(name: str, frames: Path, labels: Path) -> None:
-    if not labels.is_dir():
-        raise InputError(f"case {name}: there are no masks in {labels}; add them or remove the video")
-    images, masks = ({p.stem for p in label_pictures.pictures_in(place)} for place in (frames, labels))
-    if images != masks:
-        odd = sorted(images ^ masks)
-        raise InputError(
-            f"case {name}: frames and masks differ, {len(odd)} have no partner ({', '.join(odd[:3])}); "
-            "each frame needs a mask of its name"
-        )
 
 
 def _objects(labels: Path) -> tuple[Target, ...]:

@@ -9,6 +9,12 @@ from ..errors import InputError
 from . import davis, dicom_seg, nnunet, npz, pairs
 from .case import Case, check_cases
 from .layout import DatasetOptions, Reader, images_in
+from .patterns import Paths, paths_below
+from .published import PUBLISHED
+from .splits import read_splits, with_splits
+
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar", ".001")
+_UNFINISHED = (".part", ".crdownload", ".aria2", ".tmp", ".download", ".filepart")
 
 
 def _has_npz(folder: Path) -> bool:
@@ -19,8 +25,8 @@ def _has_images(folder: Path) -> bool:
     return bool(images_in(folder))
 
 
-# In the order in which they are tried.
-_LAYOUTS: dict[str, tuple[Callable[[Path], bool], Reader]] = {
+# In the order in which they are tried, after those of `published`.
+_GENERAL: dict[str, tuple[Callable[[Path], bool], Reader]] = {
     "msd": (nnunet.is_msd, nnunet.read_msd),
     "nnunet": (nnunet.is_nnunet, nnunet.read_nnunet),
     "davis": (davis.is_davis, davis.read),
@@ -28,7 +34,7 @@ _LAYOUTS: dict[str, tuple[Callable[[Path], bool], Reader]] = {
     "dicom": (dicom_seg.is_dicom_folder, dicom_seg.read),
     "pairs": (_has_images, pairs.read),
 }
-LAYOUTS = tuple(_LAYOUTS)
+LAYOUTS = (*PUBLISHED, *_GENERAL)
 
 
 def find_cases(folder: Path, layout: str | None = None, options: DatasetOptions | None = None) -> list[Case]:
@@ -40,12 +46,43 @@ def find_cases(folder: Path, layout: str | None = None, options: DatasetOptions 
         options: what is not to be taken from the files.
 
     Raises:
-        InputError: the layout is not recognised, or its reader refuses the folder.
+        InputError: the layout is not recognised, its reader refuses the folder, or the split files are of another
+            dataset; the message says what the folder is.
     """
     folder = folder.absolute()
-    chosen = layout or next((name for name, (recognise, _) in _LAYOUTS.items() if recognise(folder)), None)
-    if chosen not in _LAYOUTS:
-        raise InputError(f"{folder} has none of the layouts {', '.join(LAYOUTS)}; write a manifest for it")
-    cases = _LAYOUTS[chosen][1](folder, options or DatasetOptions())
+    options = options or DatasetOptions()
+    paths = paths_below(folder)
+    published = _recognised(paths)
+    if layout is None:
+        layout = published or next((name for name, (recognise, _) in _GENERAL.items() if recognise(folder)), None)
+    elif layout in PUBLISHED and not PUBLISHED[layout].recognise(paths):
+        said = f"it holds {PUBLISHED[published].title}" if published else _what_it_is(folder)
+        raise InputError(f"{folder} does not hold {PUBLISHED[layout].title}: {said}; give the folder that does")
+    if layout not in LAYOUTS:
+        raise InputError(f"{folder} has none of the known layouts: {_what_it_is(folder)}; write a manifest for it")
+    cases = PUBLISHED[layout].read(folder, options) if layout in PUBLISHED else _GENERAL[layout][1](folder, options)
     check_cases(cases, folder)
+    if options.split_files:
+        cases = with_splits(cases, read_splits(options.split_files, options.fold), folder)
     return cases
+
+
+def _recognised(paths: Paths) -> str | None:
+    return next((name for name, dataset in PUBLISHED.items() if dataset.recognise(paths)), None)
+
+
+def _what_it_is(folder: Path) -> str:
+    """Why a folder may hold nothing that is known."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    if not files:
+        return "it is empty"
+    unfinished = [path.name for path in files if path.suffix.lower() in _UNFINISHED]
+    if unfinished:
+        return f"a download in it is not finished ({unfinished[0]})"
+    images = images_in(folder)
+    archives = [path.name for path in files if path.suffix.lower() in _ARCHIVES and path not in images]
+    if archives:
+        return f"it holds archives that are not unpacked ({archives[0]})"
+    if images:
+        return f"it holds {len(images)} images ({images[0].relative_to(folder)} …)"
+    return f"it holds {len(files)} files and no image among them ({files[0].relative_to(folder)} …)"

@@ -23,12 +23,18 @@ class DatasetOptions:
         split: of cases whose layout does not say it.
         targets: names with their label values (none: every value but 0), instead of what the files say.
         channel: which of several channels is the image.
+        split_files: that say which case is in which split, instead of what the layout says; see `splits`.
+        fold: of split files that hold several.
+        instances: of labels whose every value is an object of its own (cells), so many of each image; None for all.
     """
 
     modality: str = ""
     split: str = ""
     targets: tuple[tuple[str, tuple[int, ...]], ...] = ()
     channel: int = 0
+    split_files: tuple[Path, ...] = ()
+    fold: int = 0
+    instances: int | None = None
 
 
 Reader = Callable[[Path, DatasetOptions], list[Case]]

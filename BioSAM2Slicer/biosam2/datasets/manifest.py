@@ -16,7 +16,7 @@ import msgspec
 from ..errors import InputError, OutputError
 from ..io.atomic import atomic_path
 from ..io.guards import existing
-from .case import Case, CaseKind, Target, check_cases
+from .case import COLOUR, Case, CaseKind, Target, check_cases, read_value, value_text
 
 FORMAT = "biosam2-dataset-1"
 MANIFEST = (".csv", ".json")
@@ -37,15 +37,16 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
     kind: CaseKind = "3D"
     series: str = ""
     channel: int | None = None
+    dataset: str = ""
 
 
-_COLUMNS = ("name", "image", "label", "target", "values", "modality", "split", "kind", "series", "channel")
+_COLUMNS = ("name", "image", "label", "target", "values", "modality", "split", "kind", "series", "channel", "dataset")
 
 
 class _Target(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     label: str | list[str]
-    values: list[int] = []
+    values: list[int | str] = []
 
 
 class _Entry(msgspec.Struct, forbid_unknown_fields=True):
@@ -57,6 +58,7 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
     kind: CaseKind = "3D"
     series: str = ""
     channel: int | None = None
+    dataset: str = ""
 
 
 class _Document(msgspec.Struct, forbid_unknown_fields=True):
@@ -131,7 +133,7 @@ def _read_csv(source: Path, root: Path) -> list[Case]:
 def _case(given: dict[str, Any], root: Path) -> Case:
     row = msgspec.convert({key: value for key, value in given.items() if value}, _Row, strict=False)
     labels = tuple(_under(root, part.strip()) for part in row.label.split(_BETWEEN))
-    values = tuple(int(value) for value in row.values.replace(_BETWEEN, " ").split())
+    values = tuple(read_value(value) for value in row.values.replace(_BETWEEN, " ").split())
     return Case(
         name=row.name or _stem(row.image),
         image=_under(root, row.image),
@@ -141,6 +143,7 @@ def _case(given: dict[str, Any], root: Path) -> Case:
         kind=row.kind,
         series=row.series,
         channel=row.channel,
+        dataset=row.dataset,
     )
 
 
@@ -169,7 +172,7 @@ def _read_json(source: Path, root: Path) -> list[Case]:
                 Target(
                     target.name,
                     tuple(_under(root, p) for p in ([target.label] if isinstance(target.label, str) else target.label)),
-                    tuple(target.values),
+                    _values(target.values, source),
                 )
                 for target in entry.targets
             ),
@@ -178,9 +181,17 @@ def _read_json(source: Path, root: Path) -> list[Case]:
             kind=entry.kind,
             series=entry.series,
             channel=entry.channel,
+            dataset=entry.dataset,
         )
         for entry in document.cases
     ]
+
+
+def _values(values: Sequence[int | str], source: Path) -> tuple[int, ...]:
+    try:
+        return tuple(read_value(value) if isinstance(value, str) else value for value in values)
+    except ValueError as error:
+        raise InputError(f"{source}: {error}") from error
 
 
 def _csv(cases: Sequence[Case], folder: Path) -> str:
@@ -198,12 +209,13 @@ def _csv(cases: Sequence[Case], folder: Path) -> str:
                     _relative(case.image, folder),
                     _BETWEEN.join(labels),
                     target.name,
-                    " ".join(map(str, target.values)),
+                    " ".join(map(value_text, target.values)),
                     case.modality,
                     case.split,
                     case.kind,
                     case.series,
                     "" if case.channel is None else case.channel,
+                    case.dataset,
                 )
             )
     return stream.getvalue()
@@ -215,7 +227,11 @@ def _json(cases: Sequence[Case], folder: Path) -> str:
             name=case.name,
             image=_relative(case.image, folder),
             targets=[
-                _Target(target.name, [_relative(path, folder) for path in target.labels], list(target.values))
+                _Target(
+                    target.name,
+                    [_relative(path, folder) for path in target.labels],
+                    [value_text(value) if value >= COLOUR else value for value in target.values],
+                )
                 for target in case.targets
             ],
             modality=case.modality,
@@ -223,6 +239,7 @@ def _json(cases: Sequence[Case], folder: Path) -> str:
             kind=case.kind,
             series=case.series,
             channel=case.channel,
+            dataset=case.dataset,
         )
         for case in cases
     ]

@@ -28,7 +28,11 @@ def is_msd(folder: Path) -> bool:
     if not description.is_file():
         return False
     listed = read_json(description).get("training")
-    return isinstance(listed, list) and bool(listed) and (folder / _pair(listed[0], description)[0]).is_file()
+    if not isinstance(listed, list) or not listed:
+        return False
+    images = [_pair(entry, description)[0] for entry in listed]
+    # One of them may be missing; nnU-Net's are all missing, and others are there in their place.
+    return any((folder / image).is_file() for image in images) or not any((folder / "imagesTr").glob("*_0000.*"))
 
 
 def read_nnunet(folder: Path, options: DatasetOptions) -> list[Case]:
@@ -47,7 +51,7 @@ def read_nnunet(folder: Path, options: DatasetOptions) -> list[Case]:
         if not image.is_file():
             raise InputError(f"case {name}: there is no image {image} for the label {label.name}; complete the dataset")
         targets = _targets(label, values, options)
-        cases.append(Case(name, image, targets, modality, split, _kind(image)))
+        cases.append(Case(name, image, targets, modality, split, _kind(image), dataset=_name(facts)))
     return cases
 
 
@@ -55,10 +59,18 @@ def read_msd(folder: Path, options: DatasetOptions) -> list[Case]:
     """The cases with labels; of images of four dimensions, one channel.
 
     Raises:
-        InputError: ``dataset.json`` is damaged.
+        InputError: ``dataset.json`` is damaged, or lists files that are not there.
     """
     description = folder / "dataset.json"
     facts = read_json(description)
+    listed = [part for entry in facts["training"] for part in _pair(entry, description)]
+    missing = [part for part in listed if not (folder / part).is_file()]
+    if missing:
+        raise InputError(
+            f"the Decathlon's {facts.get('name', folder.name)} in {folder} is incomplete: dataset.json lists "
+            f"{len(listed)} files and {len(missing)} are not there ({missing[0].removeprefix('./')} …); complete the "
+            "download"
+        )
     channels = facts.get("modality")
     several = isinstance(channels, dict) and len(channels) > 1
     modality = options.modality or _channel_name(facts, options.channel)
@@ -74,6 +86,7 @@ def read_msd(folder: Path, options: DatasetOptions) -> list[Case]:
                 modality,
                 "train",
                 channel=options.channel if several else None,
+                dataset=_name(facts),
             )
         )
     return cases
@@ -123,6 +136,11 @@ def _values(facts: dict[str, Any], description: Path) -> dict[str, tuple[int, ..
 
 def _targets(label: Path, values: dict[str, tuple[int, ...]], options: DatasetOptions) -> tuple[Target, ...]:
     return named_targets((label,), options) or tuple(Target(name, (label,), v) for name, v in values.items())
+
+
+def _name(facts: dict[str, Any]) -> str:
+    name = facts.get("name", "")
+    return name if isinstance(name, str) and name.isprintable() else ""
 
 
 def _channel_name(facts: dict[str, Any], channel: int) -> str:

@@ -14,7 +14,7 @@ from ..io.formats import DICOM, PICTURE, SEGMENTATION, extension, is_dicom
 from ..io.grid import difference, placed
 from ..volume import Volume
 from . import label_pictures, npz
-from .case import Case, Sample, Target
+from .case import COLOUR, Case, Sample, Target
 
 Bools = NDArray[np.bool_]
 # Whether a voxel has one of some values; none of them stands for every value but 0.
@@ -91,13 +91,19 @@ def _marked(path: Path, case: Case, volume: Volume) -> Marked:
         return _of_segments({number: mask for number, (_, mask) in seg.read(path, volume).items()}, volume)
     if kind == ".npz":
         array = npz.read_labels(path)
-    elif path.is_dir() or kind in PICTURE:
-        array = label_pictures.read(path)
+    elif path.is_dir() or kind in (*PICTURE, ".gif"):
+        array = label_pictures.read(path, _in_colours(path, case))
     else:
         array = read_labelmap(path, like=volume).array
     if array.shape != volume.shape:
         raise _elsewhere(path, volume, Volume(array, volume.spacing, volume.origin, volume.direction))
     return lambda values: np.isin(array, values) if values else array != 0
+
+
+def _in_colours(path: Path, case: Case) -> bool:
+    """Whether the values that are asked for in a label file are colours."""
+    values = {value for target in case.targets if path in target.labels for value in target.values}
+    return any(value >= COLOUR for value in values)
 
 
 def _of_segments(segments: dict[int, Bools], volume: Volume) -> Marked:
