@@ -6,7 +6,6 @@ import biosam2
 import numpy as np
 import pytest
 from biosam2.cli.cohort import read_table
-from biosam2.cli.grammar import BoxText, PointText
 from biosam2.cli.markups import read_markups
 from biosam2.cli.segment import segment
 from biosam2.errors import InputError
@@ -85,10 +84,10 @@ def test_markups_are_the_prompts_that_they_were(folder, ball, system):
     write_points(folder / "other.mrk.json", ball, (1, 1, 1), system=system)
     (segment_name, first), (_, second) = read_markups(folder / "lesion +.mrk.json")
     assert segment_name == "lesion"
-    assert isinstance(first, PointText)
+    assert first.kind == "point"
     assert first.positive
     assert second.system == system.lower()
-    ijk = (ball.ijk_from_lps if system == "LPS" else ball.ijk_from_ras)(first.coordinates)
+    ijk = (ball.ijk_from_lps if system == "LPS" else ball.ijk_from_ras)(first.places[0])
     np.testing.assert_allclose(ijk, (24, 20, 6), atol=1e-6)
     ((name, negative),) = read_markups(folder / "lesion −_1.mrk.json")
     assert (name, negative.positive) == ("lesion", False)
@@ -101,7 +100,7 @@ def test_a_region_of_interest_is_the_box_of_its_voxels(folder, ball, system):
 
     write_roi(folder / "x box.mrk.json", ball, (3, 4, 0), (47, 9, 11), system)
     found = read_markups(folder / "x box.mrk.json")
-    assert isinstance(found[0][1], BoxText)
+    assert found[0][1].kind == "box"
     ((name, box),) = locate(found, ball, "k")
     assert name == "x"
     assert (box.min_ijk, box.max_ijk) == ((3, 4, 0), (47, 9, 11))

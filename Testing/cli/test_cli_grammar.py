@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from biosam2.cli import options
 from biosam2.cli.app import cli
-from biosam2.cli.grammar import BoxText, MaskText, OrderedCommand, PointText, StartText
+from biosam2.cli.grammar import MarkupText, MaskText, OrderedCommand, PlacesText, StartText
 from biosam2.cli.job import Start, locate
 from biosam2.engine.memory import POLICIES
 from biosam2.errors import PromptError
@@ -36,8 +36,9 @@ def parse(*arguments: str) -> list[tuple[str, Any]]:
 numbers = st.floats(-500, 500).map(lambda v: round(v, 3))
 triples = st.tuples(numbers, numbers, numbers)
 typed_prompts = st.one_of(
-    st.builds(PointText, triples, st.booleans()),
-    st.builds(BoxText, triples, triples),
+    st.builds(PlacesText, st.just("point"), st.tuples(triples), st.booleans()),
+    st.builds(PlacesText, st.just("box"), st.tuples(triples, triples)),
+    st.builds(MarkupText, st.just("point"), st.just("a,b −.mrk.json"), st.none() | st.booleans()),
     st.builds(MaskText, st.just("a@b=c.nrrd"), st.none() | st.integers(0, 99), st.none() | st.integers(0, 9)),
     st.builds(StartText, st.just("s.seg.nrrd"), st.none() | st.integers(0, 9)),
 )
@@ -45,10 +46,11 @@ typed_prompts = st.one_of(
 
 def written(prompt: Any) -> tuple[str, str]:
     """The option and the value that mean a prompt."""
-    if isinstance(prompt, PointText):
-        return "--point", ",".join(f"{v:g}" for v in prompt.coordinates) + ("" if prompt.positive else ",-")
-    if isinstance(prompt, BoxText):
-        return "--box", ":".join(",".join(f"{v:g}" for v in c) for c in (prompt.corner, prompt.opposite))
+    if isinstance(prompt, PlacesText):
+        places = ":".join(",".join(f"{v:g}" for v in place) for place in prompt.places)
+        return f"--{prompt.kind}", places + ("" if prompt.positive else ",-")
+    if isinstance(prompt, MarkupText):
+        return f"--{prompt.kind}", f"{prompt.path}" + {None: "", True: ",+", False: ",-"}[prompt.positive]
     label = "" if prompt.label is None else f"={prompt.label}"
     if isinstance(prompt, StartText):
         return "--start", f"{prompt.path}{label}"
@@ -89,7 +91,7 @@ def test_prompts_keep_their_order_segment_and_coordinates(steps: list, joined: b
     for (_, prompt), (_, meant, coordinates) in zip(got, expected, strict=True):
         assert type(prompt) is type(meant)
         assert written(prompt) == written(meant)
-        if isinstance(prompt, (PointText, BoxText)):
+        if isinstance(prompt, PlacesText):
             assert prompt.system == coordinates
 
 
@@ -139,8 +141,8 @@ def test_millimetres_find_their_voxels(volume: Volume, one: tuple, other: tuple,
     millimetres = [tuple((volume.lps_from_ijk(v) * signs).tolist()) for v in (one, other)]
     point, box = locate(
         [
-            ("a", PointText(millimetres[0], positive=False, system=system)),
-            ("a", BoxText(millimetres[0], millimetres[1], system)),
+            ("a", PlacesText("point", (millimetres[0],), positive=False, system=system)),
+            ("a", PlacesText("box", (millimetres[0], millimetres[1]), system=system)),
         ],
         volume,
         axis,
@@ -161,7 +163,7 @@ def test_a_point_is_inside_or_refused(volume: Volume, coordinates: tuple, system
     size = np.array(volume.shape[::-1])
     depth = float(np.min(np.minimum(to_ijk(coordinates) + 0.5, size - 0.5 - to_ijk(coordinates))))
     assume(abs(depth) > 1e-5)
-    texts = [("a", PointText(coordinates, system=system))]
+    texts = [("a", PlacesText("point", (coordinates,), system=system))]
     if depth < 0:
         with pytest.raises(PromptError, match=r"^--point .* lies outside the image.*$"):
             locate(texts, volume, "k")

@@ -3,40 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import click
 
+from ..prompts import BY_NAME
+
 CoordinateSystem = Literal["ijk", "lps", "ras"]
 
 DEFAULT_SEGMENT = "segment"
 
-_ORDERED = ("segment", "point", "box", "mask", "start", "lps", "ras", "ijk")
+_ORDERED = ("segment", *BY_NAME, "start", "lps", "ras", "ijk")
 
 
 @dataclass(frozen=True)
-class PointText:
-    """A click as it was typed: numbers in the coordinate system that holds there."""
+class PlacesText:
+    """A prompt that is made of places, as they were typed or marked.
 
-    coordinates: tuple[float, ...]
+    Attributes:
+        kind: its name, as in `prompts.BY_NAME`.
+        places: in the coordinate system that holds there; a box's are opposite corners, or all of a turned one.
+        positive: whether it marks what belongs to the segment.
+        system: of the places.
+    """
+
+    kind: str
+    places: tuple[tuple[float, ...], ...]
     positive: bool = True
     system: CoordinateSystem = "ijk"
 
 
 @dataclass(frozen=True)
-class BoxText:
-    """A box as it was typed: two opposite corners; its sides run along the volume's axes, in millimetres too.
+class MarkupText:
+    """A markups file of 3D Slicer, as it was typed.
 
     Attributes:
-        sides: of a box that is turned otherwise: its three edges from `corner`, in mm.
+        kind: of the prompts that it holds, see `PlacesText`.
+        path: of the file.
+        positive: whether they mark what belongs to the segment; None: as the file's name says.
     """
 
-    corner: tuple[float, ...]
-    opposite: tuple[float, ...]
-    system: CoordinateSystem = "ijk"
-    sides: tuple[tuple[float, ...], ...] = ()
+    kind: str
+    path: Path
+    positive: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,7 @@ class StartText:
     label: int | None = None
 
 
-PromptText: TypeAlias = PointText | BoxText | MaskText | StartText
+PromptText: TypeAlias = PlacesText | MarkupText | MaskText | StartText
 
 
 class OrderedCommand(click.Command):
@@ -91,7 +102,8 @@ def assign(
     Raises:
         click.UsageError: a segment without a prompt or without a name, or no prompt at all.
     """
-    segment, system = DEFAULT_SEGMENT, "ijk"
+    segment = DEFAULT_SEGMENT
+    system: CoordinateSystem = "ijk"
     named: list[str] = []
     prompted: set[str] = set()
     corrected = False
@@ -102,14 +114,12 @@ def assign(
                 raise click.UsageError(f"--segment needs a name, not {value!r}", ctx)
             named.append(segment)
         elif option in ("lps", "ras", "ijk"):
-            system = option
-        elif option in ("point", "box", "mask", "start"):
+            system = option  # type: ignore[assignment]
+        elif option == "start" or option in BY_NAME:
             prompted.add(segment)
             corrected |= option != "start"
-            if isinstance(value, PointText):
-                value = PointText(value.coordinates, value.positive, system)  # type: ignore[arg-type]
-            elif isinstance(value, BoxText):
-                value = BoxText(value.corner, value.opposite, system)  # type: ignore[arg-type]
+            if isinstance(value, PlacesText):
+                value = replace(value, system=system)
             yield segment, value
     if not corrected and not elsewhere:
         raise click.UsageError("nothing says what to segment; give --point, --box or --mask", ctx)

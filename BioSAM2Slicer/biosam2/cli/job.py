@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,10 +15,11 @@ import numpy as np
 from .. import extras
 from ..errors import InputError, OutputError, PromptError
 from ..frames import Frames
-from ..prompts import Box, Mask, Point, Prompt
+from ..prompts import BY_NAME, IJK, Mask, Prompt
 from ..speed import Speed
 from ..volume import Volume
-from .grammar import BoxText, PointText, PromptText, StartText
+from .grammar import MarkupText, PlacesText, PromptText, StartText
+from .markups import read_kind
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -134,10 +134,10 @@ def locate(texts: Sequence[tuple[str, PromptText]], volume: Volume, axis: str) -
     labelmaps: dict[Path, Volume] = {}
     located: list[tuple[str, Prompt | Start]] = []
     for segment, text in texts:
-        if isinstance(text, PointText):
-            located.append((segment, _point(text, volume, frames)))
-        elif isinstance(text, BoxText):
-            located.append((segment, _box(text, volume)))
+        if isinstance(text, PlacesText):
+            located.append((segment, _placed(text, volume, frames)))
+        elif isinstance(text, MarkupText):
+            located += [(segment, _marked(prompt, text.path, volume, frames)) for prompt in read_kind(text)]
         else:
             mask = _labelled(text.path, text.label, volume, labelmaps)
             if isinstance(text, StartText):
@@ -345,33 +345,21 @@ def report(pipeline: Pipeline, session: Session, outputs: Sequence[Path | None])
             click.echo(f"wrote {path}")
 
 
-def _point(text: PointText, volume: Volume, frames: Frames) -> Point:
-    ijk = _inside(text.coordinates, text.system, volume, "--point")
-    if text.system != "ijk":
-        along = "ijk".index(frames.axis)
-        ijk[along] = _nearest(ijk, volume)[along]
-    return Point((ijk[0], ijk[1], ijk[2]), positive=text.positive)
+def _placed(text: PlacesText, volume: Volume, frames: Frames) -> Prompt:
+    places = [_inside(place, text.system, volume, f"--{text.kind}") for place in text.places]
+    return BY_NAME[text.kind].from_places(  # type: ignore[return-value]
+        places, frames, text.positive, millimetres=text.system != "ijk"
+    )
 
 
-def _box(text: BoxText, volume: Volume) -> Box:
-    places: list[tuple[float, ...]] = [text.corner, text.opposite]
-    if text.sides:
-        subsets = np.array(list(itertools.product((0, 1), repeat=3)))
-        places = [tuple(place) for place in (np.array(text.corner) + subsets @ np.array(text.sides)).tolist()]
-    corners = []
-    for typed in places:
-        corner = _inside(typed, text.system, volume, "--box")
-        corners.append(corner if text.system == "ijk" else _nearest(corner, volume))
-    low, high = np.min(corners, axis=0), np.max(corners, axis=0)
-    return Box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+def _marked(text: PlacesText, path: Path, volume: Volume, frames: Frames) -> Prompt:
+    try:
+        return _placed(text, volume, frames)
+    except PromptError as error:
+        raise PromptError(f"{path}: {error}") from error
 
 
-def _nearest(ijk: Sequence[float], volume: Volume) -> list[float]:
-    """The voxel that a place inside the volume lies in."""
-    return [float(min(max(np.floor(v + 0.5), 0), n - 1)) for v, n in zip(ijk, volume.shape[::-1], strict=True)]
-
-
-def _inside(typed: Sequence[float], system: str, volume: Volume, option: str) -> list[float]:
+def _inside(typed: Sequence[float], system: str, volume: Volume, option: str) -> IJK:
     """The voxel index of what was typed.
 
     Raises:
@@ -379,13 +367,13 @@ def _inside(typed: Sequence[float], system: str, volume: Volume, option: str) ->
     """
     size = volume.shape[::-1]
     if system == "ijk":
-        ijk = [*typed, 0.0][:3]  # an image's third index is 0
+        i, j, k = (*typed, 0.0)[:3]  # an image's third index is 0
     else:
         convert = volume.ijk_from_lps if system == "lps" else volume.ijk_from_ras
         # Round off what the matrix's inverse adds, or a voxel's own centre would not be whole.
-        ijk = [float(v) for v in np.round(convert(typed), 6)]
-    if all(-0.5 <= v <= n - 0.5 for v, n in zip(ijk, size, strict=True)):
-        return ijk
+        i, j, k = (float(v) for v in np.round(convert(typed), 6))
+    if all(-0.5 <= v <= n - 0.5 for v, n in zip((i, j, k), size, strict=True)):
+        return i, j, k
     text = ",".join(f"{v:g}" for v in typed)
     if system == "ijk":
         ranges = ", ".join(f"{a} 0 to {n - 1}" for a, n in zip("ijk"[: len(typed)], size, strict=False))

@@ -11,8 +11,9 @@ import click
 
 from .. import speed as speeds
 from ..errors import InputError
+from ..prompts import BY_NAME
 from ..session.settings import Policy
-from .grammar import BoxText, MaskText, PointText, StartText
+from .grammar import MarkupText, MaskText, PlacesText, StartText
 
 POLICIES = get_args(Policy)
 AXES = ("k", "j", "i", "axial", "coronal", "sagittal")
@@ -20,47 +21,43 @@ AXES = ("k", "j", "i", "axial", "coronal", "sagittal")
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 
 
-class Point(click.ParamType):
-    """``I,J,K`` or, with a minus sign at the end, a point that does not belong to the segment."""
+class Places(click.ParamType):
+    """Places of one kind of prompt, with ``:`` between them, or a markups file that holds some.
 
-    name = "point"
+    A minus sign at the end, ``,-``, says that they do not belong to the segment.
+    """
 
-    def __init__(self, axes: str) -> None:
+    def __init__(self, kind: str, axes: str) -> None:
+        markup = BY_NAME[kind].markup
+        assert markup is not None
+        self.name = kind
         self.axes = axes
+        self.markup = markup
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        return f"{_comma(self.axes)}[,-]"
+        sign = "[,-]" if self.markup.signed else ""
+        return (self._places() if self.markup.places else "FILE.mrk.json") + sign
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PointText:
-        if isinstance(value, PointText):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PlacesText | MarkupText:
+        if isinstance(value, PlacesText | MarkupText):
             return value
-        numbers, _, sign = value.strip().rpartition(",")
-        if sign.strip() not in ("+", "-"):
-            numbers, sign = value, "+"
-        coordinates = _coordinates(numbers, len(self.axes))
-        if coordinates is None:
-            self.fail(f"{value!r} is not {_comma(self.axes)} or {_comma(self.axes)},- (negative)", param, ctx)
-        return PointText(coordinates, positive=sign.strip() == "+")
+        text, _, sign = value.strip().rpartition(",")
+        if not self.markup.signed or sign.strip() not in ("+", "-"):
+            text, sign = value.strip(), ""
+        if text.endswith(".json"):
+            return MarkupText(self.name, Path(text), {"+": True, "-": False}.get(sign.strip()))
+        places = [_coordinates(part, len(self.axes)) for part in text.split(":")]
+        known = tuple(place for place in places if place is not None)
+        if len(known) != len(places) or self.markup.places not in (None, len(known)):
+            negative = f" or {self._places()},- (negative)" if self.markup.signed else ""
+            self.fail(f"{value!r} is not {self._places()}{negative}, nor a markups file (.mrk.json)", param, ctx)
+        return PlacesText(self.name, known, positive=sign.strip() != "-")
 
-
-class Box(click.ParamType):
-    """``I0,J0,K0:I1,J1,K1``: two opposite corners, inclusive."""
-
-    name = "box"
-
-    def __init__(self, axes: str) -> None:
-        self.axes = axes
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        return ":".join(_comma([f"{a}{n}" for a in self.axes]) for n in (0, 1))
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> BoxText:
-        if isinstance(value, BoxText):
-            return value
-        corners = [_coordinates(text, len(self.axes)) for text in value.split(":")]
-        if len(corners) != 2 or corners[0] is None or corners[1] is None:
-            self.fail(f"{value!r} is not {self.get_metavar(param, ctx)}", param, ctx)  # type: ignore[arg-type]
-        return BoxText(corners[0], corners[1])
+    def _places(self) -> str:
+        if self.markup.places == 1:
+            return _comma(self.axes)
+        places = ":".join(_comma([f"{a}{n}" for a in self.axes]) for n in range(2))
+        return places if self.markup.places else f"{places}:…"
 
 
 class MaskFile(click.ParamType):
@@ -138,14 +135,23 @@ class Speed(click.ParamType):
 
 
 def prompts(axes: str = "ijk") -> Callable:
-    """--segment, --point, --box and --mask; their order counts, see `OrderedCommand`."""
+    """--segment, one for each kind of prompt, and --start; their order counts, see `OrderedCommand`."""
     index = "voxel indices" if axes == "ijk" else "pixel indices (column, row)"
+    placed = [
+        click.option(
+            f"--{name}",
+            type=Places(name, axes),
+            multiple=True,
+            help=f"{kind.help}; in {index}, or a markups file that 3D Slicer saved.",
+        )
+        for name, kind in BY_NAME.items()
+        if kind.markup is not None
+    ]
     options = [
         click.option(
             "--segment", metavar="NAME", multiple=True, help="Start a segment: the prompts after it are its own."
         ),
-        click.option("--point", type=Point(axes), multiple=True, help=f"A click, in {index}; ',-': not the segment."),
-        click.option("--box", type=Box(axes), multiple=True, help="The segment lies within; both corners inclusive."),
+        *placed,
         click.option(
             "--mask",
             type=MaskFile(),
@@ -164,12 +170,12 @@ def prompts(axes: str = "ijk") -> Callable:
 
 
 def millimetres() -> Callable:
-    """--lps, --ras, --ijk; each holds for the points and boxes after it."""
+    """--lps, --ras, --ijk; each holds for the places after it."""
     return _all(
         [
-            click.option("--lps", is_flag=True, help="The points and boxes after it are in mm, LPS (DICOM)."),
-            click.option("--ras", is_flag=True, help="The points and boxes after it are in mm, RAS (3D Slicer)."),
-            click.option("--ijk", is_flag=True, help="The points and boxes after it are voxel indices again."),
+            click.option("--lps", is_flag=True, help="The places after it are in mm, LPS (DICOM)."),
+            click.option("--ras", is_flag=True, help="The places after it are in mm, RAS (3D Slicer)."),
+            click.option("--ijk", is_flag=True, help="The places after it are voxel indices again."),
         ]
     )
 

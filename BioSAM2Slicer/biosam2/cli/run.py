@@ -7,7 +7,7 @@ from typing import Any
 
 from ..speed import Speed
 from . import job
-from .grammar import MaskText, PromptText, StartText
+from .grammar import PlacesText, PromptText
 
 
 def run(
@@ -40,7 +40,7 @@ def run(
 
     job.check_exact(exact, crop, policy, speed)
     where = job.Where(model, config, device, worker, server)
-    files = [text.path for _, text in prompts if isinstance(text, MaskText | StartText)]
+    files = [text.path for _, text in prompts if not isinstance(text, PlacesText)]
     job.check_outputs(pipeline, output, (montage, record), [source, *files])
     input_sha256 = records.hash_input(source) if record else ""
     volume = job.read(pipeline, source, series)

@@ -20,5 +20,19 @@ from .point import Point
 Prompt: TypeAlias = Point | Box | Mask
 KINDS: tuple[type[PromptKind], ...] = get_args(Prompt)
 """The classes."""
+BY_NAME: dict[str, type[PromptKind]] = {str(kind.__struct_config__.tag): kind for kind in KINDS}
+"""The classes by their tags."""
 
-__all__ = ["IJK", "KINDS", "Box", "Drawing", "Markup", "Mask", "Point", "Prompt", "PromptKind", "SlicePrompt"]
+__all__ = [
+    "BY_NAME",
+    "IJK",
+    "KINDS",
+    "Box",
+    "Drawing",
+    "Markup",
+    "Mask",
+    "Point",
+    "Prompt",
+    "PromptKind",
+    "SlicePrompt",
+]
