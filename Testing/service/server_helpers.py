@@ -5,18 +5,30 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from threading import Event, Thread
 
 import uvicorn
 from biosam2.service.server.app import Settings, make_app
+from biosam2.service.server.device import Devices
+from biosam2.service.server.local import LocalDevice
+from biosam2.service.server.process import ProcessDevice
+from biosam2.service.server.volumes import VolumeStore
 
 
 class Served:
-    """A server on a free port of this computer, or on a given one; use as a context manager."""
+    """A server on a free port of this computer, or on a given one; use as a context manager.
 
-    def __init__(self, models: dict, settings: Settings | None = None, port: int = 0) -> None:
-        self.app = make_app(models, settings)
+    Args:
+        models: of its own process; or the processes of its devices.
+    """
+
+    def __init__(self, models: dict | Sequence[ProcessDevice], settings: Settings | None = None, port: int = 0) -> None:
+        if isinstance(models, dict):
+            self.device = LocalDevice(models, 4 << 30)
+            self.app = make_app(Devices([self.device]), settings)
+        else:
+            self.app = make_app(Devices(models), settings, VolumeStore(1 << 30, shared=True))
         self._listening = listen(port)
         self.port = self._listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"

@@ -147,7 +147,7 @@ def test_a_click_waits_for_a_slice_of_a_neighbours_propagation_at_most(
             next(updates)
             thread = threading.Thread(target=lambda: next((u for u in updates if over.is_set()), None))
             thread.start()
-            neighbours += [lease.host for lease in server.app.state.leases._leases.values() if lease.host._running]
+            neighbours += [host for host in server.device.scheduler._hosts if host._running]
             beside = waits(clicking)
             neighbours.clear()
             over.set()
@@ -175,7 +175,7 @@ def test_a_slow_reader_holds_up_nobody_and_is_not_run_ahead_of(model, volumes) -
         got = [next(updates)]
         other.add_prompt("a", Point((11, 10, 2)))
         assert len(list(other.propagate())) == 6
-        (host,) = (lease.host for lease in server.app.state.leases._leases.values() if lease.host.moving or lease.host._running.credit == 0)  # fmt: skip  # noqa: E501
+        (host,) = (h for h in server.device.scheduler._hosts if h.moving or h._running.credit == 0)
         assert host._running.count <= 1 + 4 + 4
         same_updates(got + list(updates), list(here.propagate()))
         same_state(slow, here)

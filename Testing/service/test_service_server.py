@@ -337,8 +337,7 @@ def test_a_client_that_falls_silent_in_mid_sending_is_let_go(model) -> None:
 def test_a_server_that_does_not_work_any_more_is_not_healthy(model) -> None:
     with Served({"small": model}) as server:
         assert requests.get(f"{server.url}/healthz", timeout=30).status_code == 200
-        server.app.state.scheduler.stop()
-        server.app.state.worker.join()
+        server.device.stop()
         response = requests.get(f"{server.url}/healthz", timeout=30)
         assert response.status_code == 503
         assert "start it anew" in response.json()["detail"]
@@ -434,7 +433,7 @@ def test_sessions_that_were_closed_leave_nothing(model, volume, sessions: int) -
         state = server.app.state
         assert len(state.leases) == 0
         assert len(state.volumes) == 1
-        assert len(state.features) == 0
+        assert len(server.device.features) == 0
         assert process.num_fds() <= before[0] + 4
         assert process.memory_info().rss < before[1] + (64 << 20)
 

@@ -13,8 +13,10 @@ from biosam2.service import messages as m
 from biosam2.service.errors import RefusedError
 from biosam2.service.host import Host
 from biosam2.service.scheduler import Scheduler
+from biosam2.service.server.device import Devices
 from biosam2.service.server.leases import Leases, TimeOuts
-from biosam2.service.server.volumes import VolumeStore
+from biosam2.service.server.local import LocalDevice
+from biosam2.service.server.volumes import Held, VolumeStore
 from biosam2.service.upload import volume_id
 from service_helpers import ModelEngine
 
@@ -178,20 +180,33 @@ class Clock:
 @pytest.fixture
 def store(volume) -> VolumeStore:
     store = VolumeStore(1 << 20)
-    store.keep(volume_id(volume), volume)
+    store.keep(Held(volume_id(volume), volume))
     return store
 
 
-def test_silent_and_idle_sessions_end(scheduler, store, model, volume) -> None:
+@pytest.fixture
+def device(model):
+    device = LocalDevice({"small": model}, 1 << 30)
+    device.start()
+    yield device
+    device.stop()
+
+
+@pytest.fixture
+def devices(device) -> Devices:
+    return Devices([device])
+
+
+def test_silent_and_idle_sessions_end(devices, store, volume) -> None:
     clock = Clock()
-    leases = Leases(scheduler, store, FeatureCache(), 2, TimeOuts(liveness=90, idle=1000), clock)
+    leases = Leases(devices, store, 2, TimeOuts(liveness=90, idle=1000), clock)
 
     async def story() -> None:
         name = volume_id(volume)
-        beating = await leases.open(model, name, m.Create(id=0, axis="k", window=(0.0, 1.0)))
-        await leases.open(model, name, m.Create(id=0, axis="k", window=(0.0, 1.0)))
+        beating = await leases.open("small", name, m.Create(id=0, axis="k", window=(0.0, 1.0)))
+        await leases.open("small", name, m.Create(id=0, axis="k", window=(0.0, 1.0)))
         with pytest.raises(RefusedError, match="all 2 sessions"):
-            await leases.open(model, name, CREATE)
+            await leases.open("small", name, CREATE)
         for clock.now in range(0, 1000, 80):
             assert leases.find(beating.id) is beating
             leases.sweep()
@@ -201,9 +216,9 @@ def test_silent_and_idle_sessions_end(scheduler, store, model, volume) -> None:
         leases.sweep()
         assert len(leases) == 0
         with pytest.raises(KeyError):
-            await leases.open(model, "0" * 64, CREATE)
+            await leases.open("small", "0" * 64, CREATE)
         with pytest.raises(biosam2.errors.InputError, match="width"):
-            await leases.open(model, name, m.Create(id=0, axis="k", window=(0.0, -1.0)))
+            await leases.open("small", name, m.Create(id=0, axis="k", window=(0.0, -1.0)))
         assert len(leases) == 0
 
     asyncio.run(story())
@@ -212,14 +227,14 @@ def test_silent_and_idle_sessions_end(scheduler, store, model, volume) -> None:
     assert len(store) == 0
 
 
-def test_a_client_that_takes_its_answers_is_there_and_only_answers_are_use(scheduler, store, model, volume) -> None:
+def test_a_client_that_takes_its_answers_is_there_and_only_answers_are_use(devices, store, volume) -> None:
     clock = Clock()
-    leases = Leases(scheduler, store, FeatureCache(), 2, TimeOuts(liveness=90, idle=1000), clock)
+    leases = Leases(devices, store, 2, TimeOuts(liveness=90, idle=1000), clock)
     settings = m.Create(id=0, axis="k", window=(0.0, 1.0))
 
     async def story() -> None:
-        reading = await leases.open(model, volume_id(volume), settings)
-        stuck = await leases.open(model, volume_id(volume), settings)
+        reading = await leases.open("small", volume_id(volume), settings)
+        stuck = await leases.open("small", volume_id(volume), settings)
         for lease in (reading, stuck):
             async for _ in leases.answers(lease, 2, leases.ask(lease, prompt(2))):
                 assert isinstance(_, m.Done)
@@ -244,12 +259,12 @@ def test_a_client_that_takes_its_answers_is_there_and_only_answers_are_use(sched
     asyncio.run(story())
 
 
-def test_a_client_that_takes_nothing_is_not_waited_for(scheduler, store, model, volume) -> None:
+def test_a_client_that_takes_nothing_is_not_waited_for(devices, store, volume) -> None:
     """Even when it says that it has received what it never took."""
-    leases = Leases(scheduler, store, FeatureCache(), 1, TimeOuts())
+    leases = Leases(devices, store, 1, TimeOuts())
 
     async def story() -> None:
-        lease = await leases.open(model, volume_id(volume), m.Create(id=0, axis="k", window=(0.0, 1.0)))
+        lease = await leases.open("small", volume_id(volume), m.Create(id=0, axis="k", window=(0.0, 1.0)))
         stream = leases.ask(lease, m.Undo(id=2))
         for number in range(300):
             lease.route(m.Progress(id=2, stage=str(number)))
@@ -261,22 +276,31 @@ def test_a_client_that_takes_nothing_is_not_waited_for(scheduler, store, model, 
     asyncio.run(story())
 
 
-def test_requests_that_nobody_waits_for_are_bounded(store, model, volume) -> None:
-    scheduler = Scheduler()
-    leases = Leases(scheduler, store, FeatureCache(), 1, TimeOuts())
+def test_requests_that_nobody_waits_for_are_bounded(devices, device, store, model, volume) -> None:
+    leases = Leases(devices, store, 1, TimeOuts())
+    busy, free = threading.Event(), threading.Event()
+    other = Host(ModelEngine(model, volume))
+    device.scheduler.add(other, lambda reply: (busy.set(), free.wait()))
+    device.scheduler.submit(other, CREATE)
+    assert busy.wait(60)
 
     async def story() -> None:
-        opening = asyncio.ensure_future(leases.open(model, volume_id(volume), m.Create(id=0, axis="k", window=(0, 1))))
+        opening = asyncio.ensure_future(
+            leases.open("small", volume_id(volume), m.Create(id=0, axis="k", window=(0, 1)))
+        )
         await asyncio.sleep(0)
         (lease,) = leases._leases.values()
-        while lease.host.waiting < 64:
-            leases.tell(lease, m.Cancel(id=lease.host.waiting))
+        while lease.seat.waiting < 64:
+            leases.tell(lease, m.Cancel(id=lease.seat.waiting))
         with pytest.raises(RefusedError, match="wait already"):
             leases.tell(lease, m.Cancel(id=64))
-        assert lease.host.waiting == 64
+        assert lease.seat.waiting == 64
         opening.cancel()
 
-    asyncio.run(story())
+    try:
+        asyncio.run(story())
+    finally:
+        free.set()
 
 
 def test_a_client_cannot_be_owed_more_than_it_asked_for(model, volume) -> None:
@@ -297,8 +321,8 @@ def test_volumes_in_use_stay_and_others_give_way(volumes) -> None:
     for n, volume in enumerate(few[:2]):
         store.reserve(size)
         store.give_back(size)
-        store.keep(str(n), volume)
-    assert store.use("0") is few[0]
+        store.keep(Held(str(n), volume))
+    assert store.use("0").volume is few[0]
     store.reserve(size)
     assert "0" in store
     assert "1" not in store

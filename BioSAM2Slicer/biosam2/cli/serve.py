@@ -22,7 +22,12 @@ _GIB = 1 << 30
     help="A model to serve; repeat it for more. The first is the default. [default: nano]",
 )
 @click.option("--config", metavar="NAME|PATH", help="The configuration of a checkpoint given as PATH.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    help="auto, cpu, cuda, cuda:N or mps; repeat it for more: a process for each. [default: auto]",
+)
 @click.option(
     "--api-key", envvar="BIOSAM2_API_KEY", metavar="KEY", help="What clients must show; safer in BIOSAM2_API_KEY."
 )
@@ -36,7 +41,7 @@ _GIB = 1 << 30
     default=4.0,
     show_default=True,
     metavar="GIB",
-    help="Encoded slices, all sessions together.",
+    help="Encoded slices, all sessions of a device together.",
 )
 @click.option(
     "--volume-memory",
@@ -67,7 +72,7 @@ def serve(
     port: int,
     models: tuple[str, ...],
     config: str | None,
-    device: str,
+    devices: tuple[str, ...],
     api_key: str | None,
     allow_no_key: bool,
     tls_certificate: Path | None,
@@ -96,20 +101,31 @@ def serve(
             raise InputError(f"there is no file {file}")
     running.check_exposure(host, api_key, allow_no_key)
 
-    from ..models import load_model
     from ..service.server.app import Settings
+    from ..service.server.device import Device, Devices
     from ..service.server.leases import TimeOuts
 
-    loaded = [load_model(name, device, config=config) for name in models or (None,)]
-    served = {model.name: model for model in loaded}
-    if len(served) < len(loaded):
-        names = ", ".join(model.name for model in loaded)
-        raise InputError(f"models are served by their names, and two of these have one name: {names}; rename a file")
+    feature_memory = int(sizes["feature_memory"] * _GIB)
+    found: list[Device] = []
+    if len(devices) > 1:
+        from ..service.server.process import ProcessDevice, start_all
+        from ..service.server.volumes import check_sharing
+
+        if "auto" in devices:
+            raise InputError("auto is one device; name each: --device cuda:0 --device cuda:1")
+        check_sharing()
+        running.start_logging()
+        processes = [ProcessDevice(device, models, config, feature_memory) for device in devices]
+        start_all(processes)
+        found += processes
+    else:
+        from ..service.server.local import LocalDevice, load_models
+
+        found.append(LocalDevice(load_models(models, devices[0] if devices else "auto", config), feature_memory))
     settings = Settings(
         api_key=api_key,
         most_sessions=sizes["max_sessions"],
-        feature_memory=int(sizes["feature_memory"] * _GIB),
         volume_memory=int(sizes["volume_memory"] * _GIB),
         time_outs=TimeOuts(liveness=sizes["liveness_timeout"], idle=sizes["idle_timeout"]),
     )
-    running.run(served, settings, host, port, tls_certificate, tls_key)
+    running.run(Devices(found), settings, host, port, tls_certificate, tls_key, shared=len(devices) > 1)

@@ -7,7 +7,6 @@ and a file. The worker ends when its input does, however the parent came to its 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import logging.handlers
 import os
@@ -18,19 +17,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Thread
 from typing import BinaryIO, TypeAlias
 
 from . import messages as m
 from .framing import Decoder, Refused, encode
 from .host import Engine, Host
 from .scheduler import Scheduler
+from .stdio import Writer, end, pieces, take_pipes
 
 _log = logging.getLogger("biosam2.worker")
 Tell: TypeAlias = Callable[[str], None]
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-_READ = 1 << 20
 # Requests that may wait; whoever sends more waits too.
 _INBOX = 1024
 PRIORITY_NOTICE = (
@@ -58,22 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     low = not restore_priority()
     _log.info("started, pid %s, python %s", os.getpid(), sys.version.split()[0])
     serve(partial(_engine, options.server, options.ca_file), incoming, outgoing, low)
-
-
-def take_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Standard input and output for messages alone; whatever prints from now on, C code too, prints on stderr."""
-    incoming = os.fdopen(os.dup(0), "rb", buffering=0)
-    outgoing = os.fdopen(os.dup(1), "wb", buffering=0)
-    with open(os.devnull, "rb") as nothing:
-        os.dup2(nothing.fileno(), 0)
-    os.dup2(2, 1)
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.setmode(incoming.fileno(), os.O_BINARY)
-        msvcrt.setmode(outgoing.fileno(), os.O_BINARY)
-    sys.stdout = sys.stderr
-    return incoming, outgoing
 
 
 def start_logging(file: Path | None, level: str) -> None:
@@ -114,20 +97,15 @@ def serve(make_engine: Callable[[Tell], Engine], incoming: BinaryIO, outgoing: B
         make_engine: makes what makes the sessions; given a function by which it can tell the user something.
         low: whether to tell the client that the priority is low.
     """
-    writing = Lock()
     to_tell: SimpleQueue[str] = SimpleQueue()
     if low:
         to_tell.put(PRIORITY_NOTICE)
     host, scheduler = Host(make_engine(to_tell.put)), Scheduler()
 
+    writer = Writer(outgoing)
+
     def send(reply: m.Reply) -> None:
-        data = memoryview(encode(reply))
-        try:
-            with writing:
-                while data:
-                    data = data[outgoing.write(data) :]
-        except OSError:
-            _end("the client does not read any more")
+        writer.write(encode(reply))
 
     def deliver(reply: m.Reply) -> None:
         while not to_tell.empty():
@@ -141,33 +119,18 @@ def serve(make_engine: Callable[[Tell], Engine], incoming: BinaryIO, outgoing: B
 
     def read() -> None:
         decoder: Decoder[m.Asked] = Decoder(m.Asked)
-        while data := _available(incoming):
+        for data in pieces(incoming):
             for request in decoder.feed(data):
                 if isinstance(request, Refused):
                     send(m.Failure(id=0, kind="ProtocolError", text=request.reason))
                 else:
                     scheduler.submit(host, request, room=_INBOX)
-        _end("the client closed the pipe")
+        end("the client closed the pipe")
 
     warnings.showwarning = show  # type: ignore[assignment]
     scheduler.add(host, deliver)
     Thread(target=read, name="reader", daemon=True).start()
     scheduler.run()
-
-
-def _available(incoming: BinaryIO) -> bytes:
-    try:
-        return incoming.read(_READ)
-    except OSError:
-        return b""
-
-
-def _end(reason: str) -> None:
-    """End at once: a network in the middle of a slice would not notice an exception for a long time."""
-    _log.info("ending: %s", reason)
-    with contextlib.suppress(OSError, ValueError):
-        logging.shutdown()
-    os._exit(0)
 
 
 def _engine(server: str | None, ca_file: str | None, tell: Tell) -> Engine:

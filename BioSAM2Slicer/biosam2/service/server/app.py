@@ -11,11 +11,11 @@ import importlib.metadata
 import logging
 import platform
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from threading import Thread
 from typing import Annotated, Any, Literal, NoReturn
 
+import msgspec
 import psutil
 from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response, Security
 from fastapi.concurrency import run_in_threadpool
@@ -26,14 +26,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
 from ... import __version__
-from ...engine.features import FeatureCache
 from ...errors import BioSAM2Error
-from ...models import Model
-from ...session.settings import Axis, Policy, Precision
+from ...session.settings import Axis, ModelFacts, Policy, Precision
 from .. import messages as m
-from ..errors import ProtocolError, RefusedError
+from ..errors import ConnectionLostError, ProtocolError, RefusedError
 from ..framing import Decoder, Limits, Refused, encode
-from ..scheduler import Scheduler
+from .device import Devices
 from .gate import Gate
 from .leases import Lease, Leases, TimeOuts
 from .volumes import Upload, VolumeStore
@@ -57,7 +55,6 @@ class Settings:
     Attributes:
         api_key: what clients must show; None lets everybody in.
         most_sessions: how many there may be at a time.
-        feature_memory: bytes of encoded slices, all sessions together.
         volume_memory: bytes of voxels, all volumes together.
         limits: what one message may bring.
         read_seconds: how long a client may keep silent in the middle of sending something.
@@ -66,7 +63,6 @@ class Settings:
 
     api_key: str | None = None
     most_sessions: int = 16
-    feature_memory: int = 4 << 30
     volume_memory: int = 8 << 30
     limits: Limits = field(default_factory=Limits)
     read_seconds: float = 30.0
@@ -106,6 +102,18 @@ class SessionInfo(BaseModel):
     heartbeat_seconds: float
 
 
+class DeviceInfo(BaseModel):
+    """A device, and what runs on it."""
+
+    device: str
+    works: bool
+    sessions: int
+    propagations: int
+    requests_waiting: int
+    feature_bytes: int
+    process_bytes: int
+
+
 class Info(BaseModel):
     """What the server is and how it does."""
 
@@ -113,6 +121,7 @@ class Info(BaseModel):
     protocol: int
     versions: dict[str, str]
     models: list[ModelInfo]
+    devices: list[DeviceInfo]
     sessions: int
     most_sessions: int
     sessions_opened: int
@@ -149,30 +158,31 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 _BINARY: dict[str, Any] = {"requestBody": {"required": True, "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}}}  # fmt: skip  # noqa: E501
 
 
-def make_app(models: Mapping[str, Model], settings: Settings | None = None) -> FastAPI:
-    """The application, with one thread that does all sessions' work.
+def make_app(devices: Devices, settings: Settings | None = None, volumes: VolumeStore | None = None) -> FastAPI:
+    """The application.
 
     Args:
-        models: loaded networks by name; the first is the default. They are shared by all sessions.
+        devices: where sessions run. They are started and stopped with the application.
         settings: how it is run.
+        volumes: where volumes are kept; by default within `Settings.volume_memory`, in this process.
     """
     settings = settings or Settings()
-    scheduler = Scheduler()
-    volumes = VolumeStore(settings.volume_memory)
-    features = FeatureCache(settings.feature_memory)
-    leases = Leases(scheduler, volumes, features, settings.most_sessions, settings.time_outs)
-    worker = Thread(target=scheduler.run, name="work", daemon=True)
+    if volumes is None:
+        volumes = VolumeStore(settings.volume_memory)
+    models = devices.models
+    leases = Leases(devices, volumes, settings.most_sessions, settings.time_outs)
     started = time.monotonic()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        worker.start()
+        for device in devices:
+            device.start()
         sweeper = asyncio.create_task(_sweep(leases))
         yield
         sweeper.cancel()
         leases.close_all("the server stops")
-        scheduler.stop()
-        await run_in_threadpool(worker.join)
+        for device in devices:
+            await run_in_threadpool(device.stop)
 
     app = FastAPI(
         title="BioSAM-2 server",
@@ -180,8 +190,7 @@ def make_app(models: Mapping[str, Model], settings: Settings | None = None) -> F
         summary="Sessions of biosam2 for clients without a GPU.",
         lifespan=lifespan,
     )
-    app.state.leases, app.state.volumes, app.state.features = leases, volumes, features
-    app.state.scheduler, app.state.worker = scheduler, worker
+    app.state.leases, app.state.volumes, app.state.devices = leases, volumes, devices
 
     def most(path: str) -> int | None:
         """Bytes that a request's body may have: a volume is counted as it is unpacked."""
@@ -215,18 +224,32 @@ def make_app(models: Mapping[str, Model], settings: Settings | None = None) -> F
     @app.get("/healthz", responses={503: {"model": Problem}})
     async def healthz() -> Health:
         """Whether the server answers and works; for load balancers and monitors, no key needed."""
-        if not worker.is_alive():
+        if not devices.alive:
             raise HTTPException(503, "the server does not work any more; its log says why, start it anew")
         return Health()
 
     @app.get("/info", **guarded)
     async def info() -> Info:
-        """Versions, models, memory, sessions and time-outs."""
+        """Versions, models, devices, memory, sessions and time-outs."""
+        loads = await asyncio.gather(*(device.load() for device in devices))
+        on = {device: devices.seats_on(device) for device in devices}
         return Info(
             biosam2=__version__,
             protocol=m.PROTOCOL,
             versions=_versions(),
-            models=[_model_info(name, model) for name, model in models.items()],
+            models=[_model_info(facts) for facts in models.values()],
+            devices=[
+                DeviceInfo(
+                    device=device.name,
+                    works=device.alive,
+                    sessions=len(on[device]),
+                    propagations=sum(seat.moving for seat in on[device]),
+                    requests_waiting=sum(seat.waiting for seat in on[device]),
+                    feature_bytes=load.feature_bytes,
+                    process_bytes=load.process_bytes,
+                )
+                for device, load in zip(devices, loads, strict=True)
+            ],
             sessions=len(leases),
             most_sessions=leases.most,
             sessions_opened=leases.opened,
@@ -235,9 +258,9 @@ def make_app(models: Mapping[str, Model], settings: Settings | None = None) -> F
             volumes=len(volumes),
             volume_bytes=volumes.nbytes,
             volume_budget_bytes=volumes.budget,
-            feature_bytes=features.nbytes,
-            feature_budget_bytes=features.budget,
-            process_bytes=psutil.Process().memory_info().rss,
+            feature_bytes=sum(load.feature_bytes for load in loads),
+            feature_budget_bytes=sum(load.feature_budget_bytes for load in loads),
+            process_bytes=_all_memory(),
             free_bytes=psutil.virtual_memory().available,
             liveness_seconds=settings.time_outs.liveness,
             idle_seconds=settings.time_outs.idle,
@@ -277,13 +300,13 @@ def make_app(models: Mapping[str, Model], settings: Settings | None = None) -> F
             speed=asked.speed,
         )
         try:
-            lease = await leases.open(models[name], asked.volume, create)
+            lease = await leases.open(name, asked.volume, create)
         except KeyError:
             raise HTTPException(404, "the server does not have this volume; send it first") from None
         _log.info("session opened", extra={"model": name, "sessions": len(leases)})
         return SessionInfo(
             session=lease.id,
-            model=_model_info(name, models[name]),
+            model=_model_info(devices.device_of(lease.seat).models[name]),
             heartbeat_seconds=settings.time_outs.heartbeat,
         )
 
@@ -314,7 +337,7 @@ def make_app(models: Mapping[str, Model], settings: Settings | None = None) -> F
 
     @app.exception_handler(BioSAM2Error)
     async def mendable(request: Request, error: BioSAM2Error) -> JSONResponse:
-        code = 503 if isinstance(error, RefusedError) else 400
+        code = 503 if isinstance(error, (RefusedError, ConnectionLostError)) else 400
         if code == 503 and "no room" in str(error):
             code = 507
         return JSONResponse({"detail": str(error)}, code, {"Retry-After": "10"} if code == 503 else None)
@@ -371,14 +394,18 @@ async def _encoded(replies: AsyncIterator[m.Reply]) -> AsyncIterator[bytes]:
         yield encode(reply, deflate=True)
 
 
-def _model_info(name: str, model: Model) -> ModelInfo:
-    return ModelInfo(
-        name=name,
-        sha256=model.sha256,
-        device=str(model.device),
-        device_reason=model.device_reason,
-        image_size=model.image_size,
-    )
+def _model_info(facts: ModelFacts) -> ModelInfo:
+    return ModelInfo(**msgspec.structs.asdict(facts))
+
+
+def _all_memory() -> int:
+    """Of this process and those of the devices; pages that they share are counted in each."""
+    own = psutil.Process()
+    found = own.memory_info().rss
+    for child in own.children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += child.memory_info().rss
+    return found
 
 
 def _versions() -> dict[str, str]:

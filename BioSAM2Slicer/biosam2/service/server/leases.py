@@ -7,19 +7,12 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
-from ...engine.features import FeatureCache
-from ...models import Model
-from ...session import Session
-from ...volume import Volume
 from .. import messages as m
-from ..engines import new_session
-from ..errors import ProtocolError, RefusedError, error_of
-from ..host import Host
-from ..scheduler import Scheduler
-from .features import SharedFeatures
+from ..errors import RefusedError, error_of
+from .device import Devices, Seat
 from .volumes import VolumeStore
 
 _log = logging.getLogger("biosam2.server")
@@ -51,13 +44,13 @@ class TimeOuts:
 
 @dataclass(eq=False)
 class Lease:
-    """One client's session."""
+    """One client's session; `seat` is set as soon as it has one."""
 
     id: str
-    host: Host
     volume: str
     heard: float
     used: float
+    seat: Seat = field(init=False)
     # Where answers go, by the request's id.
     streams: dict[int, asyncio.Queue[m.Reply]] = field(default_factory=dict)
 
@@ -81,38 +74,12 @@ class Lease:
             stream.put_nowait(m.Failure(id=request, kind="ConnectionLostError", text=reason))
 
 
-class _Engine:
-    """Makes a lease's one session."""
-
-    relay = False
-
-    def __init__(self, model: Model, volume: Volume, features: FeatureCache) -> None:
-        self._model, self._volume = model, volume
-        self._features = SharedFeatures(features)
-
-    def load_model(self, asked: m.LoadModel) -> Iterator[m.Progress | m.ModelLoaded]:
-        raise ProtocolError("a server's model is chosen when a session is opened")
-
-    def open_volume(self, asked: m.OpenVolume) -> None:
-        raise ProtocolError("a volume goes to a server by its hash")
-
-    def create(self, asked: m.Create) -> Session:
-        return new_session(self._model, self._volume, asked, self._features)
-
-    def encode_ahead(self, session: Session, busy: Callable[[], bool]) -> bool:
-        return session.encode_ahead(busy)
-
-    def close(self, session: Session) -> None:
-        self._features.forget()
-
-
 class Leases:
     """Opens, finds and ends sessions. To be used in the event loop's thread only.
 
     Args:
-        scheduler: does their work.
+        devices: where they run.
         volumes: what they may be about.
-        features: encoded slices of all of them.
         most: how many there may be at a time.
         time_outs: when they end by themselves.
         clock: seconds, rising.
@@ -120,9 +87,8 @@ class Leases:
 
     def __init__(
         self,
-        scheduler: Scheduler,
+        devices: Devices,
         volumes: VolumeStore,
-        features: FeatureCache,
         most: int,
         time_outs: TimeOuts,
         clock: Callable[[], float] = time.monotonic,
@@ -130,9 +96,8 @@ class Leases:
         self.time_outs = time_outs
         self.most = most
         self.opened = 0
-        self._scheduler = scheduler
+        self._devices = devices
         self._volumes = volumes
-        self._features = features
         self._clock = clock
         self._leases: dict[str, Lease] = {}
 
@@ -142,38 +107,46 @@ class Leases:
     @property
     def waiting(self) -> int:
         """Requests that have not been taken up."""
-        return sum(lease.host.waiting for lease in self._leases.values())
+        return sum(lease.seat.waiting for lease in self._leases.values())
 
     @property
     def moving(self) -> int:
         """Propagations under way."""
-        return sum(lease.host.moving for lease in self._leases.values())
+        return sum(lease.seat.moving for lease in self._leases.values())
 
-    async def open(self, model: Model, volume: str, settings: m.Create) -> Lease:
+    async def open(self, model: str, volume: str, settings: m.Create) -> Lease:
         """A new session.
 
         Raises:
-            RefusedError: there are too many.
+            RefusedError: there are too many, or no device works.
+            ConnectionLostError: the device's process ended.
             KeyError: the volume is not here.
             BioSAM2Error: the settings do not fit.
         """
         self.sweep()
         if len(self._leases) >= self.most:
             raise RefusedError(f"all {self.most} sessions of the server are taken; try again later")
-        voxels = self._volumes.use(volume)
-        if voxels is None:
+        held = self._volumes.use(volume)
+        if held is None:
             raise KeyError(volume)
         now = self._clock()
-        host = Host(_Engine(model, voxels, self._features))
-        lease = Lease(secrets.token_urlsafe(24), host, volume, heard=now, used=now)
-        self._leases[lease.id] = lease
+        lease = Lease(secrets.token_urlsafe(24), volume, heard=now, used=now)
         loop = asyncio.get_running_loop()
 
         def deliver(reply: m.Reply) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has been closed
                 loop.call_soon_threadsafe(lease.route, reply)
 
-        self._scheduler.add(host, deliver)
+        def lost(reason: str) -> None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self.close, lease, reason)
+
+        try:
+            lease.seat = self._devices.seat(model, held, deliver, lost)
+        except BaseException:
+            self._volumes.release(volume)
+            raise
+        self._leases[lease.id] = lease
         created = False
         try:
             answer = await self.ask(lease, settings).get()
@@ -235,14 +208,14 @@ class Leases:
             RefusedError: too many of its requests wait.
         """
         lease.used = self._clock()
-        if lease.host.waiting >= _MOST_REQUESTS:
+        if lease.seat.waiting >= _MOST_REQUESTS:
             raise RefusedError(f"{_MOST_REQUESTS} requests of the session wait already; wait for their answers")
-        self._scheduler.submit(lease.host, request)
+        lease.seat.submit(request)
 
     def close(self, lease: Lease, reason: str) -> None:
         """End a session."""
         if self._leases.pop(lease.id, None) is not None:
-            self._scheduler.remove(lease.host)
+            self._devices.leave(lease.seat)
             self._volumes.release(lease.volume)
             lease.end(reason)
 

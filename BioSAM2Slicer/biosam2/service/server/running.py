@@ -15,8 +15,8 @@ from ... import extras
 from ...errors import InputError
 
 if TYPE_CHECKING:
-    from ...models import Model
     from .app import Settings
+    from .device import Devices
 
 # Seconds that running requests get when the server is stopped.
 _GOODBYE = 5
@@ -25,9 +25,17 @@ _KEPT = 60
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, event, and what belongs to it."""
+    """One JSON object a line: time, level, event, and what belongs to it.
+
+    Args:
+        more: what every line says besides.
+    """
 
     _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+
+    def __init__(self, more: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self._more = dict(more or {})
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -36,6 +44,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
+            **self._more,
             **{name: value for name, value in vars(record).items() if name not in self._USUAL},
         }
         if record.exc_info:
@@ -59,17 +68,22 @@ def check_exposure(host: str, api_key: str | None, allow_no_key: bool) -> None:
 
 
 def run(
-    models: Mapping[str, Model],
+    devices: Devices,
     settings: Settings,
     host: str = "127.0.0.1",
     port: int = 8000,
     certificate: Path | None = None,
     key: Path | None = None,
+    shared: bool = False,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM.
 
     Args:
+        devices: where sessions run.
+        settings: how it is run.
+        host, port: to listen on.
         certificate, key: PEM files for TLS.
+        shared: whether the devices are in other processes, which map the volumes.
 
     Raises:
         InputError: the address is taken, or the certificate cannot be used.
@@ -79,10 +93,11 @@ def run(
     import uvicorn
 
     from .app import make_app
+    from .volumes import VolumeStore
 
     start_logging()
     config = uvicorn.Config(
-        make_app(models, settings),
+        make_app(devices, settings, VolumeStore(settings.volume_memory, shared)),
         log_config=None,
         access_log=False,  # addresses hold the sessions' names, which are secret
         server_header=False,
@@ -103,16 +118,21 @@ def run(
             "port": listening.getsockname()[1],
             "tls": certificate is not None,
             "key": settings.api_key is not None,
-            "models": list(models),
+            "models": list(devices.models),
+            "devices": [device.name for device in devices],
         },
     )
     uvicorn.Server(config).run(sockets=[listening])
 
 
-def start_logging() -> None:
-    """JSON lines on standard error."""
+def start_logging(**more: str) -> None:
+    """JSON lines on standard error.
+
+    Args:
+        more: what every line is to say besides.
+    """
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonLines(more))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
+import weakref
 from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from threading import RLock
 
 import numpy as np
 
+from ...errors import InputError
 from ...volume import Volume
 from .. import arrays
 from .. import messages as m
@@ -19,16 +24,60 @@ from ..upload import CHUNK, begin_hash
 _LIMITS = Limits(head=64 << 10, body=2 * CHUNK, decoded=2 * CHUNK)
 
 
+@dataclass(frozen=True, eq=False)
+class Held:
+    """A volume that a server holds.
+
+    Attributes:
+        name: the hash of its geometry and voxels.
+        volume: it.
+        shared: its voxels for other processes; None where they are this process's own.
+    """
+
+    name: str
+    volume: Volume
+    shared: SharedVoxels | None = None
+
+
+class SharedVoxels:
+    """A ``.npy`` file in memory, without a name on any disk, that other processes of this user can map.
+
+    It is gone when it is closed and nobody maps it any more.
+
+    Args:
+        dtype, shape: of its array.
+    """
+
+    def __init__(self, dtype: np.dtype, shape: Sequence[int]) -> None:
+        self._file = os.memfd_create("biosam2-voxels")
+        weakref.finalize(self, os.close, self._file)
+        self.path = f"/proc/{os.getpid()}/fd/{self._file}"
+        # Pages come into being as they are written, as those of numpy.empty.
+        self.array = np.lib.format.open_memmap(self.path, "w+", dtype, tuple(shape))
+
+
+def check_sharing() -> None:
+    """Check that processes can share voxels that lie on no disk.
+
+    Raises:
+        InputError: not on this system.
+    """
+    if not hasattr(os, "memfd_create"):
+        raise InputError("several devices need Linux; start one server for each")
+
+
 class VolumeStore:
     """Volumes by their hash. One that no session uses gives way to newer ones. May be used from several threads.
 
     Args:
         budget: bytes of voxels that may be held, those on their way included.
+        shared: whether other processes are to map the voxels.
     """
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, budget: int, shared: bool = False) -> None:
         self.budget = budget
-        self._volumes: OrderedDict[str, Volume] = OrderedDict()
+        self.shared = shared
+        self._volumes: OrderedDict[str, Held] = OrderedDict()
         self._users: Counter[str] = Counter()
         self._arriving = 0
         self._lock = RLock()
@@ -43,16 +92,16 @@ class VolumeStore:
     def nbytes(self) -> int:
         """Bytes held and promised."""
         with self._lock:
-            return sum(v.array.nbytes for v in self._volumes.values()) + self._arriving
+            return sum(held.volume.array.nbytes for held in self._volumes.values()) + self._arriving
 
-    def use(self, name: str) -> Volume | None:
+    def use(self, name: str) -> Held | None:
         """The volume, kept until `release`; None where it is not here."""
         with self._lock:
-            volume = self._volumes.get(name)
-            if volume is not None:
+            held = self._volumes.get(name)
+            if held is not None:
                 self._volumes.move_to_end(name)
                 self._users[name] += 1
-            return volume
+            return held
 
     def release(self, name: str) -> None:
         """End one `use`."""
@@ -85,10 +134,10 @@ class VolumeStore:
         with self._lock:
             self._arriving -= size
 
-    def keep(self, name: str, volume: Volume) -> None:
+    def keep(self, held: Held) -> None:
         """Hold a volume that has arrived; one that two clients sent at once is held once."""
         with self._lock:
-            self._volumes.setdefault(name, volume)
+            self._volumes.setdefault(held.name, held)
 
 
 class Upload:
@@ -140,25 +189,27 @@ class Upload:
             raise ProtocolError("the volume ended before all its voxels had arrived")
         if self._digest.hexdigest() != self._name:
             raise ProtocolError("the volume does not have the hash that it was sent under")
-        voxels = self._bytes.view(arrays.dtype_of(header.dtype)).reshape(header.shape)
-        voxels.setflags(write=False)
-        volume = Volume(voxels, header.spacing, header.origin, np.array(header.direction))
+        self._array.setflags(write=False)
+        volume = Volume(self._array, header.spacing, header.origin, np.array(header.direction))
         self._store.give_back(self._reserved)
         self._reserved = 0
-        self._store.keep(self._name, volume)
+        self._store.keep(Held(self._name, volume, self._shared))
 
     def _begin(self, header: m.VolumeHeader) -> None:
         if self._header is not None:
             raise ProtocolError("a volume has one header")
         if min(header.shape) < 1:
             raise ProtocolError("the volume has a shape that cannot be")
-        size = math.prod(header.shape) * arrays.dtype_of(header.dtype).itemsize
+        dtype = arrays.dtype_of(header.dtype)
+        size = math.prod(header.shape) * dtype.itemsize
         self._store.reserve(size)
         self._reserved = size
         self._header = header
         self._digest = begin_hash(header)
         # Memory pages come into being as they are written: what is only announced costs nothing.
-        self._bytes = np.empty(size, np.uint8)
+        self._shared = SharedVoxels(dtype, header.shape) if self._store.shared else None
+        self._array = np.empty(header.shape, dtype) if self._shared is None else self._shared.array
+        self._bytes = self._array.reshape(-1).view(np.uint8)
         self._filled = 0
 
     def _add(self, chunk: m.Chunk) -> None:

@@ -1,0 +1,135 @@
+"""A server with several devices, a process for each: sessions are placed, and outlive the death of a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import biosam2
+import numpy as np
+import pytest
+import requests
+from biosam2 import Point
+from biosam2.service.client import RemoteSession
+from biosam2.service.server import process
+from biosam2.service.server.process import ProcessDevice, start_all
+from command_helpers import biosam2_command
+from server_helpers import Served
+from service_helpers import same_state, same_updates
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="several devices need Linux")
+
+
+@pytest.fixture(scope="module")
+def devices(checkpoint):
+    found = [ProcessDevice("cpu", [str(checkpoint)], None, 1 << 30, pause=0.01) for _ in range(2)]
+    start_all(found)
+    yield found
+    for device in found:
+        device.stop()
+
+
+@pytest.fixture(scope="module")
+def served(devices):
+    with Served(devices) as server:
+        yield server
+
+
+def info(served) -> dict:
+    return requests.get(f"{served.url}/info", timeout=30).json()
+
+
+def test_sessions_go_to_the_least_busy_device(served, model, volumes) -> None:
+    sessions = [RemoteSession(served.url, volumes(n)) for n in range(4)]
+    told = info(served)
+    assert [device["sessions"] for device in told["devices"]] == [2, 2]
+    assert [m["device"] for m in told["models"]] == ["cpu"]
+    sessions.pop(0).close()
+    sessions.append(RemoteSession(served.url, volumes(5)))
+    assert [device["sessions"] for device in info(served)["devices"]] == [2, 2]
+    for session in sessions:
+        here = biosam2.Session(model, session.volume)
+        for one in (session, here):
+            one.add_prompt("a", Point((11, 10, 2)))
+        assert np.array_equal(session.predict("a", 2), here.predict("a", 2))
+        same_updates(list(session.propagate()), list(here.propagate()))
+        same_state(session, here)
+    told = info(served)
+    assert all(device["feature_bytes"] > 0 for device in told["devices"])
+    assert told["feature_bytes"] == sum(device["feature_bytes"] for device in told["devices"])
+    for session in sessions:
+        session.close()
+
+
+def test_a_dead_device_s_sessions_come_back_on_another(served, devices, model, volumes) -> None:
+    """kill -9 while all of them propagate: equal masks, one notice for each session that was there."""
+    notices: list[list[str]] = [[] for _ in range(4)]
+    sessions = [
+        RemoteSession(served.url, volumes(n, slices=20), ahead=4, on_notice=notices[n].append) for n in range(4)
+    ]
+    dead = devices[0].process.pid
+    begun, killed = threading.Barrier(5), threading.Event()
+    got: list[list] = [[] for _ in sessions]
+
+    def one(n: int) -> None:
+        sessions[n].add_prompt("a", Point((11, 10, 9)))
+        for update in sessions[n].propagate():
+            got[n].append(update)
+            if len(got[n]) == 3:
+                begun.wait(60)
+                killed.wait(60)
+
+    threads = [threading.Thread(target=one, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    begun.wait(60)
+    os.kill(dead, signal.SIGKILL)
+    killed.set()
+    for thread in threads:
+        thread.join()
+    for n, session in enumerate(sessions):
+        here = biosam2.Session(model, session.volume)
+        here.add_prompt("a", Point((11, 10, 9)))
+        same_updates(got[n], list(here.propagate()))
+        same_state(session, here)
+        session.close()
+    assert sorted(map(len, notices)) == [0, 0, 1, 1]
+    assert any("ended by signal 9" in text for told in notices for text in told), notices
+    assert devices[0].ready.wait(60)
+    assert devices[0].process.pid != dead
+
+
+def test_clients_wait_for_a_device_when_all_have_died(served, devices, model, volume) -> None:
+    here = biosam2.Session(model, volume)
+    here.add_prompt("a", Point((11, 10, 2)))
+    with RemoteSession(served.url, volume, patience=120, on_notice=print) as session:
+        session.add_prompt("a", Point((11, 10, 2)))
+        session.predict("a", 2)
+        for device in devices:
+            os.kill(device.process.pid, signal.SIGKILL)
+        assert np.array_equal(session.predict("a", 2), here.predict("a", 2))
+
+
+def test_a_device_that_does_not_answer_holds_up_nobody(served, devices, monkeypatch, volumes) -> None:
+    """Its last measures are shown, and what waits there is bounded."""
+    for device in devices:
+        assert device.ready.wait(60)
+    monkeypatch.setattr(process, "_LOOK", 0.1)
+    with RemoteSession(served.url, volumes(1)), RemoteSession(served.url, volumes(2)):
+        before = info(served)["devices"][1]
+        os.kill(devices[1].process.pid, signal.SIGSTOP)
+        try:
+            assert info(served)["devices"][1]["process_bytes"] == before["process_bytes"]
+        finally:
+            os.kill(devices[1].process.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize(("arguments", "says"), [(["cpu", "cuda:77"], "cuda:77"), (["cpu", "auto"], "name each")])
+def test_devices_that_cannot_be_had_are_one_line(checkpoint, arguments: list[str], says: str) -> None:
+    given = [part for name in arguments for part in ("--device", name)]
+    done = biosam2_command("serve", "--model", checkpoint, "--port", 0, *given)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    assert len(lines) == 1, done.stderr
+    assert says in lines[0]
