@@ -225,7 +225,8 @@ def test_a_proxy_that_answers_for_the_server_is_a_clear_error_and_the_session_go
 
 
 def test_what_the_server_says_at_opening_is_checked(volume) -> None:
-    info = b'{"biosam2": "1", "protocol": %d, "models": [{"name": "a", "sha256": "", "device": "", "device_reason": "", "image_size": 1}]}' % m.PROTOCOL  # noqa: E501
+    model = b'{"name": "a", "sha256": "", "device": "", "device_reason": "", "image_size": 1}'
+    info = b'{"biosam2": "1", "protocol": %d, "models": [%s]}' % (m.PROTOCOL, model)
 
     def handle(connection: socket.socket) -> None:
         asked = connection.recv(1 << 16)
