@@ -537,7 +537,7 @@ class Conversation:
         if self._created != ticket.settings:
             self._forget_entries()
             self._created = ticket.settings
-            self._write(_create(next(self._ids), ticket.settings), ticket)
+            self._write(create(next(self._ids), ticket.settings), ticket)
         for entries in self._lacking(ticket.entries):
             self._there.update((sent.id, (sent.finished, sent.complete)) for sent in entries)
             self._write(m.Sync(id=next(self._ids), entries=entries), ticket)
@@ -750,7 +750,8 @@ class Conversation:
         return m.Head(id=head, finished=how[0], complete=how[1])
 
 
-def _create(number: int, settings: SessionSettings) -> m.Create:
+def create(number: int, settings: SessionSettings) -> m.Create:
+    """The request for a session with these settings."""
     return m.Create(
         id=number,
         axis=settings.axis,
