@@ -233,6 +233,24 @@ def test_a_prompt_between_two_slices_waits_for_the_next_propagation(connector, m
     same_state(there, here)
 
 
+def test_a_correction_in_the_middle_of_a_propagation_is_outlined_the_same_after_a_cut(connector, model, volume) -> None:
+    """The next host first does again what of the propagation there is: it is what the correction refines."""
+    here, there = biosam2.Session(model, volume), ClientSession(connector, volume, on_notice=print)
+    clicks = []
+    for session in (here, there):
+        session.add_prompt("a", Point((11, 10, 1)))
+        updates = session.propagate()
+        for _ in range(4):
+            next(updates)
+        session.add_prompt("a", Point((3, 3, 3), positive=False))
+        if session is there:
+            connector.cut()
+        clicks.append(session.predict("a", 3))
+        list(updates)
+    assert np.array_equal(*clicks)
+    same_state(there, here)
+
+
 def test_an_operation_that_kills_every_host_is_given_up(connector, volume) -> None:
     notices: list[str] = []
     session = ClientSession(connector, volume, on_notice=notices.append)
