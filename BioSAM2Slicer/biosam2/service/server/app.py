@@ -122,6 +122,7 @@ class Info(BaseModel):
     versions: dict[str, str]
     models: list[ModelInfo]
     devices: list[DeviceInfo]
+    draining: bool
     sessions: int
     most_sessions: int
     sessions_opened: int
@@ -223,7 +224,14 @@ def make_app(devices: Devices, settings: Settings | None = None, volumes: Volume
 
     @app.get("/healthz", responses={503: {"model": Problem}})
     async def healthz() -> Health:
-        """Whether the server answers and works; for load balancers and monitors, no key needed."""
+        """Whether the server can take sessions; for load balancers and monitors, no key needed."""
+        if leases.draining:
+            raise HTTPException(503, f"the server is draining; it has {len(leases)} sessions")
+        return await livez()
+
+    @app.get("/livez", responses={503: {"model": Problem}})
+    async def livez() -> Health:
+        """Whether the server works, also while it is draining; no key needed."""
         if not devices.alive:
             raise HTTPException(503, "the server does not work any more; its log says why, start it anew")
         return Health()
@@ -250,6 +258,7 @@ def make_app(devices: Devices, settings: Settings | None = None, volumes: Volume
                 )
                 for device, load in zip(devices, loads, strict=True)
             ],
+            draining=leases.draining,
             sessions=len(leases),
             most_sessions=leases.most,
             sessions_opened=leases.opened,

@@ -96,6 +96,7 @@ class Leases:
         self.time_outs = time_outs
         self.most = most
         self.opened = 0
+        self._drained: Callable[[], None] | None = None
         self._devices = devices
         self._volumes = volumes
         self._clock = clock
@@ -103,6 +104,23 @@ class Leases:
 
     def __len__(self) -> int:
         return len(self._leases)
+
+    @property
+    def draining(self) -> bool:
+        """Whether no more sessions are taken."""
+        return self._drained is not None
+
+    def drain(self, drained: Callable[[], None]) -> None:
+        """Take no more sessions.
+
+        Args:
+            drained: called when the last one has ended; at once where there is none.
+        """
+        if self._drained is None:
+            self._drained = drained
+            _log.info("draining", extra={"sessions": len(self._leases)})
+            if not self._leases:
+                drained()
 
     @property
     def waiting(self) -> int:
@@ -118,12 +136,14 @@ class Leases:
         """A new session.
 
         Raises:
-            RefusedError: there are too many, or no device works.
+            RefusedError: there are too many, the server is draining, or no device works.
             ConnectionLostError: the device's process ended.
             KeyError: the volume is not here.
             BioSAM2Error: the settings do not fit.
         """
         self.sweep()
+        if self.draining:
+            raise RefusedError("the server takes no more sessions, because it is going to be stopped; use another")
         if len(self._leases) >= self.most:
             raise RefusedError(f"all {self.most} sessions of the server are taken; try again later")
         held = self._volumes.use(volume)
@@ -218,6 +238,8 @@ class Leases:
             self._devices.leave(lease.seat)
             self._volumes.release(lease.volume)
             lease.end(reason)
+            if self._drained is not None and not self._leases:
+                self._drained()
 
     def close_all(self, reason: str) -> None:
         """End every session."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import logging
+import signal
 import socket
 import time
 from collections.abc import Mapping
@@ -76,7 +77,7 @@ def run(
     key: Path | None = None,
     shared: bool = False,
 ) -> None:
-    """Serve until Ctrl-C or SIGTERM.
+    """Serve until Ctrl-C or SIGTERM; after SIGUSR1, until the last session has ended.
 
     Args:
         devices: where sessions run.
@@ -96,8 +97,9 @@ def run(
     from .volumes import VolumeStore
 
     start_logging()
+    app = make_app(devices, settings, VolumeStore(settings.volume_memory, shared))
     config = uvicorn.Config(
-        make_app(devices, settings, VolumeStore(settings.volume_memory, shared)),
+        app,
         log_config=None,
         access_log=False,  # addresses hold the sessions' names, which are secret
         server_header=False,
@@ -122,7 +124,14 @@ def run(
             "devices": [device.name for device in devices],
         },
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    server = uvicorn.Server(config)
+
+    def drained() -> None:
+        server.should_exit = True
+
+    if hasattr(signal, "SIGUSR1"):  # not on Windows
+        signal.signal(signal.SIGUSR1, lambda *_: app.state.leases.drain(drained))
+    server.run(sockets=[listening])
 
 
 def start_logging(**more: str) -> None:
