@@ -1,4 +1,4 @@
-"""How smooth the panel is: ``python -m bench.gui``. The longest stretch of work in the thread that draws Slicer.
+"""How smooth the panel is: ``python Testing/panel/measure_panel.py``. The longest work of the thread that draws Slicer.
 
 A volume of 512×512×300 in the tests' host (Slicer's own scene, real Qt, Slicer's way of holding the interpreter lock),
 the real worker, a propagation; every turn of the event loop is timed, the goal is 50 ms. Then two large segments at
@@ -19,8 +19,8 @@ from typing import Any
 import click
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "Testing"), str(ROOT / "Testing" / "panel"), str(ROOT / "BioSAM2Slicer")]
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "Testing"), str(ROOT / "BioSAM2Slicer")]
 GOAL_MS = 50
 GAP_MS = 100
 # A CT and an MR, (k, j, i).
