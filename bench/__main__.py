@@ -1,20 +1,21 @@
-"""The command: python -m bench time|count|memory|agree."""
+"""The command: python -m bench time|count|memory|agree|worker|history."""
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import torch
 from biosam2.errors import InputError
+from biosam2.io import atomic_path
 from biosam2.speed import Speed
 
-from . import agreement, count, peak, timing
+from . import agreement, count, peak, results, timing, worker
 from .networks import network_of, reference_of, trained
 from .phases import PHASES, noise
 from .sides import Ours, Side, Theirs
@@ -36,7 +37,16 @@ class _SpeedText(click.ParamType):
 _network = click.option("--network", default="sam2.1_hiera_t", show_default=True, help="nano or a name of sam2's.")
 _size = click.option("--size", type=int, help="Side of the network's input. [default: the network's]")
 _threads = click.option("--threads", type=int, default=1, show_default=True, help="Threads of torch.")
-_json = click.option("--json", "out", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here.")
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+
+
+def _kept(function: Any) -> Any:
+    """The options that say where figures are kept."""
+    kept = click.option("--record", is_flag=True, help="Keep the figures in results/, by version and machine.")
+    return click.option("--json", "out", type=_FILE, help="Write the figures here.")(kept(function))
+
+
 _speeds = click.option(
     "--speed",
     "speeds",
@@ -56,7 +66,7 @@ def main() -> None:
 @_size
 @_threads
 @_speeds
-@_json
+@_kept
 @click.option("--slices", type=int, default=12, show_default=True, help="Slices of the volume.")
 @click.option("--plane", type=int, default=256, show_default=True, help="Rows and columns of a slice.")
 @click.option("--repetitions", type=int, default=3, show_default=True, help="How often each is done.")
@@ -69,6 +79,7 @@ def _time(
     threads: int,
     speeds: tuple[tuple[str, Speed], ...],
     out: Path | None,
+    record: bool,
     slices: int,
     plane: int,
     repetitions: int,
@@ -93,28 +104,28 @@ def _time(
         click.echo(f"{time.strftime('%H:%M:%S')} {name} done", err=True)
     titles = {name: phase.title for name, phase in PHASES.items()}
     click.echo(timing.table(timings, titles))
-    about = {"network": network, "size": size, "slices": slices, "plane": plane, "clock": clock, "budget_mib": budget}
-    _write(out, {**about, "timings": [t.to_json() for t in timings]})
+    values = {f"{t.phase}, {t.side}": t.ratio for t in timings if t.side != "sam2"}
+    _keep(out, record, "times as fast as sam2", values, {"timings": [t.to_json() for t in timings]})
 
 
 @main.command("count")
 @_network
 @_size
 @_threads
-@_json
-def _count(network: str, size: int | None, threads: int, out: Path | None) -> None:
+@_kept
+def _count(network: str, size: int | None, threads: int, out: Path | None, record: bool) -> None:
     """Multiply-adds, bytes, and the floor of each part for one frame."""
     torch.set_num_threads(threads)
     parts = count.count(network_of(network, size))
     click.echo(count.table(parts))
-    _write(out, {"network": network, "size": size, "parts": [p.to_json() for p in parts]})
+    _keep(out, record, "GMAC", {p.name: p.gmac for p in parts}, {"parts": [p.to_json() for p in parts]})
 
 
 @main.command("memory")
 @_network
 @_size
 @_speeds
-@_json
+@_kept
 @click.option("--slices", type=int, multiple=True, default=(64, 128, 256), show_default=True, help="Repeat for more.")
 @click.option("--plane", type=int, default=256, show_default=True, help="Rows and columns of a slice.")
 @click.option("--sam2/--no-sam2", default=True, show_default=True, help="Whether sam2's predictor is measured too.")
@@ -123,6 +134,7 @@ def _memory(
     size: int | None,
     speeds: tuple[tuple[str, Speed], ...],
     out: Path | None,
+    record: bool,
     slices: tuple[int, ...],
     plane: int,
     sam2: bool,
@@ -131,14 +143,15 @@ def _memory(
     ways: dict[str, Speed | None] = {"sam2": None} if sam2 else {}
     found = peak.peaks(network, size, list(slices), plane, {**ways, **dict(speeds or (("exact", Speed()),))})
     click.echo(peak.table(found))
-    _write(out, {"network": network, "size": size, "peaks": [asdict(p) for p in found]})
+    values = {f"{p.slices} slices, {p.side}": p.peak - p.volume for p in found}
+    _keep(out, record, "MiB beside the volume", values, {"peaks": [asdict(p) for p in found]})
 
 
 @main.command("agree")
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("folder", type=_FOLDER)
 @_threads
 @_speeds
-@_json
+@_kept
 @click.option("--model", default="nano", show_default=True, help="A registered model.")
 @click.option("--cases", type=int, help="How many of the cases.")
 def _agree(
@@ -146,6 +159,7 @@ def _agree(
     threads: int,
     speeds: tuple[tuple[str, Speed], ...],
     out: Path | None,
+    record: bool,
     model: str,
     cases: int | None,
 ) -> None:
@@ -157,14 +171,56 @@ def _agree(
         click.echo(f"{each.case}, {each.way}, {each.step}: {each.dice:.4f} in {each.seconds:.1f} s", err=True)
         found.append(each)
     click.echo(agreement.table(found))
-    _write(out, {"model": model, "agreement": [a.to_json() for a in found]})
+    values = agreement.means(found)
+    _keep(out, record, "mean Dice to the exact mask", values, {"agreement": [a.to_json() for a in found]})
 
 
-def _write(out: Path | None, figures: dict[str, Any]) -> None:
-    about = {"command": " ".join(["python -m bench", *sys.argv[1:]]), "machine": timing.machine()}
-    click.echo(f"\n{json.dumps(about['machine'], ensure_ascii=False)}")
+@main.command("worker")
+@_threads
+@_kept
+@click.option("--model", default="nano", show_default=True, help="A registered model.")
+@click.option("--device", default="cpu", show_default=True, help="Of both sides.")
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Ten clicks, one propagation.")
+def _worker(threads: int, out: Path | None, record: bool, model: str, device: str, rounds: int) -> None:
+    """What a click and a propagation cost through a worker, beside the same in this process."""
+    torch.set_num_threads(threads)
+    found = worker.costs(model, device, rounds)
+    click.echo(worker.table(found))
+    values = {f"{c.work}, {name}": getattr(c, name) for c in found for name in ("best", "median", "cpu")}
+    _keep(out, record, "times as long as in this process", values, {"costs": [c.to_json() for c in found]})
+
+
+@main.command("history")
+@click.option(
+    "--folder",
+    type=_FOLDER,
+    default=results.FOLDER,
+    help="Of the results.",
+)
+@click.option("-o", "--output", type=_FILE, help="Draw it too: .png, .svg or .pdf.")
+def _history(folder: Path, output: Path | None) -> None:
+    """What was recorded with --record, version by version."""
+    found = results.history(folder)
+    if not found:
+        raise click.UsageError(f"{folder} holds no results; run a command with --record first")
+    click.echo(results.table(found))
+    if output is not None:
+        results.draw(found, output)
+
+
+def _keep(out: Path | None, record: bool, unit: str, values: dict[str, float], details: dict[str, Any]) -> None:
+    """Print the machine, and write the figures where they are asked for."""
+    context = click.get_current_context()
+    given = {name: value for name, value in context.params.items() if name not in ("out", "record", "folder")}
+    settings = {name: [text for text, _ in value] if name == "speeds" else value for name, value in given.items()}
+    machine = timing.machine()
+    click.echo(f"\n{json.dumps(machine, ensure_ascii=False)}")
+    run = results.Run(str(context.info_name), settings, unit, values, machine, details)
     if out is not None:
-        out.write_text(json.dumps({**about, **figures}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        with atomic_path(out) as path:
+            path.write_text(json.dumps(msgspec.to_builtins(run), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if record:
+        click.echo(f"recorded in {results.record(run)}", err=True)
 
 
 if __name__ == "__main__":

@@ -106,3 +106,12 @@ def table(found: list[Agreement]) -> str:
                 f"| {sum(a.truth for a in own) / len(own):.3f} | {base / max(1e-9, sum(a.seconds for a in own)):.2f}× |"
             )
     return "\n".join(lines)
+
+
+def means(found: list[Agreement]) -> dict[str, float]:
+    """Mean Dice to the exact result over all cases, by way and step, of every way but the exact one."""
+    values: dict[str, list[float]] = {}
+    for one in found:
+        if one.way != found[0].way:
+            values.setdefault(f"{one.way}, {one.step}", []).append(one.dice)
+    return {name: sum(own) / len(own) for name, own in values.items()}

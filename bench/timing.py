@@ -90,7 +90,7 @@ def machine() -> dict[str, Any]:
         "load": [round(n, 1) for n in os.getloadavg()] if hasattr(os, "getloadavg") else None,
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "capability": torch.backends.cpu.get_cpu_capability(),
     }
 

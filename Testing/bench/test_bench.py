@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from biosam2.errors import InputError
 from click.testing import CliRunner
 
 ROOT = Path(__file__).parents[2]
@@ -32,15 +33,18 @@ def test_both_sides_are_timed(bench, tmp_path):
     table = bench("time", *SMALL, *size, "--speed", "", "--speed", "stop=1,-encoder", "first", "click", "lesion")
     assert "| phase | sam2 | exact | stop=1,-encoder |" in table
     figures = json.loads(out.read_text(encoding="utf-8"))
-    assert {t["phase"] for t in figures["timings"]} == {"first", "click", "lesion"}
-    assert all(len(t["seconds"]) == 1 for t in figures["timings"])
+    timings = figures["details"]["timings"]
+    assert {t["phase"] for t in timings} == {"first", "click", "lesion"}
+    assert all(len(t["seconds"]) == 1 for t in timings)
+    assert figures["values"]["first, exact"] == timings[1]["ratio"]
+    assert figures["settings"]["speeds"] == ["exact", "stop=1,-encoder"]
     assert figures["machine"]["cores"]
 
 
 def test_parts_are_counted(bench, tmp_path):
     out = tmp_path / "figures.json"
     bench("count", *SMALL, "--json", str(out))
-    parts = {p["name"]: p for p in json.loads(out.read_text(encoding="utf-8"))["parts"]}
+    parts = {p["name"]: p for p in json.loads(out.read_text(encoding="utf-8"))["details"]["parts"]}
     assert all(part["gmac"] > 0 and part["mib"] > 0 for part in parts.values())
     assert parts["memory attention, full bank, ours"]["gmac"] < parts["memory attention, full bank, sam2"]["gmac"]
     # Where windows divide the image there is no padding to leave out.
@@ -60,3 +64,57 @@ def test_agreement_is_measured(bench):
     if not folder.is_dir():
         pytest.skip("needs the shared cases beside the project")
     assert "| stop=3 | correction |" in bench("agree", str(folder), "--cases", "1", "--speed", "stop=3")
+
+
+def test_the_worker_is_measured_beside_this_process(bench, tmp_path):
+    out = tmp_path / "figures.json"
+    table = bench("worker", "--rounds", "1", "--json", str(out))
+    assert "| propagation |" in table
+    click, propagation = json.loads(out.read_text(encoding="utf-8"))["details"]["costs"]
+    assert (len(click["here"]), len(click["there"])) == (10, 10)
+    assert (len(propagation["here"]), len(propagation["there"])) == (1, 1)
+    assert propagation["there_cpu"] > 0
+
+
+@pytest.fixture
+def results(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from bench import results
+
+    return results
+
+
+def run_of(results, value, **settings):
+    machine = {"cpu": "AMD EPYC (TM) Processor @ 2.5GHz", "capability": "AVX2", "cores": 2}
+    return results.Run("time", settings, "times as fast", {"first, exact": value}, machine, {"all": [value]})
+
+
+def test_a_run_is_kept_for_its_version_and_machine(results, tmp_path):
+    folder = tmp_path / "results"
+    results.record(run_of(results, 1.0, slices=3), folder)
+    results.record(run_of(results, 1.5, slices=9), folder)
+    path = results.record(run_of(results, 2.0, slices=3), folder)
+    assert path.name == f"{results.biosam2.__version__}-amd-epyc-avx2-2-cores.json"
+    assert list(folder.iterdir()) == [path]
+    assert [r["values"]["first, exact"] for r in json.loads(path.read_text())["runs"]] == [1.5, 2.0]
+
+
+def test_the_history_has_a_column_for_each_version(results, bench, monkeypatch, tmp_path):
+    for version, value in (("0.10.0", 3.0), ("0.9.1", 2.0)):
+        monkeypatch.setattr(results.biosam2, "__version__", version)
+        results.record(run_of(results, value, slices=3), tmp_path)
+    shown = bench("history", "--folder", str(tmp_path), "-o", str(tmp_path / "history.png"))
+    assert "amd-epyc-avx2-2-cores: time slices=3 (times as fast)" in shown
+    assert "| | 0.9.1 | 0.10.0 |" in shown
+    assert "| first, exact | 2 | 3 |" in shown
+    assert (tmp_path / "history.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_damaged_result_is_named(results, tmp_path):
+    (tmp_path / "0.1.0-a.json").write_text("{")
+    with pytest.raises(InputError, match=r"0\.1\.0-a\.json is damaged"):
+        results.history(tmp_path)
+
+
+def test_the_results_that_are_kept_can_be_read(results):
+    assert results.history()
