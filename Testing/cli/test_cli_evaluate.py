@@ -3,6 +3,7 @@
 import csv
 import json
 
+import published_folders
 import pytest
 from cli_helpers import files_below
 
@@ -58,6 +59,8 @@ def test_a_run_writes_table_report_and_pictures_and_goes_on(biosam2, folder, tab
         (("--data", "cases.csv", "--model", "unknown"), "unknown"),
         (("--data", "cases.csv", "--pipeline", "image", "--prompt", "mask", *NETWORK), "fits a case"),
         (("--data", "cases.csv", "--tolerance", "0"), "--tolerance"),
+        (("--data", "cases.csv", "--protocol", "biosam2", "--tolerance", "1"), "leave out --tolerance"),
+        (("--data", "cases.csv", "--protocol", "medsam2", "--prompt", "click1"), "none of these pipelines and prompts"),
         (("--data", "cases.csv", "-o", "ball.nrrd", "--split", "test", *NETWORK), "ball.nrrd"),
     ],
 )
@@ -66,3 +69,35 @@ def test_what_cannot_be_measured_is_said_in_one_line(biosam2, folder, table, arg
     assert ended.code == 2, ended.err
     assert said in ended.last_line
     assert not (folder / "result" / "results.csv").exists()
+
+
+def test_the_protocol_of_a_published_table_from_the_folder_to_the_table(biosam2, folder):
+    """AMOS22 as it is distributed: made, checked, measured by BioSAM-2's protocol, and put into a table."""
+    published_folders.amos22(folder / "amos22", ids=(1, 507), validation=())
+    made = biosam2.here("data", "make", "amos22", "-o", "amos.csv")
+    assert made.code == 0, made.err
+    assert "modalities: CT 1, MR 1" in made.out
+    assert biosam2.here("data", "check", "amos.csv").code == 0
+    arguments = ("evaluate", "--data", "amos.csv", "-o", "result", "--protocol", "biosam2", "--table", *NETWORK)
+    ended = biosam2.here(*arguments, "--prompt", "box", "--pipeline", "volume")
+    assert ended.code == 0, ended.err
+    rows = list(csv.DictReader((folder / "result" / "results.csv").open()))
+    assert {(row["dataset"], row["pipeline"], row["prompt"]) for row in rows} == {("amos22", "volume", "box")}
+    assert {row["target"]: float(row["nsd_tolerance_mm"]) for row in rows}["duodenum"] == 7
+    assert len(rows) == 30
+    facts = json.loads((folder / "result" / "results.json").read_text())
+    assert facts["protocol"]["name"] == "biosam2"
+    assert facts["settings"]["crop"] is None
+    assert facts["settings"]["policy"] == "sam2"
+    report = (folder / "result" / "report.html").read_text()
+    assert "Protocol biosam2" in report
+    assert "U-Mamba" in report
+    table = list(csv.DictReader((folder / "result" / "table.csv").open()))
+    assert [(row["modality"], row["target"]) for row in table if row["target"] == "all targets"] == [
+        ("CT", "all targets"),
+        ("MR", "all targets"),
+    ]
+    mean = sum(float(row["dice"]) for row in rows if row["modality"] == "CT") / 15
+    assert float(next(row for row in table if row["target"] == "all targets")["dice"]) == pytest.approx(mean, abs=1e-5)
+    assert (folder / "result" / "table.tex").read_text().startswith(r"\begin{tabular}")
+    assert "| amos22 | CT | liver | volume | box | 1 |" in (folder / "result" / "table.md").read_text()

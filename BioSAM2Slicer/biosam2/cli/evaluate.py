@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # evaluation.runs.PIPELINES and evaluation.user.KINDS have them; importing those would import torch. A test compares.
 PIPELINES = ("image", "volume", "video")
 PROMPTS = ("click1", "click3", "box", "mask")
+PROTOCOLS = ("biosam2", "medsam2", "radioactive")  # evaluation.protocol.PROTOCOLS
 _FITTING = {"2D": "image", "3D": "volume", "video": "video"}
 _PATH = click.Path(path_type=Path)
 
@@ -40,6 +41,12 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--tolerance", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True, help="Of NSD, in mm."
 )
+@click.option(
+    "--protocol",
+    type=click.Choice(PROTOCOLS),
+    help="Prompts, slices, windows, metrics and tolerances as published; see 'docs/reproduce.md'.",
+)
+@click.option("--table", is_flag=True, help="Write the models side by side as well: table.md, table.csv, table.tex.")
 @click.option("--split", help="Only the cases of this split.")
 @click.option("--only", default="*", show_default=True, metavar="PATTERN", help="Cases by name, as in 'mr-*'.")
 @click.option("--root", type=_PATH, help="What a manifest's relative paths start from; by default its own folder.")
@@ -61,6 +68,8 @@ def evaluate(
     prompts: tuple[Any, ...],
     rounds: int,
     tolerance: float,
+    protocol: str | None,
+    table: bool,
     split: str | None,
     only: str,
     root: Path | None,
@@ -79,26 +88,44 @@ def evaluate(
 
     \b
     biosam2 evaluate --data cases.csv -o result --model nano --model tuned.safetensors --prompt box --prompt click1
+    biosam2 evaluate --data amos.csv -o result --protocol biosam2 --table --model sam2.1-small --model tuned.safetensors
     biosam2 evaluate --data cases.csv -o result --cluster tcp://10.0.0.1:8786
     """
     extras.require("evaluate" if cluster is None else "cluster", "measuring")
     from ..datasets import load_dataset
-    from ..evaluation.campaign import measure_all, networks_of, tasks_of, write_all
+    from ..evaluation.campaign import measure_all, networks_of, tasks_of, write_all, write_table
+    from ..evaluation.protocol import Protocol, get_protocol
     from ..evaluation.results import Plan
     from ..evaluation.runs import Settings
     from ..evaluation.summary import summarise
     from .progress import Progress
 
+    if protocol is not None and _given("tolerance"):
+        raise click.UsageError(f"the protocol {protocol} has tolerances of its own; leave out --tolerance")
+
     cases = tuple(case for case in load_dataset(data, split, root) if fnmatch(case.name, only))
     if not cases:
         raise InputError(f"{data} has no case named {only!r}; see 'biosam2 data check'")
-    chosen = pipelines or tuple(dict.fromkeys(_FITTING[case.kind] for case in cases))
+    fixed = Protocol(tolerance=tolerance) if protocol is None else get_protocol(protocol)
+    # Published protocols have nothing approximate, unless it is asked for.
+    crop = crop or ("auto" if protocol is None else "none")
+    policy = policy if protocol is None or _given("policy") else "sam2"
+    if protocol is None:
+        chosen = pipelines or tuple(dict.fromkeys(_FITTING[case.kind] for case in cases))
+        ways = tuple((pipeline, prompt) for pipeline in chosen for prompt in prompts or PROMPTS)
+    else:
+        every = dict.fromkeys(way for case in cases for way in fixed.ways.get(case.kind, ()))
+        ways = tuple(way for way in every if way[0] in (pipelines or PIPELINES) and way[1] in (prompts or PROMPTS))
+        if not ways:
+            raise InputError(
+                f"the protocol {protocol} has none of these pipelines and prompts; leave out those options"
+            )
     plan = Plan(
         cases,
         networks_of(models or ("nano",), config, device),
-        tuple((pipeline, prompt) for pipeline in chosen for prompt in prompts or PROMPTS),
+        ways,
         Settings(axis=axis, crop=None if crop == "none" else "auto", policy=policy, rounds=rounds, beyond=beyond),
-        tolerance,
+        fixed,
         threads=1 if jobs > 1 or cluster else None,
     )
     with Progress(len(tasks_of(plan)), "measured", "cases", quiet=quiet) as progress:
@@ -112,7 +139,7 @@ def evaluate(
                 click.echo(outcome.details, err=True)
 
         measured = measure_all(plan, output, jobs, cluster, report)
-    for path in write_all(measured, output):
+    for path in (*write_all(measured, output), *(write_table(measured, output) if table else ())):
         click.echo(f"wrote {path}")
     for row in summarise(measured.metrics):
         if row.scope == "all":
@@ -122,6 +149,11 @@ def evaluate(
     if measured.failures:
         named = "; ".join(f"{case}, {model}: {why}" for case, model, why in measured.failures[:3])
         raise InputError(f"{len(measured.failures)} of {len(tasks_of(plan))} could not be measured: {named}")
+
+
+def _given(option: str) -> bool:
+    """Whether the user gave an option, rather than its default."""
+    return click.get_current_context().get_parameter_source(option) is not click.core.ParameterSource.DEFAULT
 
 
 def _interval(mean: Mean) -> str:

@@ -12,10 +12,13 @@ from ..errors import InputError
 from ..io import atomic_path
 from ..models import load_model
 from ..parallel import in_parallel
+from . import comparison
 from .report import html
 from .results import Evaluation, Plan
+from .runs import Pipeline
 from .store import Store
 from .tasks import Metrics, Network, Outcome, Task, can_do, evaluate
+from .user import Kind
 
 
 def networks_of(names: Sequence[str], config: str | None, device: str) -> tuple[Network, ...]:
@@ -51,11 +54,17 @@ def networks_of(names: Sequence[str], config: str | None, device: str) -> tuple[
 def tasks_of(plan: Plan) -> list[Task]:
     """A task for each case and model that a pipeline and a prompt fit."""
     return [
-        Task(case, network, ways, plan.settings, plan.tolerance, plan.threads)
+        Task(case, network, ways, plan.settings, plan.protocol, plan.threads)
         for case in plan.cases
         for network in plan.networks
-        if (ways := tuple(way for way in plan.ways if can_do(case, *way)))
+        if (ways := _ways(plan, case))
     ]
+
+
+def _ways(plan: Plan, case: Case) -> tuple[tuple[Pipeline, Kind], ...]:
+    """What is measured of a case."""
+    allowed = plan.protocol.ways.get(case.kind, ()) if plan.protocol.ways else plan.ways
+    return tuple(way for way in plan.ways if way in allowed and can_do(case, *way))
 
 
 def measure_all(
@@ -129,6 +138,25 @@ def write_all(evaluation: Evaluation, folder: Path) -> list[Path]:
         "results.csv": evaluation.to_csv(),
         "results.json": json.dumps(evaluation.to_json(), indent=1) + "\n",
         "report.html": html(evaluation, folder),
+    }
+    for name, text in contents.items():
+        with atomic_path(folder / name) as path:
+            path.write_text(text, encoding="utf-8", newline="")
+    return [folder / name for name in contents]
+
+
+def write_table(evaluation: Evaluation, folder: Path) -> list[Path]:
+    """Write table.md, table.csv and table.tex, the models side by side, into a folder; each atomic.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    names = evaluation.plan.protocol.metrics
+    lines = comparison.compare(evaluation.metrics, names)
+    contents = {
+        "table.md": comparison.markdown(lines, names),
+        "table.csv": comparison.table_csv(lines, names),
+        "table.tex": comparison.latex(lines, names),
     }
     for name, text in contents.items():
         with atomic_path(folder / name) as path:

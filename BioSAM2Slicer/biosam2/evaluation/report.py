@@ -62,8 +62,22 @@ def html(evaluation: Evaluation, folder: Path) -> str:
         worst=[(one, _embedded(folder / one.picture)) for one in worst],
         remarks=summary.remarks(metrics),
         published=PUBLISHED,
+        tolerances=_range([one.tolerance for one in metrics] or [evaluation.plan.protocol.tolerance]),
+        sources=_tolerance_sources(evaluation),
         rounds=max((len(one.dice) for one in metrics), default=1),
     )
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g} (by target)"
+
+
+def _tolerance_sources(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """The datasets that were measured, with where their tolerances come from."""
+    known = evaluation.plan.protocol.tolerances
+    datasets = dict.fromkeys(case.dataset for case in evaluation.plan.cases)
+    return [(name, known[name].source) for name in datasets if name in known]
 
 
 def _interval(mean: summary.Mean, digits: int = 3) -> str:

@@ -7,9 +7,12 @@ import io
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import msgspec
+
 from ..datasets import Case
 from ..record import versions
 from . import summary
+from .protocol import DEFAULT_PROTOCOL, Protocol
 from .runs import Pipeline, Settings
 from .tasks import Metrics, Network
 from .user import Kind
@@ -24,9 +27,9 @@ class Plan:
     Attributes:
         cases: on what.
         networks: with what.
-        ways: pipelines and prompts; of these, what makes sense for a case.
+        ways: pipelines and prompts; of these, what makes sense for a case, and what the protocol has for its kind.
         settings: of the engine.
-        tolerance: of the normalised surface Dice, in mm.
+        protocol: what else is fixed.
         threads: of torch in each process, None to leave it alone.
     """
 
@@ -34,7 +37,7 @@ class Plan:
     networks: tuple[Network, ...]
     ways: tuple[tuple[Pipeline, Kind], ...]
     settings: Settings
-    tolerance: float = 2.0
+    protocol: Protocol = DEFAULT_PROTOCOL
     threads: int | None = None
 
 
@@ -60,7 +63,8 @@ class Evaluation:
             "format": FORMAT,
             "models": [asdict(network) for network in self.plan.networks],
             "settings": asdict(self.plan.settings),
-            "nsd_tolerance_mm": self.plan.tolerance,
+            "nsd_tolerance_mm": self.plan.protocol.tolerance,
+            "protocol": msgspec.to_builtins(self.plan.protocol),
             "versions": versions(),
             "figures": [one.to_json() for one in self.metrics],
             "summary": [asdict(row) for row in summary.summarise(self.metrics)],
@@ -73,14 +77,14 @@ class Evaluation:
         """A row for each target, way and round."""
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
-        facts = ("case", "target", "modality", "split", "kind", "model", "pipeline", "prompt")
+        facts = ("case", "target", "dataset", "modality", "split", "kind", "model", "pipeline", "prompt")
         values = ("dice", "nsd", "hd95", "iou")
-        writer.writerow((*facts, "round", *values, "clicks_to_90", "seconds", "note"))
+        writer.writerow((*facts, "round", *values, "nsd_tolerance_mm", "clicks_to_90", "seconds", "note"))
         for one in self.metrics:
             own = [getattr(one, name) for name in facts]
             for n in range(len(one.dice)):
                 # Six digits: more differ between processors.
                 numbers = ["" if (v := getattr(one, name)[n]) is None else f"{v:.6f}" for name in values]
                 clicks = "" if one.clicks_to_90 is None else one.clicks_to_90
-                writer.writerow((*own, n, *numbers, clicks, f"{one.seconds:.2f}", one.note))
+                writer.writerow((*own, n, *numbers, one.tolerance, clicks, f"{one.seconds:.2f}", one.note))
         return stream.getvalue()

@@ -19,7 +19,7 @@ from ..prompts import Prompt
 from ..session import Direction, Session
 from .cases import Case
 from .metrics import iou
-from .user import Kind, User
+from .user import DEFAULT_MARKING, Kind, Marking, User
 
 Pipeline = Literal["image", "volume", "video"]
 PIPELINES: tuple[Pipeline, ...] = get_args(Pipeline)
@@ -35,6 +35,7 @@ class Settings:
         pipeline: how the target is found: ``volume`` from its middle slice both ways; ``video`` from the first frame
             that shows it, forward; ``image`` on each slice that shows it, prompted there and seen without memory.
         beyond: how many slices beyond the target's ends it is propagated, each way; None for the whole volume.
+        marking: how the first prompt is made.
     """
 
     axis: str = "k"
@@ -43,6 +44,7 @@ class Settings:
     rounds: int = 3
     beyond: int | None = None
     pipeline: Pipeline = "volume"
+    marking: Marking = DEFAULT_MARKING
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,12 @@ class Run:
 
 
 def run(
-    case: Case, model: Model, kind: Kind, settings: Settings | None = None, features: FeatureCache | None = None
+    case: Case,
+    model: Model,
+    kind: Kind,
+    settings: Settings | None = None,
+    features: FeatureCache | None = None,
+    window: tuple[float, float] | None = None,
 ) -> Run:
     """Prompt a case, segment it as the pipeline does, and correct it `rounds` times.
 
@@ -86,6 +93,7 @@ def run(
         kind: of the first prompt.
         settings: of the engine.
         features: where encoded slices are kept.
+        window: (centre, width) in which the volume is shown; None for the engine's own.
 
     Raises:
         InputError: masks for the ``image`` pipeline, whose answer would be the prompt itself.
@@ -93,12 +101,12 @@ def run(
     settings = settings or Settings()
     if settings.pipeline == "image" and kind == "mask":
         raise InputError("a mask prompt is its own answer on a single image; leave it out, or choose another pipeline")
-    session = Session(model, case.volume, settings.axis, None, settings.crop, settings.policy, features=features)
+    session = Session(model, case.volume, settings.axis, window, settings.crop, settings.policy, features=features)
     if settings.pipeline == "image":
         return _run_slices(session, case, kind, settings)
     slices = session.frames.unstack(case.mask)
     first = int(np.flatnonzero(slices.any(axis=(1, 2)))[0]) if settings.pipeline == "video" else -1
-    user = User(session, case.target, case.mask, first)
+    user = User(session, case.target, case.mask, first, marking=settings.marking)
     try:
         user.start(kind)
     except PromptError as error:
@@ -137,7 +145,7 @@ def _run_slices(session: Session, case: Case, kind: Kind, settings: Settings) ->
     prompts: list[Prompt] = []
     refused = ""
     for index in np.flatnonzero(slices.any(axis=(1, 2))).tolist():
-        user = User(session, case.target, case.mask, index)
+        user = User(session, case.target, case.mask, index, marking=settings.marking)
         try:
             user.start(kind)
         except PromptError as error:

@@ -116,7 +116,7 @@ def key_of(task: Task, pipeline: Pipeline, prompt: Kind) -> str:
         "model": task.network.label,
         "way": [pipeline, prompt],
         "settings": asdict(task.settings),
-        "tolerance": task.tolerance,
+        "protocol": msgspec.to_builtins(task.protocol),
         "version": __version__,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

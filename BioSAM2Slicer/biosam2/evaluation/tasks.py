@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import traceback
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -14,10 +15,23 @@ from numpy.typing import NDArray
 from .. import datasets
 from ..engine.features import FeatureCache
 from ..errors import BioSAM2Error
+from ..frames import resolve_window
 from ..masks import dice
 from ..models import Model, load_model
+from ..volume import Volume
 from .cases import Case, targets_of
 from .metrics import iou, surface_agreement
+from .preprocessing import (
+    ResizeRule,
+    labelled_slices,
+    largest_piece,
+    resized_mask,
+    resized_volume,
+    restored,
+    window_of,
+    without_small,
+)
+from .protocol import DEFAULT_PROTOCOL, Protocol
 from .runs import Pipeline, Run, Settings, run
 from .user import Kind
 
@@ -53,7 +67,7 @@ class Task:
         network: with what.
         ways: pipelines and prompts.
         settings: of the engine; the pipeline is that of the way.
-        tolerance: of the normalised surface Dice, in mm.
+        protocol: what else is fixed, the tolerance of the normalised surface Dice among it.
         threads: of torch, None to leave it alone.
     """
 
@@ -61,7 +75,7 @@ class Task:
     network: Network
     ways: tuple[tuple[Pipeline, Kind], ...]
     settings: Settings
-    tolerance: float
+    protocol: Protocol = DEFAULT_PROTOCOL
     threads: int | None = None
 
 
@@ -70,7 +84,7 @@ class Metrics:
     """One target, segmented by one model in one way. Lists have an entry after the first result and each correction.
 
     Attributes:
-        case, target, modality, split, kind: what was measured on; see `datasets.Case`.
+        case, target, modality, split, kind, dataset: what was measured on; see `datasets.Case`.
         model, pipeline, prompt: what was measured.
         dice, iou, nsd: 0 to 1.
         hd95: in mm, None where one of the masks is empty.
@@ -78,6 +92,7 @@ class Metrics:
         seconds: that it took.
         note: why there is no result, or empty.
         picture: name of the picture of the first result, or empty.
+        tolerance: of `nsd`, in mm.
     """
 
     case: str
@@ -96,6 +111,8 @@ class Metrics:
     seconds: float
     note: str = ""
     picture: str = ""
+    dataset: str = ""
+    tolerance: float = 2.0
 
     def to_json(self) -> dict[str, Any]:
         """As JSON data."""
@@ -143,18 +160,60 @@ def _evaluate(task: Task) -> Outcome:
 
         torch.set_num_threads(task.threads)
     sample = datasets.open_case(task.case)
-    features = FeatureCache()
+    prepared: dict[tuple[float, float] | None, Prepared] = {}
     metrics, pictures = [], {}
     for number, case in enumerate(targets_of(sample)):
-        if not case.mask.any():
+        mask = without_small(case.mask, task.protocol.least_area, task.protocol.least_volume)
+        if not mask.any():
             continue
+        case = replace(case, mask=mask)
+        window = window_of(task.protocol.window_rule(task.case.kind), case.volume, task.case.modality, case.target)
+        if window not in prepared:
+            prepared.clear()  # one at a time is what memory is planned for
+            prepared[window] = Prepared(case.volume, window, task.protocol.resize, model.config.image_size)
+        shown = prepared[window]
         for pipeline, prompt in task.ways:
-            found = run(case, model, prompt, replace(task.settings, pipeline=pipeline), features)
+            settings = replace(task.settings, pipeline=pipeline, marking=task.protocol.marking)
+            seen = shown.case(case)
+            found = run(seen, model, prompt, settings, shown.features, shown.window)
             name = f"{number}-{pipeline}-{prompt}"
-            measured = _measured(task, case, pipeline, prompt, found)
-            pictures[name] = picture(case, found, task.settings.axis)
+            masks = [shown.restore(one) for one in found.masks]
+            if task.protocol.largest_piece:
+                masks = [largest_piece(one) for one in masks]
+            measured = _measured(task, case, pipeline, prompt, found, masks)
+            pictures[name] = picture(seen, found, task.settings.axis)
             metrics.append(replace(measured, picture=name))
     return Outcome(task, tuple(metrics), pictures)
+
+
+class Prepared:
+    """A volume as the protocol shows it to the network, and what was encoded of it.
+
+    Args:
+        volume: as it lies in the file.
+        window: (centre, width); None for the engine's own.
+        rule: by which its slices are resized.
+        size: of the network's input, in pixels.
+    """
+
+    def __init__(self, volume: Volume, window: tuple[float, float] | None, rule: ResizeRule, size: int) -> None:
+        self.features = FeatureCache()
+        self._shape = volume.shape
+        self._size, self._rule = size, rule
+        self.window, self._volume = window, volume
+        if rule != "engine":
+            self._volume = resized_volume(volume, resolve_window(window, volume), rule, size)
+            self.window = (127.5, 255.0)
+
+    def case(self, case: Case) -> Case:
+        """A target of the volume, as it is shown."""
+        if self._rule == "engine":
+            return case
+        return replace(case, volume=self._volume, mask=resized_mask(case.mask, self._size))
+
+    def restore(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """A result on the volume's own voxels."""
+        return mask if self._rule == "engine" else restored(mask, self._shape)
 
 
 @functools.lru_cache(maxsize=2)
@@ -162,9 +221,18 @@ def _model(name: str, config: str | None, device: str) -> Model:
     return load_model(name, device, config=config)
 
 
-def _measured(task: Task, case: Case, pipeline: Pipeline, prompt: Kind, found: Run) -> Metrics:
-    agreements = [dice(mask, case.mask) for mask in found.masks]
-    surfaces = [surface_agreement(mask, case.mask, case.volume.spacing, task.tolerance) for mask in found.masks]
+def _measured(
+    task: Task, case: Case, pipeline: Pipeline, prompt: Kind, found: Run, masks: Sequence[NDArray[np.bool_]]
+) -> Metrics:
+    surface = task.protocol.surface(task.case.dataset, case.target)
+    tolerance = task.protocol.tolerance if surface.others is None else surface.others
+    truth = case.mask
+    if surface.labelled_slices:
+        within = labelled_slices(truth)
+        truth, masks = truth[within], [mask[within] for mask in masks]
+    agreements = [dice(mask, truth) for mask in masks]
+    surfaces = [surface_agreement(mask, truth, case.volume.spacing, tolerance) for mask in masks]
+    enough = [value >= surface.least_dice for value in agreements]
     reached = next((n for n, value in enumerate(agreements) if value >= ENOUGH), None)
     return Metrics(
         case=case.name,
@@ -176,12 +244,14 @@ def _measured(task: Task, case: Case, pipeline: Pipeline, prompt: Kind, found: R
         pipeline=pipeline,
         prompt=prompt,
         dice=tuple(agreements),
-        iou=tuple(iou(mask, case.mask) for mask in found.masks),
-        nsd=tuple(nsd for nsd, _ in surfaces),
+        iou=tuple(iou(mask, truth) for mask in masks),
+        nsd=tuple(nsd if counts else 0.0 for (nsd, _), counts in zip(surfaces, enough, strict=True)),
         hd95=tuple(hd95 for _, hd95 in surfaces),
         clicks_to_90=None if reached is None else len(found.prompts) + reached,
         seconds=found.seconds,
         note=found.note,
+        dataset=task.case.dataset,
+        tolerance=tolerance,
     )
 
 

@@ -1,11 +1,13 @@
 """A simulated user: marks a target on one slice, looks at the result, and clicks where it is most wrong.
 
-Everything here is deterministic; prompts with a hand's randomness are made by `biosam2.training.simulation`, whose
-geometry this module shares.
+Everything here is deterministic, also where a `Marking` draws: the same target on the same slice gives the same prompt.
+Prompts with a hand's randomness, for training, are made by `biosam2.training.simulation`, whose geometry this module
+shares.
 """
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -23,6 +25,26 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 _CLICKS: dict[Kind, int] = {"click1": 1, "click3": 3}
 
 
+@dataclass(frozen=True)
+class Marking:
+    """How a target is marked, where protocols differ.
+
+    Attributes:
+        click: where: ``deepest``, the pixel deepest inside the largest piece; ``random``, any pixel of the target;
+            ``centroid``, the pixel of the largest piece that is nearest to its centre of mass.
+        box_spread: standard deviation by which a box's width and height are off, about its centre, as a part of each;
+            0 for a tight box.
+        seed: of what is drawn.
+    """
+
+    click: Literal["deepest", "random", "centroid"] = "deepest"
+    box_spread: float = 0.0
+    seed: int = 0
+
+
+DEFAULT_MARKING = Marking()
+
+
 @dataclass
 class User:
     """Somebody who knows one target and tells a session about it.
@@ -33,6 +55,7 @@ class User:
         target: bool (K, J, I), not empty.
         slice_index: where the target is marked first; by default on its middle slice.
         prompts: everything said so far, in order.
+        marking: how the first prompt is made.
     """
 
     session: Session
@@ -40,6 +63,7 @@ class User:
     target: NDArray[np.bool_]
     slice_index: int = -1
     prompts: list[Prompt] = field(default_factory=list)
+    marking: Marking = DEFAULT_MARKING
 
     def __post_init__(self) -> None:
         self.slices = self.session.frames.unstack(self.target)
@@ -50,16 +74,19 @@ class User:
         """Mark the target on the first slice.
 
         ``click1`` is a click in the middle of its largest piece there; ``click3`` adds two corrections of what
-        `Session.predict` shows; ``box`` is tight; ``mask`` is the target itself on that slice.
+        `Session.predict` shows; ``box`` is tight; ``mask`` is the target itself on that slice. `marking` may say
+        another click and a looser box.
         """
         here = self.slices[self.slice_index]
+        words = f"{self.segment} {self.slice_index} {here.shape} {int(here.sum())} {self.marking.seed}"
+        rng = np.random.default_rng(zlib.crc32(words.encode()))
         if kind == "mask":
             self._say(Mask(self.slice_index, here))
         elif kind == "box":
-            x0, y0, x1, y1 = (float(v) for v in simulate_box(np.random.default_rng(0), here, jitter=0.0))
+            x0, y0, x1, y1 = scaled_box(rng, here, self.marking.box_spread)
             self._say(Box(self._ijk(self.slice_index, y0, x0), self._ijk(self.slice_index, y1, x1)))
         else:
-            self._click(self.slice_index, *middle(here), positive=True)
+            self._click(self.slice_index, *_place(rng, here, self.marking.click), positive=True)
             for _ in range(_CLICKS[kind] - 1):
                 shown = self.session.predict(self.segment, self.slice_index)
                 found = correction(shown, here)
@@ -90,6 +117,37 @@ class User:
 
     def _ijk(self, slice_index: int, row: float, column: float) -> tuple[float, float, float]:
         return to_ijk(self.session.frames, slice_index, row, column)
+
+
+def scaled_box(rng: np.random.Generator, mask: NDArray[np.bool_], spread: float) -> tuple[float, float, float, float]:
+    """The bounding box of a mask, wider and higher by normal deviations, as BioSAM-2's validation makes it.
+
+    Args:
+        rng: source of randomness.
+        mask: bool (rows, columns), not empty.
+        spread: standard deviation of either, as a part of it.
+
+    Returns:
+        x0, y0, x1, y1 in pixels, within the mask's frame.
+    """
+    x0, y0, x1, y1 = (float(v) for v in simulate_box(rng, mask, jitter=0.0))
+    wider, higher = (1 + spread * rng.standard_normal(2)).clip(0.1)
+    half_x, half_y = (x1 - x0) / 2 * wider, (y1 - y0) / 2 * higher
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    right, bottom = mask.shape[1] - 1, mask.shape[0] - 1
+    return max(0.0, x - half_x), max(0.0, y - half_y), min(right, x + half_x), min(bottom, y + half_y)
+
+
+def _place(rng: np.random.Generator, mask: NDArray[np.bool_], click: str) -> tuple[int, int]:
+    """Row and column of a first click."""
+    if click == "deepest":
+        return middle(mask)
+    pixels = np.argwhere(mask if click == "random" else largest_piece(mask))
+    if click == "random":
+        row, column = pixels[rng.integers(len(pixels))]
+    else:
+        row, column = pixels[((pixels - pixels.mean(axis=0)) ** 2).sum(axis=1).argmin()]
+    return int(row), int(column)
 
 
 def middle_slice(target: NDArray[np.bool_]) -> int:
