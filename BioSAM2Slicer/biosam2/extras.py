@@ -14,7 +14,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "engine": ("torch", "sam2", "hydra", "omegaconf", "safetensors"),
     "dicom": ("highdicom", "jpeg_ls", "pylibjpeg", "openjpeg", "gdcm"),
     "video": ("av",),
-    "serve": ("fastapi", "uvicorn"),
+    "serve": ("fastapi", "prometheus_client", "uvicorn"),
     "train": ("accelerate", "monai", "skimage", "tensorboard", "torchio"),
     "evaluate": ("jinja2", "joblib", "matplotlib", "monai", "skimage", "scipy"),
     "cluster": ("distributed",),

@@ -8,12 +8,14 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from threading import Event, Thread
 
+import requests
 import uvicorn
 from biosam2.service.server.app import Settings, make_app
 from biosam2.service.server.device import Devices
 from biosam2.service.server.local import LocalDevice
 from biosam2.service.server.process import ProcessDevice
 from biosam2.service.server.volumes import VolumeStore
+from prometheus_client.parser import text_string_to_metric_families
 
 
 class Served:
@@ -47,6 +49,20 @@ class Served:
         self._server.should_exit = True
         self._thread.join()
         self._listening.close()
+
+
+def metrics(served: Served, key: str = "") -> Callable[..., float]:
+    """What a server tells Prometheus now, by name and labels."""
+    answered = requests.get(f"{served.url}/metrics", headers={"Authorization": f"Bearer {key}"}, timeout=30)
+    assert answered.status_code == 200, answered.text
+    families = text_string_to_metric_families(answered.text)
+    samples = [sample for family in families for sample in family.samples]
+
+    def value(name: str, **labels: str) -> float:
+        (found,) = (s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
+        return found
+
+    return value
 
 
 def listen(port: int = 0) -> socket.socket:

@@ -15,7 +15,7 @@ from biosam2.service.client import RemoteSession
 from biosam2.service.server import process
 from biosam2.service.server.process import ProcessDevice, start_all
 from command_helpers import biosam2_command
-from server_helpers import Served
+from server_helpers import Served, metrics
 from service_helpers import same_state, same_updates
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="several devices need Linux")
@@ -55,6 +55,14 @@ def test_sessions_go_to_the_least_busy_device(served, model, volumes) -> None:
         assert np.array_equal(session.predict("a", 2), here.predict("a", 2))
         same_updates(list(session.propagate()), list(here.propagate()))
         same_state(session, here)
+    counted = metrics(served)
+    for number in "01":
+        labels = {"device": "cpu", "number": number}
+        assert counted("biosam2_sessions", **labels) == 2
+        assert counted("biosam2_click_seconds_count", **labels) == 2
+        assert counted("biosam2_slices_total", **labels) == 12
+        assert counted("biosam2_device_process_bytes", **labels) > 1 << 20
+        assert counted("biosam2_device_up", **labels) == 1
     told = info(served)
     assert all(device["feature_bytes"] > 0 for device in told["devices"])
     assert told["feature_bytes"] == sum(device["feature_bytes"] for device in told["devices"])

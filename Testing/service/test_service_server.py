@@ -21,7 +21,7 @@ from biosam2.service.server.app import MEDIA_TYPE, Settings
 from biosam2.service.server.leases import TimeOuts
 from biosam2.service.upload import header_of, upload, volume_id
 from hypothesis import HealthCheck, given, settings
-from server_helpers import Answering, Cutting, Served
+from server_helpers import Answering, Cutting, Served, metrics
 from service_helpers import same_state, same_updates
 
 KEY = "a key of some length"
@@ -342,6 +342,26 @@ def test_a_server_that_does_not_work_any_more_is_not_healthy(model) -> None:
         response = requests.get(f"{server.url}/healthz", timeout=30)
         assert response.status_code == 503
         assert "start it anew" in response.json()["detail"]
+
+
+def test_prometheus_is_told_what_happens(model, volume) -> None:
+    with Served({"small": model}, Settings(api_key=KEY)) as server:
+        assert requests.get(f"{server.url}/metrics", timeout=30).status_code == 401
+        # Nothing has happened, and there is a nought rather than nothing.
+        assert metrics(server, KEY)("biosam2_click_seconds_count") == 0
+        with RemoteSession(server.url, volume, api_key=KEY) as session:
+            session.add_prompt("a", Point((11, 10, 2)))
+            session.predict("a", 2)
+            list(session.propagate())
+            told = metrics(server, KEY)
+            assert told("biosam2_sessions", device="cpu", number="0") == told("biosam2_sessions_opened_total") == 1
+            assert told("biosam2_click_seconds_count") == 1
+            assert 0 < told("biosam2_click_seconds_sum") < 30
+            assert told("biosam2_slices_total") == 6
+            assert told("biosam2_feature_bytes") == server.device.features.nbytes > 0
+            assert told("biosam2_volume_bytes") == volume.array.nbytes
+            assert told("process_resident_memory_bytes") > 1 << 20
+        assert metrics(server, KEY)("biosam2_sessions") == 0
 
 
 def test_clicks_share_a_connection(served, volume) -> None:

@@ -20,7 +20,7 @@ import psutil
 from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response, Security
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
@@ -34,6 +34,7 @@ from ..framing import Decoder, Limits, Refused, encode
 from .device import Devices
 from .gate import Gate
 from .leases import Lease, Leases, TimeOuts
+from .metrics import Metrics
 from .volumes import Upload, VolumeStore
 
 _log = logging.getLogger("biosam2.server")
@@ -172,6 +173,7 @@ def make_app(devices: Devices, settings: Settings | None = None, volumes: Volume
         volumes = VolumeStore(settings.volume_memory)
     models = devices.models
     leases = Leases(devices, volumes, settings.most_sessions, settings.time_outs)
+    metrics = Metrics(devices, leases, volumes)
     started = time.monotonic()
 
     @contextlib.asynccontextmanager
@@ -277,6 +279,12 @@ def make_app(devices: Devices, settings: Settings | None = None, volumes: Volume
             uptime_seconds=time.monotonic() - started,
         )
 
+    @app.get("/metrics", response_class=PlainTextResponse, **guarded)
+    async def metrics_now(request: Request) -> Response:
+        """Figures for Prometheus."""
+        content, media_type = await metrics.told(request.headers.get("Accept", ""))
+        return Response(content, media_type=media_type)
+
     @app.head("/volumes/{volume}", status_code=204, **guarded)
     @app.get("/volumes/{volume}", status_code=204, **guarded)
     async def has_volume(volume: VolumeName) -> None:
@@ -312,10 +320,11 @@ def make_app(devices: Devices, settings: Settings | None = None, volumes: Volume
             lease = await leases.open(name, asked.volume, create)
         except KeyError:
             raise HTTPException(404, "the server does not have this volume; send it first") from None
+        metrics.opened(lease)
         _log.info("session opened", extra={"model": name, "sessions": len(leases)})
         return SessionInfo(
             session=lease.id,
-            model=_model_info(devices.device_of(lease.seat).models[name]),
+            model=_model_info(lease.device.models[name]),
             heartbeat_seconds=settings.time_outs.heartbeat,
         )
 
@@ -342,7 +351,8 @@ def make_app(devices: Devices, settings: Settings | None = None, volumes: Volume
         if isinstance(asked, m.Propagate):
             asked.credit = min(asked.credit or _CREDIT, _CREDIT)
         stream = leases.ask(lease, asked)
-        return StreamingResponse(_encoded(leases.answers(lease, asked.id, stream)), media_type=MEDIA_TYPE)
+        replies = metrics.watched(lease, asked, leases.answers(lease, asked.id, stream))
+        return StreamingResponse(_encoded(replies), media_type=MEDIA_TYPE)
 
     @app.exception_handler(BioSAM2Error)
     async def mendable(request: Request, error: BioSAM2Error) -> JSONResponse:

@@ -116,8 +116,8 @@ class Devices:
         """The sessions on a device."""
         return [seat for seat, place in self._seats.items() if place is device]
 
-    def seat(self, model: str, volume: Held, deliver: Deliver, lost: Lost) -> Seat:
-        """A new session's host on the device that has the fewest sessions, and of these the least to do now.
+    def seat(self, model: str, volume: Held, deliver: Deliver, lost: Lost) -> tuple[Seat, Device]:
+        """A new session's host, on the device that has the fewest sessions, and of these the least to do now.
 
         Raises:
             RefusedError: no device works.
@@ -128,11 +128,7 @@ class Devices:
         device = min(working, key=self._burden)
         seat = device.seat(model, volume, deliver, lost)
         self._seats[seat] = device
-        return seat
-
-    def device_of(self, seat: Seat) -> Device:
-        """Where a session is."""
-        return self._seats[seat]
+        return seat, device
 
     def leave(self, seat: Seat) -> None:
         """End a session."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from .. import messages as m
 from ..errors import RefusedError, error_of
-from .device import Devices, Seat
+from .device import Device, Devices, Seat
 from .volumes import VolumeStore
 
 _log = logging.getLogger("biosam2.server")
@@ -44,13 +44,14 @@ class TimeOuts:
 
 @dataclass(eq=False)
 class Lease:
-    """One client's session; `seat` is set as soon as it has one."""
+    """One client's session; `seat` and `device` are set as soon as it has a place."""
 
     id: str
     volume: str
     heard: float
     used: float
     seat: Seat = field(init=False)
+    device: Device = field(init=False)
     # Where answers go, by the request's id.
     streams: dict[int, asyncio.Queue[m.Reply]] = field(default_factory=dict)
 
@@ -162,7 +163,7 @@ class Leases:
                 loop.call_soon_threadsafe(self.close, lease, reason)
 
         try:
-            lease.seat = self._devices.seat(model, held, deliver, lost)
+            lease.seat, lease.device = self._devices.seat(model, held, deliver, lost)
         except BaseException:
             self._volumes.release(volume)
             raise
