@@ -21,7 +21,7 @@ from .phases import PHASES, noise
 from .sides import Ours, Side, Theirs
 
 
-class _SpeedText(click.ParamType):
+class _SpeedText(click.ParamType):  # type: ignore[type-arg]  # can be subscripted from click 8.3 on
     name = "speed"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Speed]:

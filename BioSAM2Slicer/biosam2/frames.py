@@ -10,7 +10,7 @@ A frame is one slice. Its rows and columns are the array's own, never flipped or
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +78,7 @@ def resolve_axis(axis: str, volume: Volume) -> str:
     raise InputError(f"there is no axis {axis!r}; use i, j, k, axial, coronal or sagittal")
 
 
-def windowed(pixels: NDArray, window: tuple[float, float]) -> NDArray[np.float32]:
+def windowed(pixels: NDArray[Any], window: tuple[float, float]) -> NDArray[np.float32]:
     """Voxels as they are shown, to the network and to people: float32 of the same shape, 0 to 1.
 
     Args:
@@ -164,7 +164,7 @@ class Frames:
         i, j, k = self.volume.spacing
         return {"k": (j, i), "j": (k, i), "i": (k, j)}[self.axis]
 
-    def pixels(self, slice_index: int) -> NDArray:
+    def pixels(self, slice_index: int) -> NDArray[Any]:
         """The slice's own voxels, (rows, columns) or (rows, columns, 3)."""
         return self._voxels[slice_index]
 
@@ -173,11 +173,11 @@ class Frames:
         i, j, k = ijk
         return {"k": (k, j, i), "j": (j, k, i), "i": (i, k, j)}[self.axis]
 
-    def stack(self, array: NDArray) -> NDArray:
+    def stack(self, array: NDArray[Any]) -> NDArray[Any]:
         """An array of (slices, rows, columns) laid out as the volume, (K, J, I); a view."""
         return np.moveaxis(array, 0, _ARRAY_AXIS[self.axis])
 
-    def unstack(self, array: NDArray) -> NDArray:
+    def unstack(self, array: NDArray[Any]) -> NDArray[Any]:
         """An array of (K, J, I) seen as (slices, rows, columns); a view."""
         return np.moveaxis(array, _ARRAY_AXIS[self.axis], 0)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ _BACKGROUND = (24, 24, 24)
 
 
 def write_montage(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     session: Segmented,
     frames: Frames,
     prompts: Sequence[tuple[str, Prompt]] = (),
@@ -113,7 +114,7 @@ class _View:
         top, left = down if flip[0] else -down, right if flip[1] else -right
         return cls(transpose, flip, (_letter(left), _letter(top)))
 
-    def turn(self, array: NDArray) -> NDArray:
+    def turn(self, array: NDArray[Any]) -> NDArray[Any]:
         """Rows and columns of (rows, columns, ...) as they are shown."""
         if self.transpose:
             array = array.swapaxes(0, 1)
@@ -176,7 +177,7 @@ def _tile(
     return tile
 
 
-def _draw_mark(draw: ImageDraw.ImageDraw, mark: _Mark, where) -> None:
+def _draw_mark(draw: ImageDraw.ImageDraw, mark: _Mark, where: Callable[[float, float], tuple[float, float]]) -> None:
     drawing, (low, high) = mark.drawing, mark.corners
     fill = _POSITIVE if drawing.positive else _NEGATIVE
     if drawing.style == "word":
@@ -262,7 +263,7 @@ def _legend(session: Segmented, frames: Frames, anatomical: bool) -> list[tuple[
     return [*lines, (f"window {centre:g}, {width:g}", (170, 170, 170))]
 
 
-def _grey(frames: Frames, pixels: NDArray) -> NDArray[np.uint8]:
+def _grey(frames: Frames, pixels: NDArray[Any]) -> NDArray[np.uint8]:
     return (windowed(pixels, frames.window) * 255).round().astype(np.uint8)
 
 
@@ -276,7 +277,9 @@ def _edge(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return inside & ~eroded
 
 
-def _write(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, colour=(255, 255, 255)) -> None:
+def _write(
+    draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, colour: tuple[int, int, int] = (255, 255, 255)
+) -> None:
     draw.text(at, text, fill=colour, font_size=_TEXT, stroke_width=1, stroke_fill=(0, 0, 0))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,11 +27,11 @@ class Volume:
         InputError: the array is not 3D (or 3D with three colours), is empty, or the geometry is not usable.
     """
 
-    array: NDArray
+    array: NDArray[Any]
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
     direction: NDArray[np.float64] = field(default_factory=lambda: np.eye(3))
-    metadata: dict = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
         array = np.asarray(self.array)
@@ -102,7 +103,7 @@ class Volume:
         direction[:, 2] *= -1
         return Volume(self.array[::-1], self.spacing, tuple(origin.tolist()), direction, self.metadata)
 
-    def with_array(self, array: NDArray) -> Volume:
+    def with_array(self, array: NDArray[Any]) -> Volume:
         """Other voxels on the same grid, for example a labelmap.
 
         Raises:

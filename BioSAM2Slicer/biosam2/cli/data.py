@@ -19,7 +19,7 @@ LAYOUTS = (
 KINDS = ("2D", "3D", "video")
 
 
-class Named(click.ParamType):
+class Named(click.ParamType):  # type: ignore[type-arg]  # can be subscripted from click 8.3 on
     """``NAME[=VALUE,VALUE]``: a target and the label values, or the colours ``#RRGGBB``, that it is made of."""
 
     name = "target"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
@@ -35,7 +36,7 @@ def info(as_json: bool) -> None:
     click.echo(f"{'models here':14} {', '.join(content['models here']) or 'none'}")
 
 
-def _devices() -> dict:
+def _devices() -> dict[str, Any]:
     try:
         from .. import devices
         from ..models.network import require_engine

@@ -88,7 +88,7 @@ def read_kind(text: MarkupText) -> list[PlacesText]:
     return [replace(prompt, positive=text.positive) for prompt in found]
 
 
-def curve(points: NDArray, closed: bool) -> NDArray:
+def curve(points: NDArray[Any], closed: bool) -> NDArray[Any]:
     """The points that Slicer draws for a curve markup's control points.
 
     Slicer's curves are cubic splines with evenly spaced parameters (its default, `vtkCardinalSpline`): periodic where

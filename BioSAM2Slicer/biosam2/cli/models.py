@@ -7,11 +7,15 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import DownloadError
 from .outcome import check_stopped
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 @click.group(invoke_without_command=True)
@@ -194,7 +198,7 @@ class _Transfer:
             )
 
 
-def _bar():
+def _bar() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,7 +21,7 @@ AXES = ("k", "j", "i", "axial", "coronal", "sagittal")
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 
 
-class Places(click.ParamType):
+class Places(click.ParamType):  # type: ignore[type-arg]  # can be subscripted from click 8.3 on
     """Places of one kind of prompt, with ``:`` between them, or a markups file that holds some.
 
     A minus sign at the end, ``,-``, says that they do not belong to the segment.
@@ -60,7 +60,7 @@ class Places(click.ParamType):
         return places if self.markup.places else f"{places}:…"
 
 
-class MaskFile(click.ParamType):
+class MaskFile(click.ParamType):  # type: ignore[type-arg]  # can be subscripted from click 8.3 on
     """``LABELMAP[=LABEL][@N]``."""
 
     name = "mask"
@@ -77,7 +77,7 @@ class MaskFile(click.ParamType):
         return MaskText(Path(path), int(number) if number else None, int(label) if label else None)
 
 
-class StartFile(click.ParamType):
+class StartFile(click.ParamType):  # type: ignore[type-arg]  # can be subscripted from click 8.3 on
     """``LABELMAP[=LABEL]``."""
 
     name = "start"
@@ -94,7 +94,7 @@ class StartFile(click.ParamType):
         return StartText(Path(path), int(label) if label else None)
 
 
-class Window(click.ParamType):
+class Window(click.ParamType):  # type: ignore[type-arg]  # can be subscripted from click 8.3 on
     """``CENTRE,WIDTH`` or the name of a CT preset."""
 
     name = "window"
@@ -117,7 +117,7 @@ class Window(click.ParamType):
         return numbers[0], numbers[1]
 
 
-class Speed(click.ParamType):
+class Speed(click.ParamType):  # type: ignore[type-arg]  # can be subscripted from click 8.3 on
     """Short cuts as `biosam2.speed.Speed.parse` takes them."""
 
     name = "speed"
@@ -134,7 +134,7 @@ class Speed(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-def prompts(axes: str = "ijk") -> Callable:
+def prompts(axes: str = "ijk") -> Callable[..., Any]:
     """--segment, one for each kind of prompt, and --start; their order counts, see `OrderedCommand`."""
     index = "voxel indices" if axes == "ijk" else "pixel indices (column, row)"
     placed = [
@@ -169,7 +169,7 @@ def prompts(axes: str = "ijk") -> Callable:
     return _all(options)
 
 
-def millimetres() -> Callable:
+def millimetres() -> Callable[..., Any]:
     """--lps, --ras, --ijk; each holds for the places after it."""
     return _all(
         [
@@ -180,7 +180,7 @@ def millimetres() -> Callable:
     )
 
 
-def network() -> Callable:
+def network() -> Callable[..., Any]:
     """--model, --config, --device."""
     return _all(
         [
@@ -191,7 +191,7 @@ def network() -> Callable:
     )
 
 
-def elsewhere() -> Callable:
+def elsewhere() -> Callable[..., Any]:
     """--worker, --server."""
     return _all(
         [
@@ -205,7 +205,7 @@ def elsewhere() -> Callable:
     )
 
 
-def parallel() -> Callable:
+def parallel() -> Callable[..., Any]:
     """--jobs, --cluster."""
     return _all(
         [
@@ -223,7 +223,7 @@ def parallel() -> Callable:
     )
 
 
-def reports() -> Callable:
+def reports() -> Callable[..., Any]:
     """--montage, --record, --quiet."""
     file = click.Path(dir_okay=False, path_type=Path)
     return _all(
@@ -235,7 +235,7 @@ def reports() -> Callable:
     )
 
 
-def propagation() -> Callable:
+def propagation() -> Callable[..., Any]:
     """--first, --last, --direction, --policy, --speed, --crop, --exact."""
     return _all(
         [
@@ -266,7 +266,7 @@ def propagation() -> Callable:
     )
 
 
-def crop() -> Callable:
+def crop() -> Callable[..., Any]:
     """--crop."""
     return click.option(
         "--crop",
@@ -276,13 +276,13 @@ def crop() -> Callable:
     )
 
 
-def exact() -> Callable:
+def exact() -> Callable[..., Any]:
     """--exact."""
     return click.option("--exact", is_flag=True, help="What SAM 2's own predictor gives: nothing approximate.")
 
 
-def _all(options: list[Callable]) -> Callable:
-    def decorate(function: Callable) -> Callable:
+def _all(options: list[Callable[..., Any]]) -> Callable[..., Any]:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(options):
             function = option(function)
         return function
@@ -297,5 +297,5 @@ def _coordinates(text: str, count: int) -> tuple[float, ...] | None:
     return tuple(float(part) for part in parts)
 
 
-def _comma(names) -> str:
+def _comma(names: Iterable[str]) -> str:
     return ",".join(name.upper() for name in names)

@@ -18,6 +18,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -163,7 +164,7 @@ def _as_before() -> None:
 def _show_warnings_briefly() -> None:
     """Our own warnings as one line each; those that libraries address to programmers, not at all."""
 
-    def show(message, category, filename, lineno, file=None, line=None) -> None:
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
         _say(f"warning: {message}", 0)
 
     warnings.showwarning = show

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -94,7 +95,7 @@ def _find(path: Path, record: Path) -> Path:
     raise InputError(f"the record's input {path} is not there; say with --input where it is")
 
 
-def _differences(known: dict, device: str) -> str:
+def _differences(known: dict[str, Any], device: str) -> str:
     from ..record import versions
 
     now = {**versions(), "device": device}

@@ -76,7 +76,7 @@ def _collected(manifests: tuple[Path, ...]) -> tuple[list[Case], list[Case]]:
     return learnt, [case for case in cases if case.split != "train"]
 
 
-class Numbers(click.ParamType):
+class Numbers(click.ParamType):  # type: ignore[type-arg]  # can be subscripted from click 8.3 on
     """``1,3,5``."""
 
     name = "numbers"

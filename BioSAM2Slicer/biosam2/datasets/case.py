@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,7 +104,7 @@ class Sample:
     masks: dict[str, NDArray[np.bool_]]
 
     @property
-    def labels(self) -> NDArray:
+    def labels(self) -> NDArray[Any]:
         """uint8 or uint16 (K, J, I): 1 + the position of the target in `case.targets`, the later one on overlap."""
         from ..io.segmented import label_type
 

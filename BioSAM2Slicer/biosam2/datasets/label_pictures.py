@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from .case import COLOUR
 _GREY_ENOUGH = 32
 
 
-def read(path: Path, colours: bool = False) -> NDArray:
+def read(path: Path, colours: bool = False) -> NDArray[Any]:
     """The labels, whole numbers (K, J, I): a palette's indices, or grey values; of colours that are grey, one.
 
     JPEG blurs values, so that it can mark one thing only: it is read as 0 or 255, whichever is nearer.
@@ -72,7 +73,7 @@ def check_frames(name: str, frames: Path, masks: Path) -> None:
         )
 
 
-def _one(path: Path, colours: bool) -> NDArray:
+def _one(path: Path, colours: bool) -> NDArray[Any]:
     with unreadable(path, "a mask"), quiet(), Image.open(path) as picture:
         require_memory(path, 8.0 * picture.width * picture.height)
         plain = picture.mode in ("1", "L", "P", "I") or picture.mode.startswith("I;16")

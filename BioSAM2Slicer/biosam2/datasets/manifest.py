@@ -66,7 +66,7 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
     cases: list[_Entry]
 
 
-def load_dataset(path: str | os.PathLike, split: str | None = None, root: Path | None = None) -> list[Case]:
+def load_dataset(path: str | os.PathLike[str], split: str | None = None, root: Path | None = None) -> list[Case]:
     """The cases of a dataset; no image is opened yet.
 
     Args:
@@ -97,7 +97,7 @@ def load_dataset(path: str | os.PathLike, split: str | None = None, root: Path |
     return chosen
 
 
-def save_dataset(path: str | os.PathLike, cases: Sequence[Case]) -> None:
+def save_dataset(path: str | os.PathLike[str], cases: Sequence[Case]) -> None:
     """Write a manifest; atomic. Files below its folder, or beside it, are named relative to it.
 
     Raises:

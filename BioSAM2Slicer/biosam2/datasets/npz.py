@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ def read_image(path: Path) -> Volume:
     return Volume(image, (i, j, k), metadata={"source": str(path)})
 
 
-def read_labels(path: Path) -> NDArray:
+def read_labels(path: Path) -> NDArray[Any]:
     """The labels ``gts``, whole numbers (K, J, I).
 
     Raises:
@@ -55,9 +56,9 @@ def read_labels(path: Path) -> NDArray:
     return labels if labels.ndim == 3 else labels[None]
 
 
-def _load(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, NDArray]:
+def _load(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
     """Some of a file's arrays. Pickled objects are refused: they could run anything."""
-    found: dict[str, NDArray] = {}
+    found: dict[str, NDArray[Any]] = {}
     with unreadable(existing(path), "NPZ"), np.load(path, allow_pickle=False) as file:
         present = set(file.files)
         for name in (*names, *optional):

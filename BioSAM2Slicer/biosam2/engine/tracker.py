@@ -10,7 +10,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 import numpy as np
@@ -275,7 +275,7 @@ class Tracker:
                 )
         return self._results(outputs, [region], prompt.slice_index, prompted=True)[0]
 
-    def _mask_outputs(self, frame: EncodedFrame, mask: NDArray[np.bool_], region: Region) -> tuple:
+    def _mask_outputs(self, frame: EncodedFrame, mask: NDArray[np.bool_], region: Region) -> tuple[Any, ...]:
         given = self.network_mask(mask, region).to(self.model.device)
         return self.model.network._use_mask_as_output(frame.coarse, list(frame.fine) or None, given)
 
@@ -427,7 +427,7 @@ class Tracker:
             return encoded.to(torch.bfloat16)
 
     def _results(
-        self, outputs: tuple, regions: Sequence[Region], slice_index: int, prompted: bool
+        self, outputs: tuple[Any, ...], regions: Sequence[Region], slice_index: int, prompted: bool
     ) -> list[SliceMemory]:
         _, _, quality, low_logits, _, pointers, object_scores = outputs
         low_logits, object_scores = low_logits.float(), object_scores.float()

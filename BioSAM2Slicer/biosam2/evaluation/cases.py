@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,5 +109,5 @@ def _synthetic(rng: np.random.Generator, name: str) -> Case | None:
     return Case(name, shape.kind, volume, mask)
 
 
-def _single(vector: NDArray) -> NDArray[np.float32]:
+def _single(vector: NDArray[Any]) -> NDArray[np.float32]:
     return vector.astype(np.float32)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -230,12 +231,12 @@ def _region(
     return parts[0], parts[1], parts[2]
 
 
-def _grey(frames: Frames) -> NDArray:
+def _grey(frames: Frames) -> NDArray[Any]:
     array = frames.volume.array
     return array.mean(axis=-1) if frames.volume.is_colour else array
 
 
-def _smoothed(image: NDArray, spacing: tuple[float, float, float]) -> Floats:
+def _smoothed(image: NDArray[Any], spacing: tuple[float, float, float]) -> Floats:
     """Edge-preserving smoothing, then mean 0 and standard deviation 1."""
     itk = sitk.GetImageFromArray(image.astype(np.float32))
     itk.SetSpacing(spacing[::-1])
@@ -291,7 +292,7 @@ def _gradient(scene: Scene) -> Floats:
     return np.maximum(sitk.GetArrayFromImage(smooth), 1e-6)
 
 
-def _reduced(scene: Scene, most: int) -> tuple[Floats, Bools, Bools, NDArray]:
+def _reduced(scene: Scene, most: int) -> tuple[Floats, Bools, Bools, NDArray[Any]]:
     """Image, inside and outside on a grid of at most so many voxels, and its coarseness along each axis."""
     factors = np.ones(3, int)
     shape = np.array(scene.image.shape)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -155,7 +156,7 @@ def _worse(metrics: Sequence[FoldMetrics]) -> list[str]:
     return ["Worse:\n\n" + "\n".join(found)] if found else ["No fold, prompt or correction got worse."]
 
 
-def _paired(metrics: Sequence[dict], before: str, after: str) -> list[FoldMetrics]:
+def _paired(metrics: Sequence[dict[str, Any]], before: str, after: str) -> list[FoldMetrics]:
     """Metrics of two models put side by side; a target that one of them was not measured on is left out."""
     by_model = {
         model: {(f["case"], f["target"], f["prompt"]): f for f in metrics if f["model"] == model}

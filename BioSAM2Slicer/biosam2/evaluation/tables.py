@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import InputError
 from .classical import TOOLS
-from .measure import CROP, EXACT, Record, Results
+from .measure import CROP, EXACT, Ceiling, Record, Results
 from .user import Kind
 
 _TITLES = {CROP: "BioSAM-2, cropped", EXACT: "BioSAM-2, whole frames"}
@@ -121,7 +121,7 @@ def _against(results: Results, kind: Kind, rival: Callable[[list[float]], float]
     return pairs
 
 
-def _about(record: Record, ceiling) -> bool:
+def _about(record: Record, ceiling: Ceiling) -> bool:
     return (record.case, record.target) == (ceiling.case, ceiling.target)
 
 

@@ -267,7 +267,7 @@ class _Compared:
     def mask(self, name: str) -> NDArray[np.bool_]:
         return self._masks[name]
 
-    def labelmap(self) -> NDArray:
+    def labelmap(self) -> NDArray[Any]:
         return self._masks["truth"] + 2 * self._masks["found"].astype(np.uint8)
 
 

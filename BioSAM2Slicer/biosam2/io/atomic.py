@@ -14,7 +14,7 @@ from ..errors import OutputError
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[Path]:
     """Give a path of the same name in a temporary folder beside `path`; move it into place on success.
 
     The name is the same, so that writers pick the format by its extension and a header finds its data file
@@ -46,7 +46,7 @@ def atomic_path(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[
 
 
 @contextmanager
-def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary folder beside `path` to be filled; rename it to `path` on success, remove it on any failure.
 
     A folder that already holds something is refused, never emptied: it may be the user's input.

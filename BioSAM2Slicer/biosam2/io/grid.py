@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,7 +29,7 @@ def same_grid(a: Volume, b: Volume, tolerance: float = TOLERANCE) -> bool:
     return bool(np.abs(a.ijk_from_lps(b.lps_from_ijk(corners)) - corners).max() <= tolerance)
 
 
-def placed(a: Volume, b: Volume, array: NDArray, tolerance: float = TOLERANCE) -> NDArray | None:
+def placed(a: Volume, b: Volume, array: NDArray[Any], tolerance: float = TOLERANCE) -> NDArray[Any] | None:
     """An array that lies on the voxels of `b` put onto those of `a`, where both are parts of one grid.
 
     3D Slicer cuts a segmentation to what is drawn when it is told to. What lies outside `a` is dropped, what `b` does

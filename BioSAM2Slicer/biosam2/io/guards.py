@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 _one_at_a_time = threading.RLock()
 
 
-def existing(path: str | os.PathLike) -> Path:
+def existing(path: str | os.PathLike[str]) -> Path:
     """The path, once it is known that something is there.
 
     Raises:

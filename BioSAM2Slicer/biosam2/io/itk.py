@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -139,7 +140,7 @@ def write(path: Path, volume: Volume, *, overwrite: bool = True) -> None:
             raise cannot_write(path, error) from error
 
 
-def finite(path: Path, array: NDArray) -> NDArray:
+def finite(path: Path, array: NDArray[Any]) -> NDArray[Any]:
     """The array with NaN and infinities replaced by its smallest finite value, with a warning that counts them.
 
     Raises:

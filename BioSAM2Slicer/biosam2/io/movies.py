@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ def read(path: Path) -> Volume:
         DependencyError: PyAV is not installed.
     """
     av = _av()
-    frames: list[NDArray] = []
+    frames: list[NDArray[Any]] = []
     with unreadable(path, "a video"), av.open(str(path)) as film:
         if not film.streams.video:
             raise InputError(f"{path} holds no video stream")
@@ -88,7 +89,7 @@ def _av() -> ModuleType:
     return av
 
 
-def _count(stream) -> int:
+def _count(stream: Any) -> int:
     """Number of frames as the header says or lets guess, 0 if it does not."""
     if stream.frames:
         return stream.frames

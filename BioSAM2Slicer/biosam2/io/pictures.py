@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ def read_frames(folder: Path, files: Iterable[Path]) -> Volume:
         InputError: a file is damaged or holds several pages, frames differ in size, or they do not fit in memory.
     """
     ordered = sorted(files, key=lambda file: natural(file.name))
-    frames: list[NDArray] = []
+    frames: list[NDArray[Any]] = []
     for file in ordered:
         pages = _pages(file)
         if len(pages) != 1:
@@ -51,14 +52,14 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part.lower()) for part in re.split(r"(\d+)", name) if part]
 
 
-def _pages(path: Path) -> list[NDArray]:
+def _pages(path: Path) -> list[NDArray[Any]]:
     with unreadable(path), quiet(), Image.open(path) as picture:
         n_pages = getattr(picture, "n_frames", 1)
         require_memory(path, 4.0 * picture.width * picture.height * 4 * n_pages)
         return [_array(page) for page in ImageSequence.Iterator(picture)]
 
 
-def _array(picture: Image.Image) -> NDArray:
+def _array(picture: Image.Image) -> NDArray[Any]:
     """(J, I) or (J, I, 3)."""
     picture.load()
     upright = ImageOps.exif_transpose(picture)
@@ -71,7 +72,7 @@ def _array(picture: Image.Image) -> NDArray:
     return array.astype(np.uint8) if array.dtype == bool else array
 
 
-def _stack(path: Path, frames: list[NDArray], names: list[str]) -> NDArray:
+def _stack(path: Path, frames: list[NDArray[Any]], names: list[str]) -> NDArray[Any]:
     for frame, name in zip(frames, names, strict=True):
         if frame.shape != frames[0].shape:
             raise InputError(
@@ -81,5 +82,5 @@ def _stack(path: Path, frames: list[NDArray], names: list[str]) -> NDArray:
     return np.stack(frames)
 
 
-def _size(frame: NDArray) -> str:
+def _size(frame: NDArray[Any]) -> str:
     return f"{frame.shape[1]}×{frame.shape[0]}{' in colour' if frame.ndim == 3 else ''}"

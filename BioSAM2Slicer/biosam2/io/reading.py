@@ -11,7 +11,7 @@ from .formats import DICOM, MOVIE, PICTURE, SEGMENTATION, extension, is_dicom
 from .guards import existing
 
 
-def read_volume(path: str | os.PathLike, series_uid: str | None = None) -> Volume:
+def read_volume(path: str | os.PathLike[str], series_uid: str | None = None) -> Volume:
     """Read a volume.
 
     Args:
@@ -47,7 +47,7 @@ def read_volume(path: str | os.PathLike, series_uid: str | None = None) -> Volum
     return itk.read(source)
 
 
-def read_image(path: str | os.PathLike) -> Volume:
+def read_image(path: str | os.PathLike[str]) -> Volume:
     """Read one image, grey or RGB: a picture, a DICOM file of one frame, or a volume file of one slice.
 
     Returns:
@@ -65,7 +65,7 @@ def read_image(path: str | os.PathLike) -> Volume:
     return volume
 
 
-def read_video(path: str | os.PathLike) -> Volume:
+def read_video(path: str | os.PathLike[str]) -> Volume:
     """Read a video: a film (mp4, avi …), a folder of pictures in natural order of their names, or a DICOM cine.
 
     Returns:

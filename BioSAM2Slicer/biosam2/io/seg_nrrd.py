@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -84,14 +85,14 @@ def read(path: Path) -> tuple[Volume, dict[str, NDArray[np.bool_]]]:
     return volume_from_image(path, first), masks
 
 
-def _layers(session: Segmented) -> tuple[list[NDArray], list[int]]:
+def _layers(session: Segmented) -> tuple[list[NDArray[Any]], list[int]]:
     """Pack segments into as few labelmaps as a first fit finds, and say on which each lies.
 
     Returns:
         Labelmaps (K, J, I) in which segment n has label n + 1, and the layer of each segment.
     """
     kind = label_type(len(session.segments))
-    layers: list[NDArray] = []
+    layers: list[NDArray[Any]] = []
     layer_of = []
     for number, name in enumerate(session.segments):
         mask = session.mask(name)
@@ -103,7 +104,7 @@ def _layers(session: Segmented) -> tuple[list[NDArray], list[int]]:
     return layers, layer_of
 
 
-def _header(session: Segmented, layers: list[NDArray], layer_of: list[int]) -> str:
+def _header(session: Segmented, layers: list[NDArray[Any]], layer_of: list[int]) -> str:
     """The NRRD header up to and with the empty line that ends it."""
     volume = session.volume
     k, j, i = volume.shape
@@ -157,7 +158,7 @@ def _reference_geometry(volume: Volume) -> str:
     return "".join(f"{v!r};" for v in (*matrix.ravel().tolist(), 0, i - 1, 0, j - 1, 0, k - 1))
 
 
-def _vector(values: NDArray) -> str:
+def _vector(values: NDArray[Any]) -> str:
     return "(" + ",".join(repr(float(v)) for v in values) + ")"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ LABELMAP = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
 WRITABLE = ".seg.nrrd (3D Slicer), .nrrd .nii .nii.gz .mha .mhd (labelmap), .dcm (DICOM SEG)"
 
 
-def write_segmentation(path: str | os.PathLike, session: Segmented, *, overwrite: bool = True) -> None:
+def write_segmentation(path: str | os.PathLike[str], session: Segmented, *, overwrite: bool = True) -> None:
     """Write every segment of a session; atomic.
 
     Args:
@@ -51,7 +52,9 @@ def write_segmentation(path: str | os.PathLike, session: Segmented, *, overwrite
         raise OutputError(f"cannot write a segmentation as {target.name}; known are {WRITABLE}")
 
 
-def write_labelmap(path: str | os.PathLike, volume: Volume, array: NDArray, *, overwrite: bool = True) -> None:
+def write_labelmap(
+    path: str | os.PathLike[str], volume: Volume, array: NDArray[Any], *, overwrite: bool = True
+) -> None:
     """Write labels on the grid of a volume, uint8 where they fit and uint16 otherwise; atomic.
 
     Args:
@@ -74,7 +77,7 @@ def write_labelmap(path: str | os.PathLike, volume: Volume, array: NDArray, *, o
     itk.write(target, volume.with_array(array.astype(label_type(int(array.max())))), overwrite=overwrite)
 
 
-def read_labelmap(path: str | os.PathLike, like: Volume | None = None) -> Volume:
+def read_labelmap(path: str | os.PathLike[str], like: Volume | None = None) -> Volume:
     """Read labels: a labelmap of any volume format, a picture, or a .seg.nrrd (labels in order of its segments).
 
     Args:
@@ -104,7 +107,7 @@ def read_labelmap(path: str | os.PathLike, like: Volume | None = None) -> Volume
     return labels
 
 
-def read_segmentation(path: str | os.PathLike) -> tuple[Volume, dict[str, NDArray[np.bool_]]]:
+def read_segmentation(path: str | os.PathLike[str]) -> tuple[Volume, dict[str, NDArray[np.bool_]]]:
     """Read a .seg.nrrd of 3D Slicer or of `write_segmentation`.
 
     Returns:
@@ -118,7 +121,7 @@ def read_segmentation(path: str | os.PathLike) -> tuple[Volume, dict[str, NDArra
     return seg_nrrd.read(existing(path))
 
 
-def _labels(path: Path, volume: Volume) -> NDArray:
+def _labels(path: Path, volume: Volume) -> NDArray[Any]:
     array = volume.array
     if volume.is_colour:
         raise InputError(f"{path} holds colours, not labels; give a labelmap of whole numbers")

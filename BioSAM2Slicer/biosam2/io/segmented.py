@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ class Segmented(Protocol):
     def mask(self, name: str) -> NDArray[np.bool_]:
         """The segment's voxels, bool (K, J, I)."""
 
-    def labelmap(self) -> NDArray:
+    def labelmap(self) -> NDArray[Any]:
         """uint8 or uint16 (K, J, I): 1 + the position of the segment in `segments`, the later one on overlap."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from .formats import MOVIE, extension
 from .segmented import Segmented
 
 
-def write_video_masks(folder: str | os.PathLike, session: Segmented) -> None:
+def write_video_masks(folder: str | os.PathLike[str], session: Segmented) -> None:
     """Write one grey PNG a frame, frame00000.png onwards; a pixel's value is its label (0 is background); atomic.
 
     Args:
@@ -39,7 +40,7 @@ def write_video_masks(folder: str | os.PathLike, session: Segmented) -> None:
 
 
 def write_overlay_video(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     session: Segmented,
     fps: float | None = None,
     window: tuple[float, float] | None = None,
@@ -71,13 +72,13 @@ def write_overlay_video(
     movies.write(target, _overlays(session, _labels(target, session), shown), rate)
 
 
-def _labels(target: Path, session: Segmented) -> NDArray:
+def _labels(target: Path, session: Segmented) -> NDArray[Any]:
     if not session.segments:
         raise InputError(f"nothing to write to {target}: there is no segment yet")
     return session.labelmap()
 
 
-def _overlays(session: Segmented, labels: NDArray, window: tuple[float, float]) -> Iterator[NDArray[np.uint8]]:
+def _overlays(session: Segmented, labels: NDArray[Any], window: tuple[float, float]) -> Iterator[NDArray[np.uint8]]:
     """Frames (J, I, 3) in a window, with segments at 35 % and their outlines at full colour."""
     colours = np.array([(0, 0, 0), *(segment_colour(n) for n in range(len(session.segments)))]) * 255
     for frame, label in zip(session.volume.array, labels, strict=True):
@@ -87,7 +88,7 @@ def _overlays(session: Segmented, labels: NDArray, window: tuple[float, float]) 
         yield np.rint(rgb * (1 - weight) + colours[label] * weight).astype(np.uint8)
 
 
-def _outline(label: NDArray) -> NDArray[np.bool_]:
+def _outline(label: NDArray[Any]) -> NDArray[np.bool_]:
     """Labelled pixels with a neighbour of another label."""
     padded = np.pad(label, 1, mode="edge")
     inner = padded[1:-1, 1:-1]

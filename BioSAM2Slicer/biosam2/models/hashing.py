@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from ..errors import ModelError
 from .folders import models_folder
@@ -52,7 +53,7 @@ def _memory() -> Path:
     return models_folder() / "hashes.json"
 
 
-def _recall(memory: Path) -> dict[str, list]:
+def _recall(memory: Path) -> dict[str, list[Any]]:
     try:
         content = json.loads(memory.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -60,7 +61,7 @@ def _recall(memory: Path) -> dict[str, list]:
     return content if isinstance(content, dict) else {}
 
 
-def _remember(memory: Path, key: str, value: list) -> None:
+def _remember(memory: Path, key: str, value: list[Any]) -> None:
     known = {path: entry for path, entry in _recall(memory).items() if os.path.exists(path)}
     known[key] = value
     try:

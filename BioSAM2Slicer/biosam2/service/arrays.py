@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -75,7 +75,7 @@ def dtype_of(name: str) -> np.dtype:
     return _TYPES[name]
 
 
-def pack(array: NDArray, deflate: bool) -> tuple[Description, bytes | memoryview]:
+def pack(array: NDArray[Any], deflate: bool) -> tuple[Description, bytes | memoryview]:
     """An array as bytes, and their description.
 
     Args:
@@ -94,7 +94,7 @@ def pack(array: NDArray, deflate: bool) -> tuple[Description, bytes | memoryview
     return Description(name, shape, deflate, len(data)), data
 
 
-def unpack(description: Description, data: Buffer) -> NDArray:
+def unpack(description: Description, data: Buffer) -> NDArray[Any]:
     """The array that `pack` described; its `decoded` bytes must have been allowed by the caller.
 
     Raises:

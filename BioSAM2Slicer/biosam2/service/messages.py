@@ -8,7 +8,7 @@ request that comes again under the same id, because its answer was lost, is not 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -425,7 +425,7 @@ Uploaded: TypeAlias = VolumeHeader | Chunk
 Message: TypeAlias = Asked | Reply | Uploaded
 
 
-def as_mask(array: NDArray) -> NDArray[np.bool_]:
+def as_mask(array: NDArray[Any]) -> NDArray[np.bool_]:
     """An array that should be a mask.
 
     Raises:

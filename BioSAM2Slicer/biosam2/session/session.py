@@ -153,7 +153,7 @@ class BaseSession:
         self._finish_running()
         self._add(Removed(segment, position))
 
-    def start_from(self, segment: str, mask: NDArray) -> None:
+    def start_from(self, segment: str, mask: NDArray[Any]) -> None:
         """Let a segment start from an existing mask, which stands wherever nothing newer does.
 
         Args:
@@ -165,7 +165,7 @@ class BaseSession:
         """
         self._add(Started(segment, np.asarray(mask) != 0))
 
-    def lock(self, segment: str, slice_index: int, locked: bool = True, mask: NDArray | None = None) -> None:
+    def lock(self, segment: str, slice_index: int, locked: bool = True, mask: NDArray[Any] | None = None) -> None:
         """Keep a slice of a segment as it is now, whatever is propagated later; or release it again.
 
         Args:

@@ -8,6 +8,7 @@ Coordinates are dimensionless; a trunk or a head has a radius of about 1.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -267,7 +268,7 @@ def _layer(shapes: list[Shape], parent: int, scale: float, kind: str, target: bo
     )  # fmt: skip
 
 
-def _place(rng: np.random.Generator, shapes: list[Shape], parent: int, size: tuple[float, float], **what) -> int:
+def _place(rng: np.random.Generator, shapes: list[Shape], parent: int, size: tuple[float, float], **what: Any) -> int:
     """A superellipsoid somewhere in its parent; ``size`` is relative to the parent's smallest radius."""
     outer = shapes[parent]
     direction = rng.standard_normal(3)

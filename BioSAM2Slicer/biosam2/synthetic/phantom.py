@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..volume import Volume
+
+# x, y, z.
+_Triple = Sequence[float] | NDArray[Any]
 
 SHAPE = (40, 256, 256)
 SPACING = (1.4, 1.4, 5.0)
@@ -54,7 +59,7 @@ def ct_phantom(seed: int = 0) -> Phantom:
     return Phantom(placed(_scan(image, random)), lesion)
 
 
-def placed(voxels: NDArray) -> Volume:
+def placed(voxels: NDArray[Any]) -> Volume:
     """Voxels of the phantom, int16 (K, J, I) in HU, as a volume: centred on the origin."""
     origin = tuple(-0.5 * (n - 1) * s for n, s in zip(SHAPE[::-1], SPACING, strict=True))
     return Volume(voxels, SPACING, origin)  # type: ignore[arg-type]
@@ -75,7 +80,7 @@ class _Grid:
         )
         self.x, self.y, self.z = (axis + 5.0 * _smooth_noise(random, 9) for axis in straight)
 
-    def ellipsoid(self, centre, radii, power: float = 2.0, tilt: float = 0.0) -> NDArray[np.float32]:
+    def ellipsoid(self, centre: _Triple, radii: _Triple, power: float = 2.0, tilt: float = 0.0) -> NDArray[np.float32]:
         """0 at the centre, 1 on the surface; ``tilt`` leans it about the body's long axis, in radians."""
         x, y, z = self.x - centre[0], self.y - centre[1], self.z - centre[2]
         cosine, sine = math.cos(tilt), math.sin(tilt)  # Python's own keep float32
@@ -83,14 +88,14 @@ class _Grid:
         parts = [side / float(radius) for side, radius in zip((u, v, z), radii, strict=True)]
         if power == 2:  # several times quicker than powers
             return np.sqrt(parts[0] ** 2 + parts[1] ** 2 + parts[2] ** 2)
-        return (sum(np.abs(part) ** power for part in parts)) ** (1 / power)
+        return np.asarray(sum(np.abs(part) ** power for part in parts) ** (1 / power), np.float32)
 
-    def tube(self, centre, radii) -> NDArray[np.float32]:
+    def tube(self, centre: _Triple, radii: _Triple) -> NDArray[np.float32]:
         """The same for an elliptic cylinder along the body's long axis."""
         return np.hypot((self.x - centre[0]) / radii[0], (self.y - centre[1]) / radii[1])
 
 
-def _paint_trunk(image: NDArray, g: _Grid) -> NDArray[np.bool_]:
+def _paint_trunk(image: NDArray[Any], g: _Grid) -> NDArray[np.bool_]:
     widen = 1.0 + 0.05 * np.sin(g.z / 195 * np.pi)
     trunk = (np.abs(g.x / (156 * widen)) ** 2.5 + np.abs(g.y / (104 * widen)) ** 2.5) ** (1 / 2.5)
     image[trunk < 1] = 15  # skin
@@ -111,7 +116,7 @@ def _paint_trunk(image: NDArray, g: _Grid) -> NDArray[np.bool_]:
     return cavity
 
 
-def _paint_chest(image: NDArray, g: _Grid, cavity: NDArray, random: np.random.Generator) -> NDArray[np.bool_]:
+def _paint_chest(image: NDArray[Any], g: _Grid, cavity: NDArray[Any], random: np.random.Generator) -> NDArray[np.bool_]:
     """Lungs and heart; returns what lies below the diaphragm."""
     right = 150 - 70 * (np.hypot((g.x + 72) / 84, (g.y - 2) / 92)) ** 2.4
     left = 138 - 66 * (np.hypot((g.x - 74) / 80, (g.y - 6) / 90)) ** 2.4
@@ -137,7 +142,7 @@ def _paint_chest(image: NDArray, g: _Grid, cavity: NDArray, random: np.random.Ge
     return below
 
 
-def _paint_abdomen(image: NDArray, g: _Grid, room: NDArray, random: np.random.Generator) -> NDArray[np.bool_]:
+def _paint_abdomen(image: NDArray[Any], g: _Grid, room: NDArray[Any], random: np.random.Generator) -> NDArray[np.bool_]:
     stomach = room & (g.ellipsoid((66, -32, 96), (50, 38, 52), tilt=-0.5) < 1)
     image[stomach] = 62
     inside = room & (g.ellipsoid((66, -32, 96), (45, 33, 48), tilt=-0.5) < 1)
@@ -194,7 +199,7 @@ def _paint_abdomen(image: NDArray, g: _Grid, room: NDArray, random: np.random.Ge
     return lesion
 
 
-def _paint_spine(image: NDArray, g: _Grid) -> None:
+def _paint_spine(image: NDArray[Any], g: _Grid) -> None:
     level = np.mod(g.z + 4, 36)  # one vertebra and one disc
     body = g.ellipsoid((0, 62, 0), (23, 17, 1e6), power=2.4)
     bone = level < 28
@@ -210,7 +215,7 @@ def _paint_spine(image: NDArray, g: _Grid) -> None:
     image[transverse] = 430
 
 
-def _paint_table(image: NDArray) -> None:
+def _paint_table(image: NDArray[Any]) -> None:
     x = (np.arange(SHAPE[2]) - (SHAPE[2] - 1) / 2) * SPACING[0]
     surface = 214 - (x / 34) ** 2 * 1.4  # row of the couch's top
     depth = np.arange(SHAPE[1])[:, None] - surface
@@ -221,7 +226,9 @@ def _paint_table(image: NDArray) -> None:
     image[air & skin] = -350
 
 
-def _tree(random: np.random.Generator, root, spread, branches: int, radius: float) -> NDArray[np.float32]:
+def _tree(
+    random: np.random.Generator, root: _Triple, spread: _Triple, branches: int, radius: float
+) -> NDArray[np.float32]:
     """Vessels branching out from a root: 0 to 1, the part of each voxel that they fill. (K, J, I).
 
     Args:
@@ -248,7 +255,7 @@ def _tree(random: np.random.Generator, root, spread, branches: int, radius: floa
     return _stamped(np.concatenate(paths), np.concatenate(widths))
 
 
-def _stamped(centres: NDArray, radii: NDArray) -> NDArray[np.float32]:
+def _stamped(centres: NDArray[Any], radii: NDArray[Any]) -> NDArray[np.float32]:
     """Discs on slices, 0 to 1 with soft rims. (K, J, I).
 
     Args:
@@ -288,11 +295,11 @@ def _smooth_noise(random: np.random.Generator, cells: int) -> NDArray[np.float32
     return field
 
 
-def _scan(image: NDArray, random: np.random.Generator) -> NDArray[np.int16]:
+def _scan(image: NDArray[Any], random: np.random.Generator) -> NDArray[np.int16]:
     """What a scanner makes of the tissue: its point spread and its grainy noise, stored as int16."""
     import SimpleITK as sitk
 
-    def blur(array: NDArray, sigma: tuple[float, float, float]) -> NDArray:
+    def blur(array: NDArray[Any], sigma: tuple[float, float, float]) -> NDArray[Any]:
         volume = sitk.GetImageFromArray(array.astype(np.float32))
         return sitk.GetArrayFromImage(sitk.SmoothingRecursiveGaussian(volume, sigma))
 

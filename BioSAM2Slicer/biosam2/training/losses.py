@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ class DecoderTap:
         self.last: Decoded | None = None
 
     def __enter__(self) -> DecoderTap:
-        def predict_masks(*args, **kwargs):
+        def predict_masks(*args: Any, **kwargs: Any) -> Any:
             masks, ious, tokens, presence = self._predict(*args, **kwargs)
             self.last = Decoded(masks.float(), ious.float(), presence.float())
             return masks, ious, tokens, presence
@@ -58,7 +58,7 @@ class DecoderTap:
         self._decoder.predict_masks = predict_masks
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         del self._decoder.predict_masks
 
     def take(self) -> Decoded:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -217,7 +217,9 @@ class RealBatches(Dataset[Clip]):
 
 
 @torch.no_grad()
-def validate_real(network: SAM2Base, cases: Sequence[Case], images: int = 8, volumes: int = 6) -> dict[str, dict]:
+def validate_real(
+    network: SAM2Base, cases: Sequence[Case], images: int = 8, volumes: int = 6
+) -> dict[str, dict[str, Any]]:
     """Mean Dice on cases as inference sees them, by source and over all sources of a split.
 
     Single slices get a click or a box and two corrections each; clips of volumes get a box, a mask, and prompts on

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,7 +105,7 @@ def _step(source: Path, heights: NDArray[np.float64], names: Sequence[str], thic
     return step
 
 
-def _same(source: Path, what: str, rounded: NDArray, agree: bool, names: Sequence[str]) -> None:
+def _same(source: Path, what: str, rounded: NDArray[Any], agree: bool, names: Sequence[str]) -> None:
     """Refuse mixed values, with how many frames have which."""
     if agree:
         return

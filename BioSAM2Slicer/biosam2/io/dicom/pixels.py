@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
@@ -13,7 +15,7 @@ from ..itk import finite
 from .header import Header
 
 
-def read_pixels(header: Header) -> NDArray:
+def read_pixels(header: Header) -> NDArray[Any]:
     """Decode every frame of a file.
 
     Grey pixels get their rescale slope and intercept or modality table, frame by frame where the file says so;
@@ -65,19 +67,19 @@ def check_decoder(header: Header, ds: Dataset) -> None:
         )
 
 
-def _eight_bits(array: NDArray, *, bits: int = 8, full_scale: bool = False) -> NDArray[np.uint8]:
+def _eight_bits(array: NDArray[Any], *, bits: int = 8, full_scale: bool = False) -> NDArray[np.uint8]:
     """Colours as bytes: the highest eight of `bits`, or of a palette's own 16."""
     if full_scale:
         bits = 8 * array.dtype.itemsize
     return (array >> max(bits - 8, 0)).astype(np.uint8)
 
 
-def _turned_round(array: NDArray, bits: int) -> NDArray:
+def _turned_round(array: NDArray[Any], bits: int) -> NDArray[Any]:
     """MONOCHROME1 shows small values bright."""
     return ~array if array.dtype.kind == "i" else (2**bits - 1 - array).astype(array.dtype)
 
 
-def _rescaled(ds: Dataset, stored: NDArray) -> NDArray:
+def _rescaled(ds: Dataset, stored: NDArray[Any]) -> NDArray[Any]:
     """Stored numbers in the modality's units; whole numbers stay whole."""
     if "ModalityLUTSequence" in ds:
         return apply_modality_lut(stored, ds)

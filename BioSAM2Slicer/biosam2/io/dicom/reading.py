@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -77,7 +78,7 @@ def _volume(source: Path, headers: list[Header], keep_order: bool) -> Volume:
         spacing = places[0].spacing if places else first.pixel_spacing
         grid = Grid(tuple(range(n_frames)), (*spacing, 1.0), (0.0, 0.0, 0.0), np.eye(3))
 
-    metadata: dict = {"source": str(source), "modality": first.modality, "series_uid": first.series_uid}
+    metadata: dict[str, Any] = {"source": str(source), "modality": first.modality, "series_uid": first.series_uid}
     if len(headers) == 1:
         array = read_pixels(first)
         if grid.order != tuple(range(n_frames)):

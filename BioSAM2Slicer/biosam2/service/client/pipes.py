@@ -64,10 +64,10 @@ class WorkerSession(ClientSession):
         policy: str | None = None,
         *,
         model: str | None = None,
-        checkpoint: str | os.PathLike | None = None,
-        config: str | os.PathLike | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        config: str | os.PathLike[str] | None = None,
         device: str = "auto",
-        python: str | os.PathLike | None = None,
+        python: str | os.PathLike[str] | None = None,
         server: str | None = None,
         arguments: Sequence[str] = (),
         environment: dict[str, str] | None = None,
@@ -97,7 +97,7 @@ class WorkerConnector:
         self,
         volume: Volume,
         model: m.LoadModel,
-        python: str | os.PathLike | None = None,
+        python: str | os.PathLike[str] | None = None,
         arguments: Sequence[str] = (),
         environment: dict[str, str] | None = None,
     ) -> None:
@@ -290,7 +290,7 @@ def _open_volume(path: str, volume: Volume) -> m.OpenVolume:
     )
 
 
-def _environment(given: dict[str, str] | None, python: str | os.PathLike | None) -> dict[str, str]:
+def _environment(given: dict[str, str] | None, python: str | os.PathLike[str] | None) -> dict[str, str]:
     """The worker's environment: it shall run this very package, in whatever interpreter."""
     environment = dict(os.environ if given is None else given)
     if python is not None and Path(python) != Path(sys.executable):
@@ -305,7 +305,7 @@ def _environment(given: dict[str, str] | None, python: str | os.PathLike | None)
     return environment
 
 
-def _end(process: subprocess.Popen, errors: IO[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
     """Close the pipes, which ends the worker; one that does not notice is killed."""
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
@@ -329,10 +329,10 @@ def _id() -> int:
     return _last_id
 
 
-def _absolute(path: str | os.PathLike | None) -> str | None:
+def _absolute(path: str | os.PathLike[str] | None) -> str | None:
     return None if path is None else os.path.abspath(path)
 
 
-def _config(config: str | os.PathLike | None) -> str | None:
+def _config(config: str | os.PathLike[str] | None) -> str | None:
     """A configuration is a name, or a file."""
     return None if config is None else os.path.abspath(config) if os.path.exists(config) else os.fspath(config)

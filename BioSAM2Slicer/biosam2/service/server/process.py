@@ -46,7 +46,7 @@ class ProcessDevice:
     ) -> None:
         self.name = device
         self.models: dict[str, ModelFacts] = {}
-        self.process: subprocess.Popen | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self._pause = pause
         self._command = [sys.executable, "-m", "biosam2.service.server.process_main", "--device", device]
         for model in models:
