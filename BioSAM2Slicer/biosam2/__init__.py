@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .errors import BioSAM2Error
-from .prompts import Box, Mask, Point
+from .prompts import Box, Mask, Point, Scribble
 from .volume import Volume
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ __all__ = [
     "Box",
     "Mask",
     "Point",
+    "Scribble",
     "Session",
     "Update",
     "Volume",

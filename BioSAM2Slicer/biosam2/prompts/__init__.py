@@ -16,8 +16,9 @@ from .base import IJK, Drawing, Markup, PromptKind, SlicePrompt
 from .box import Box
 from .mask import Mask
 from .point import Point
+from .scribble import Scribble
 
-Prompt: TypeAlias = Point | Box | Mask
+Prompt: TypeAlias = Point | Box | Scribble | Mask
 KINDS: tuple[type[PromptKind], ...] = get_args(Prompt)
 """The classes."""
 BY_NAME: dict[str, type[PromptKind]] = {str(kind.__struct_config__.tag): kind for kind in KINDS}
@@ -34,5 +35,6 @@ __all__ = [
     "Point",
     "Prompt",
     "PromptKind",
+    "Scribble",
     "SlicePrompt",
 ]
