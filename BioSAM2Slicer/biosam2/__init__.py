@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .errors import BioSAM2Error
-from .prompts import Box, Mask, Point, Scribble
+from .prompts import Box, Lasso, Line, Mask, Point, Scribble
 from .volume import Volume
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ _LAZY = {
 __all__ = [
     "BioSAM2Error",
     "Box",
+    "Lasso",
+    "Line",
     "Mask",
     "Point",
     "Scribble",

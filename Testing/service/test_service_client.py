@@ -7,7 +7,7 @@ import itertools
 import biosam2
 import numpy as np
 import pytest
-from biosam2 import Box, Mask, Point
+from biosam2 import Box, Lasso, Line, Mask, Point, Scribble
 from biosam2.service.client import ClientSession
 from biosam2.service.errors import ServiceError
 from biosam2.speed import Speed
@@ -65,6 +65,19 @@ class Sessions(RuleBasedStateMachine):
         drawn = np.zeros((24, 20), dtype=bool)
         drawn[top : top + 9, 4:14] = True
         self.both("add_prompt", segment, Mask(k, drawn))
+
+    @rule(segment=SEGMENTS, k=SLICES, top=st.integers(0, 12), positive=st.booleans())
+    def lasso(self, segment: str, k: int, top: int, positive: bool) -> None:
+        outline = [(top, 4), (top + 9, 4), (top + 9, 14), (top, 14)]
+        self.both("add_prompt", segment, Lasso(k, outline, positive))
+
+    @rule(segment=SEGMENTS, k=SLICES, row=st.integers(0, 23), positive=st.booleans())
+    def scribble(self, segment: str, k: int, row: int, positive: bool) -> None:
+        self.both("add_prompt", segment, Scribble(k, [(row, 4), (10, 12)], positive))
+
+    @rule(segment=SEGMENTS, k=SLICES, row=st.integers(0, 9))
+    def line(self, segment: str, k: int, row: int) -> None:
+        self.both("add_prompt", segment, Line(k, [(row, 4), (10, 12)]))
 
     @rule(segment=SEGMENTS, position=st.integers(-2, 3))
     def remove(self, segment: str, position: int) -> None:

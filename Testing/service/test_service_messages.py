@@ -10,7 +10,7 @@ import zlib
 import msgspec
 import numpy as np
 import pytest
-from biosam2.prompts import Box, Mask, Point
+from biosam2.prompts import Box, Lasso, Line, Mask, Point, Scribble
 from biosam2.service import arrays, framing
 from biosam2.service import messages as m
 from biosam2.service.errors import ProtocolError
@@ -32,6 +32,9 @@ PROMPTS = st.one_of(
     st.builds(Point, ijk=THREE, positive=st.booleans()),
     st.builds(lambda a, b: Box(tuple(map(min, a, b)), tuple(map(max, a, b))), THREE, THREE),
     st.builds(Mask, INDICES, MASKS),
+    st.builds(Scribble, INDICES, st.lists(st.tuples(NUMBERS, NUMBERS), min_size=2), st.booleans()),
+    st.builds(Lasso, INDICES, st.just([(0, 0), (0, 5), (5, 0)]), st.booleans(), st.none() | MASKS),
+    st.builds(Line, INDICES, st.tuples(NUMBERS, NUMBERS).map(lambda place: [(1e9, 1e9), place])),
 )
 IDS = st.integers(0, 2**62)
 MESSAGES = st.one_of(
@@ -211,7 +214,15 @@ def test_every_message_has_a_name_of_its_own_and_no_unknown_fields() -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", [Point((1, 2.5, 3), False), Box((0, 0, 1), (3, 4, 1)), Mask(2, np.eye(4, dtype=bool))]
+    "prompt",
+    [
+        Point((1, 2.5, 3), False),
+        Box((0, 0, 1), (3, 4, 1)),
+        Mask(2, np.eye(4, dtype=bool)),
+        Scribble(2, [(1, 2.5), (3, 4)], False),
+        Lasso(2, [(1, 2.5), (3, 4), (0, 9)], False, np.eye(4, dtype=bool)),
+        Line(2, [(1, 2.5), (3, 4)]),
+    ],
 )
 def test_prompts_travel(prompt: object) -> None:
     (got,) = feed(Decoder(m.Asked), [encode(m.AddPrompt(id=1, segment="a", prompt=prompt))])  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import sys
 import msgspec
 import numpy as np
 import pytest
-from biosam2 import Box, Mask, Point, Volume
+from biosam2 import Box, Lasso, Line, Mask, Point, Scribble, Volume
 from biosam2.errors import InputError, PromptError
 from biosam2.frames import Frames
 from biosam2.session.entries import Cleared, Locked, Prompted, Propagated, Removed, Started, from_json, to_json
@@ -25,6 +25,7 @@ VOLUME = Volume(np.arange(120, dtype=np.int16).reshape(SHAPE))
 NAMES = st.sampled_from(["a", "b"])
 SLICES = st.integers(0, 5)
 IJK = st.tuples(st.floats(-0.5, 3.5), st.floats(-0.5, 4.5), st.floats(-0.5, 5.5))
+PLACES = st.tuples(st.floats(-0.5, 4.5), st.floats(-0.5, 3.5))
 MASKS = st.lists(st.booleans(), min_size=20, max_size=20).map(lambda bits: np.array(bits).reshape(5, 4))
 PROMPTS = st.one_of(
     st.builds(Point, IJK, st.booleans()),
@@ -32,6 +33,15 @@ PROMPTS = st.one_of(
         lambda box: box.min_ijk[2] == box.max_ijk[2] or min(np.subtract(box.max_ijk, box.min_ijk)[:2]) > 0
     ),
     st.builds(Mask, SLICES, MASKS),
+    st.builds(Scribble, SLICES, st.lists(PLACES, min_size=2, max_size=4), st.booleans()),
+    st.builds(
+        lambda s, a, shown, add: Lasso(s, [a, (a[0] + 2, a[1]), (a[0], a[1] + 2)], add, shown),
+        SLICES,
+        st.tuples(st.integers(0, 2), st.integers(0, 1)),
+        MASKS,
+        st.booleans(),
+    ),
+    st.tuples(PLACES, PLACES).filter(lambda ends: ends[0] != ends[1]).map(lambda ends: Line(2, ends)),
 )
 ENTRIES = st.one_of(
     st.builds(Prompted, NAMES, PROMPTS),

@@ -128,7 +128,7 @@ def _prompts(path: Path, markup: _Markup, positive: bool) -> list[PlacesText]:
         return [PlacesText(kind, (place,), positive, system) for place in places]
     if meant.places is not None and len(places) != meant.places:
         raise InputError(f"{path} holds a {markup.type} of {len(places)} points; {meant.places} make a {kind}")
-    if meant.places is None and len(places) > 1:
+    if meant.places is None and len(places) > 2:
         drawn = curve(np.array(places), closed=markup.type.startswith("Closed"))
         places = tuple((x, y, z) for x, y, z in drawn.tolist())
     return [PlacesText(kind, places, positive, system)] if places else []

@@ -18,6 +18,7 @@ from .grammar import MarkupText, MaskText, PlacesText, StartText
 POLICIES = get_args(Policy)
 AXES = ("k", "j", "i", "axial", "coronal", "sagittal")
 
+_NEGATIVE = ", or with ',-' what does not"
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 
 
@@ -139,10 +140,10 @@ def prompts(axes: str = "ijk") -> Callable[..., Any]:
     index = "voxel indices" if axes == "ijk" else "pixel indices (column, row)"
     placed = [
         click.option(
-            f"--{name}",
+            *(f"--{each}" for each in (name, *kind.aliases)),
             type=Places(name, axes),
             multiple=True,
-            help=f"{kind.help}; in {index}, or a markups file that 3D Slicer saved.",
+            help=f"{kind.help}{_NEGATIVE if kind.markup.signed else ''}; in {index}, or a markups file of 3D Slicer.",
         )
         for name, kind in BY_NAME.items()
         if kind.markup is not None

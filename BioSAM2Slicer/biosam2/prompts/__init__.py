@@ -14,11 +14,13 @@ from typing import TypeAlias, get_args
 
 from .base import IJK, Drawing, Markup, PromptKind, SlicePrompt
 from .box import Box
+from .lasso import Lasso
+from .line import Line
 from .mask import Mask
 from .point import Point
 from .scribble import Scribble
 
-Prompt: TypeAlias = Point | Box | Scribble | Mask
+Prompt: TypeAlias = Point | Box | Scribble | Lasso | Line | Mask
 KINDS: tuple[type[PromptKind], ...] = get_args(Prompt)
 """The classes."""
 BY_NAME: dict[str, type[PromptKind]] = {str(kind.__struct_config__.tag): kind for kind in KINDS}
@@ -30,6 +32,8 @@ __all__ = [
     "KINDS",
     "Box",
     "Drawing",
+    "Lasso",
+    "Line",
     "Markup",
     "Mask",
     "Point",

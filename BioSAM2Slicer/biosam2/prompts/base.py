@@ -91,10 +91,12 @@ class PromptKind(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_f
     Attributes:
         markup: how it is placed in 3D Slicer, None for a kind that is not a markup.
         help: what the command line says of its option.
+        aliases: other names of that option.
     """
 
     markup: ClassVar[Markup | None] = None
     help: ClassVar[str] = ""
+    aliases: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def slice_of(self, frames: Frames) -> int:

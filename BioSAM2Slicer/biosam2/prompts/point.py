@@ -28,7 +28,7 @@ class Point(PromptKind, frozen=True, tag="point"):
     """
 
     markup: ClassVar[Markup | None] = Markup("Fiducial", "vtkMRMLMarkupsFiducialNode", signed=True, places=1)
-    help: ClassVar[str] = "A click"
+    help: ClassVar[str] = "A click on what belongs to the segment"
 
     ijk: IJK
     positive: bool = True

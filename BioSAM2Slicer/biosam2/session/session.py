@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, PromptError
 from ..frames import Frames
-from ..prompts import Prompt
+from ..prompts import KINDS, Prompt
 from ..speed import Speed
 from ..update import Update
 from ..volume import Volume
@@ -134,6 +134,8 @@ class BaseSession:
             PromptError: the prompt lies outside the volume, belongs to another axis, has the wrong shape, or
                 vanishes at the network's resolution.
         """
+        if isinstance(prompt, KINDS):  # what is none, the check refuses
+            prompt = prompt.completed(lambda: self._shown(segment, prompt.slice_of(self.frames)))
         entry = Prompted(segment, prompt)
         self.state.check(entry)
         self._executor.check(self.state, prompt)
@@ -369,6 +371,16 @@ class BaseSession:
         self._finish_running()
 
     # -- inside ----------------------------------------------------------------------------------
+
+    def _shown(self, segment: str, slice_index: int) -> NDArray[np.bool_]:
+        """What a slice shows of a segment, which may be new; of a prompted one, what is predicted there."""
+        state = self.state
+        self.frames.check_index(slice_index)
+        if segment not in state.segments:
+            return np.zeros((self.frames.rows, self.frames.columns), bool)
+        if state.prompt_on(segment, slice_index) is not None:
+            return self.predict(segment, slice_index)
+        return state.mask_on(segment, slice_index, self._results)
 
     def _add(self, entry: Entry) -> int:
         """Put one more entry in force; returns its identifier."""
