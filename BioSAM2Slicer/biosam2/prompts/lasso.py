@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import msgspec
 import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..frames import Frames
 
+Floats: TypeAlias = NDArray[np.float64]
 # Pairs of sides that are compared at once.
 _PAIRS = 1 << 20
 
@@ -68,7 +69,7 @@ class Lasso(PromptKind, frozen=True, eq=False, tag="lasso"):
     def __hash__(self) -> int:
         return hash(self._compared())
 
-    def _compared(self) -> tuple:
+    def _compared(self) -> tuple[object, ...]:
         shown = None if self.shown is None else (self.shown.shape, self.shown.tobytes())
         return self.slice_index, self.polygon, self.positive, shown
 
@@ -163,7 +164,7 @@ def _crossing(polygon: Way) -> tuple[float, float] | None:
     return None
 
 
-def _side(p: NDArray, q: NDArray, r: NDArray) -> NDArray:
+def _side(p: Floats, q: Floats, r: Floats) -> Floats:
     """Sign of the turn from p to q to r: on which side of the line through p and q r lies."""
     d, e = q - p, r - p
     return np.sign(d[..., 0] * e[..., 1] - d[..., 1] * e[..., 0])
