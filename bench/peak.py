@@ -39,7 +39,8 @@ def peaks(name: str, size: int | None, counts: list[int], plane: int, speeds: di
     """Peaks of all sides.
 
     Args:
-        name, size: of the network, see `network_of`.
+        name: of the network; see `network_of`.
+        size: side of its input; see `network_of`.
         counts: numbers of slices.
         plane: rows and columns of a slice.
         speeds: sides by name; None is `sam2`'s predictor.

@@ -61,6 +61,7 @@ def resolve_axis(axis: str, volume: Volume) -> str:
     Args:
         axis: an index axis, or ``"axial"``, ``"coronal"``, ``"sagittal"``: the index axis nearest to that
             patient axis (superior, anterior, left).
+        volume: whose direction says where those lie.
 
     Raises:
         InputError: no such axis.
@@ -97,6 +98,7 @@ def resolve_window(window: tuple[float, float] | str | None, volume: Volume) -> 
         window: centre and width in the voxels' unit; the name of a CT preset; or None for robust percentiles
             (0.5 and 99.5 of the voxels above the lowest value, which is background or padding; 8-bit colour keeps
             its full range).
+        volume: whose voxels the percentiles are taken of.
 
     Raises:
         InputError: an unknown preset, or a width that is not positive.

@@ -57,7 +57,8 @@ def run_cohort(
         command: ``segment``, which reads the words in the column ``prompts``.
         table: CSV with the columns image, output, and prompts or markups; paths are relative to it.
         shared: options of the command line, for all rows; a row's own words go before them.
-        jobs, cluster: see `in_parallel`.
+        jobs: how many processes; see `in_parallel`.
+        cluster: a scheduler instead; see `in_parallel`.
         quiet: show no progress.
 
     Raises:

@@ -207,6 +207,11 @@ def open_session(
     """A session that has the prompts, here or elsewhere, for as long as the context lasts.
 
     Args:
+        where: the model, and whether it runs in this process, in a worker or on a server.
+        volume: the voxels.
+        located: segments with what they are given, in order.
+        axis: that slices run along.
+        window: (centre, width), the name of a CT preset, or None for robust percentiles.
         crop: ``auto``, ``none``, or None for what serves the user: a crop unless `exact`.
         exact: nothing approximate.
         policy: of the memory, or None for what serves the user: ``path`` unless `exact`.
@@ -235,6 +240,8 @@ def session_at(where: Where, volume: Volume, settings: dict[str, Any]) -> Iterat
     """An empty session, here or elsewhere, for as long as the context lasts.
 
     Args:
+        where: the model, and whether it runs in this process, in a worker or on a server.
+        volume: the voxels.
         settings: arguments of `Session`.
     """
     if not where.worker and where.server is None:

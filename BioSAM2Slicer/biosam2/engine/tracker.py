@@ -450,9 +450,9 @@ class Tracker:
         return results
 
     def _within_memory(self, items: Sequence[_Item], work: Callable[[Sequence[_Item]], _Result]) -> _Result:
-        """Do the work; when memory runs out, free caches, halve the batch, and at last go on with a network of its own
-        on the CPU and say so.
+        """Do the work, with a smaller batch or at last on the CPU when the device runs out of memory.
 
+        First caches are freed, then the batch is halved; on the CPU the session has a network of its own, and says so.
         What is asked for within the work takes its memory with it: the work as a whole is done again, so that nothing
         in it stays on a device that was left.
         """

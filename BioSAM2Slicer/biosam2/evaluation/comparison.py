@@ -83,7 +83,8 @@ def paired_p(first: dict[tuple[str, str], float], other: dict[tuple[str, str], f
     at random (all ways where there are few cases), two-sided. Not corrected for the number of comparisons.
 
     Args:
-        first, other: value by (case, target) of either model.
+        first: values of one model by (case, target).
+        other: those of the other model.
 
     Returns:
         The p value; None where fewer than two cases have values of both.

@@ -24,7 +24,8 @@ def surface_agreement(
     """How near the surfaces of two masks lie, by MONAI.
 
     Args:
-        a, b: masks (K, J, I); with K = 1 their outlines are compared within the slice.
+        a: bool (K, J, I); with K = 1 outlines are compared within the slice.
+        b: the other mask, of the same shape.
         spacing: along i, j, k, in mm.
         tolerance: how far apart surfaces may lie and still agree, in mm.
 

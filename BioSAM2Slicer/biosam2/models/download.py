@@ -51,6 +51,7 @@ def download(
     as far as the registry knows its hash.
 
     Args:
+        entry: of the registry, or its name.
         progress: called with bytes received and bytes in all.
         cancel: set it, from another thread, to stop.
         delays: seconds before each new attempt after a failure; their number is the number of attempts.

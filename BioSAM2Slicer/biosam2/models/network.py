@@ -28,6 +28,7 @@ def build_network(config: DictConfig, *, initialise: bool = True) -> SAM2Base:
     CUDA is not touched, so that a network for the CPU takes no memory on a GPU.
 
     Args:
+        config: of the network, as `load_config` gives it.
         initialise: whether it needs random weights; without them every weight must be loaded.
 
     Raises:

@@ -175,8 +175,11 @@ def add(
     """Copy a checkpoint and its configuration into the user's models, after loading it once to see that it works.
 
     Args:
+        checkpoint: a file of weights.
         config: a YAML file, or the name of a configuration.
         name: what it will be called; by default the checkpoint's file name.
+        description: what it is for, in one line.
+        licence: of the weights; an SPDX identifier where there is one.
         replace: whether an earlier model of the user's by that name may be replaced.
 
     Raises:

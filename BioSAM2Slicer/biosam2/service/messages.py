@@ -319,8 +319,11 @@ class LogitsAnswer(Answer):
 
 
 class Prepared(_Part):
-    """A result that no update tells of: on a prompted slice, from the moment when a propagation begins, wherever its
-    way leads; and of another segment on the slice on which it was stopped."""
+    """A result that no update tells of.
+
+    It is of a prompted slice, from the moment when a propagation begins, wherever its range leads; or of another
+    segment on the slice on which it was stopped.
+    """
 
     segment: Name
     slice_index: int

@@ -49,6 +49,8 @@ class Scheduler:
         """Give a host a request.
 
         Args:
+            host: one that was added.
+            request: what the client asked.
             room: wait until fewer than this many of its requests wait.
         """
         with self._changed:

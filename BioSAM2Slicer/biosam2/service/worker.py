@@ -95,6 +95,8 @@ def serve(make_engine: Callable[[Tell], Engine], incoming: BinaryIO, outgoing: B
 
     Args:
         make_engine: makes what makes the sessions; given a function by which it can tell the user something.
+        incoming: frames of requests.
+        outgoing: where frames of replies are written.
         low: whether to tell the client that the priority is low.
     """
     to_tell: SimpleQueue[str] = SimpleQueue()

@@ -269,8 +269,9 @@ class BaseSession:
         first: int | None = None,
         last: int | None = None,
     ) -> int:
-        """How many updates `propagate` would yield with these arguments; at most, where approximate optimisations may
-        end a sweep early.
+        """How many updates `propagate` would yield with these arguments.
+
+        Where approximate optimisations may end a sweep early, it is the largest number.
 
         Raises:
             PromptError, InputError: as `propagate`.

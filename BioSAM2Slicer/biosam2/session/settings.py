@@ -54,8 +54,9 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
             volume: which the axis and the window are resolved for.
             axis: ``"i"``, ``"j"``, ``"k"``, or ``"axial"``, ``"coronal"``, ``"sagittal"``.
             window: (centre, width) in the voxels' unit, the name of a CT preset, or None for robust percentiles.
-            crop, precision: see the class.
+            crop: None or ``"auto"``; see the class.
             policy: a name; None for ``"sam2"``; anything else is an object of the caller's own.
+            precision: of the network's arithmetic; see the class.
             speed: None for the exact optimisations.
 
         Raises:

@@ -333,7 +333,8 @@ class SessionState:
         Args:
             segments: names; None for all that have prompts.
             direction: one of `DIRECTIONS`.
-            first, last: the range, inclusive; None for no bound.
+            first: the first slice of the range; None for no bound.
+            last: the last slice, inclusive; None for no bound.
 
         Raises:
             PromptError: a segment carries no prompt.

@@ -232,6 +232,7 @@ def _tree(
     """Vessels branching out from a root: 0 to 1, the part of each voxel that they fill. (K, J, I).
 
     Args:
+        random: what the branches are drawn from.
         root: x, y, z in mm.
         spread: how far a first branch reaches along x, y, z, in mm.
         branches: how many leave the root; each splits twice more.

@@ -27,7 +27,8 @@ def load_models(names: Sequence[str], device: str, config: str | None = None) ->
 
     Args:
         names: of the registry, or paths; none for the shipped one.
-        device, config: as for `biosam2.load_model`.
+        device: where they run; see `biosam2.load_model`.
+        config: of checkpoints without one beside them; see `biosam2.load_model`.
 
     Raises:
         InputError: two of them have one name.

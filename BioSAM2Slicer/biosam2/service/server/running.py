@@ -82,8 +82,10 @@ def run(
     Args:
         devices: where sessions run.
         settings: how it is run.
-        host, port: to listen on.
-        certificate, key: PEM files for TLS.
+        host: the address to listen on.
+        port: the TCP port.
+        certificate: a PEM file, for TLS.
+        key: the certificate's private key, a PEM file.
         shared: whether the devices are in other processes, which map the volumes.
 
     Raises:
