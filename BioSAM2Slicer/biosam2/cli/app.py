@@ -15,6 +15,7 @@ from .segment import segment
 from .serve import serve
 from .train import train
 from .video import video
+from .worklist import worklist
 
 
 @click.group(
@@ -31,5 +32,5 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (segment, image, video, replay, models, info, data, train, evaluate, serve):
+for _command in (segment, image, video, replay, models, info, data, worklist, train, evaluate, serve):
     cli.add_command(_command)

@@ -17,6 +17,8 @@ from ..errors import InputError, OutputError
 from ..io.atomic import atomic_path
 from ..io.guards import existing
 from .case import COLOUR, Case, CaseKind, Target, check_cases, read_value, value_text
+from .paths import name_of, relative, under
+from .work_table import is_worklist, labelled_cases, read_table
 
 FORMAT = "biosam2-dataset-1"
 MANIFEST = (".csv", ".json")
@@ -70,7 +72,8 @@ def load_dataset(path: str | os.PathLike[str], split: str | None = None, root: P
     """The cases of a dataset; no image is opened yet.
 
     Args:
-        path: a manifest (.csv or .json), or a folder in one of the layouts that `find_cases` knows.
+        path: a manifest (.csv or .json), a worklist (its cases that have a segmentation; the states are the splits),
+            or a folder in one of the layouts that `find_cases` knows.
         split: only the cases of this split; None for all.
         root: what the manifest's relative paths start from; by default its own folder.
 
@@ -83,8 +86,11 @@ def load_dataset(path: str | os.PathLike[str], split: str | None = None, root: P
 
         cases = find_cases(source)
     elif source.suffix.lower() in MANIFEST:
-        read = _read_csv if source.suffix.lower() == ".csv" else _read_json
-        cases = read(source, (root or source.parent).absolute())
+        folder = (root or source.parent).absolute()
+        if is_worklist(source):
+            cases = labelled_cases(read_table(source, folder))
+        else:
+            cases = (_read_csv if source.suffix.lower() == ".csv" else _read_json)(source, folder)
     else:
         raise InputError(f"{source} is no dataset; give a manifest (.csv or .json) or a folder")
     check_cases(cases, source)
@@ -132,11 +138,11 @@ def _read_csv(source: Path, root: Path) -> list[Case]:
 
 def _case(given: dict[str, Any], root: Path) -> Case:
     row = msgspec.convert({key: value for key, value in given.items() if value}, _Row, strict=False)
-    labels = tuple(_under(root, part.strip()) for part in row.label.split(_BETWEEN))
+    labels = tuple(under(root, part.strip()) for part in row.label.split(_BETWEEN))
     values = tuple(read_value(value) for value in row.values.replace(_BETWEEN, " ").split())
     return Case(
-        name=row.name or _stem(row.image),
-        image=_under(root, row.image),
+        name=row.name or name_of(row.image),
+        image=under(root, row.image),
         targets=(Target(row.target, labels, values),),
         modality=row.modality,
         split=row.split,
@@ -166,12 +172,12 @@ def _read_json(source: Path, root: Path) -> list[Case]:
         raise InputError(f"{source} has the format {document.format!r}; this version of biosam2 reads {FORMAT}")
     return [
         Case(
-            name=entry.name or _stem(entry.image),
-            image=_under(root, entry.image),
+            name=entry.name or name_of(entry.image),
+            image=under(root, entry.image),
             targets=tuple(
                 Target(
                     target.name,
-                    tuple(_under(root, p) for p in ([target.label] if isinstance(target.label, str) else target.label)),
+                    tuple(under(root, p) for p in ([target.label] if isinstance(target.label, str) else target.label)),
                     _values(target.values, source),
                 )
                 for target in entry.targets
@@ -200,13 +206,13 @@ def _csv(cases: Sequence[Case], folder: Path) -> str:
     writer.writerow(_COLUMNS)
     for case in cases:
         for target in case.targets:
-            labels = [_relative(path, folder) for path in target.labels]
+            labels = [relative(path, folder) for path in target.labels]
             if any(_BETWEEN in label for label in labels):
                 raise OutputError(f"a CSV cannot hold the path {labels[0]} with a {_BETWEEN!r}; write a .json manifest")
             writer.writerow(
                 (
                     case.name,
-                    _relative(case.image, folder),
+                    relative(case.image, folder),
                     _BETWEEN.join(labels),
                     target.name,
                     " ".join(map(value_text, target.values)),
@@ -225,7 +231,7 @@ def _json(cases: Sequence[Case], folder: Path) -> str:
     entries = [
         _Entry(
             name=case.name,
-            image=_relative(case.image, folder),
+            image=relative(case.image, folder),
             targets=[
                 _Target(
                     target.name,
@@ -244,21 +250,3 @@ def _json(cases: Sequence[Case], folder: Path) -> str:
         for case in cases
     ]
     return json.dumps(msgspec.to_builtins(_Document(FORMAT, entries)), indent=1, ensure_ascii=False) + "\n"
-
-
-def _under(root: Path, path: str) -> Path:
-    """A file that a manifest names, without ``..``, as `_relative` came to its name."""
-    return Path(os.path.normpath(root / path))
-
-
-def _relative(path: Path, folder: Path) -> str:
-    """As the manifest names it; another drive's path stays as it is."""
-    try:
-        return Path(os.path.relpath(path.absolute(), folder)).as_posix()
-    except ValueError:
-        return path.absolute().as_posix()
-
-
-def _stem(path: str) -> str:
-    name = Path(path).name
-    return name.partition(".")[0] or name

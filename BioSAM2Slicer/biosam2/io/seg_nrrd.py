@@ -54,35 +54,59 @@ def read(path: Path) -> tuple[Volume, dict[str, NDArray[np.bool_]]]:
     Raises:
         InputError: the file cannot be read or holds no segments.
     """
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    with unreadable(path, "a segmentation"), quiet():
-        reader.ReadImageInformation()
-        size, components = reader.GetSize(), reader.GetNumberOfComponents()
+    reader, _ = _open(path)
+    size, components = reader.GetSize(), reader.GetNumberOfComponents()
     if len(size) != 3:
         raise InputError(f"{path} has {len(size)} dimensions; a segmentation has three")
     require_memory(path, 4.0 * np.prod(size, dtype=float) * components * 4)
     with unreadable(path, "a segmentation"), quiet():
         image = reader.Execute()
         header = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
-    numbers = sorted(int(m[1]) for key in header if (m := re.fullmatch(r"Segment(\d+)_LabelValue", key)))
-    if not numbers:
-        raise InputError(f"{path} holds no segments of 3D Slicer; read it as a labelmap (.nrrd)")
+    names = _names(path, header)
     data = sitk.GetArrayFromImage(image).reshape(*size[::-1], components)
     masks: dict[str, NDArray[np.bool_]] = {}
-    for number in numbers:
-        name = header.get(f"Segment{number}_Name", f"Segment_{number + 1}")
+    for number, name in names.items():
         with unreadable(path, "a segmentation"):
             label = int(header[f"Segment{number}_LabelValue"])
             layer = int(header.get(f"Segment{number}_Layer", "0"))
         if not 0 <= layer < components:
             raise InputError(f"{path} is damaged: segment {name!r} is on layer {layer} of {components}")
-        while name in masks:
-            name += "_"
         masks[name] = data[..., layer] == label
     with unreadable(path, "a segmentation"):
         first = sitk.VectorIndexSelectionCast(image, 0) if components > 1 else image
     return volume_from_image(path, first), masks
+
+
+def segment_names(path: Path) -> list[str]:
+    """Names of the segments in the file's order; its voxels are not read.
+
+    Raises:
+        InputError: the file cannot be read or holds no segments.
+    """
+    return list(_names(path, _open(path)[1]).values())
+
+
+def _open(path: Path) -> tuple[sitk.ImageFileReader, dict[str, str]]:
+    """A reader that has read the header, and its key/value pairs."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    with unreadable(path, "a segmentation"), quiet():
+        reader.ReadImageInformation()
+        return reader, {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+
+
+def _names(path: Path, header: dict[str, str]) -> dict[int, str]:
+    """Names by the number that the header gives a segment; of two alike the later one gets a mark."""
+    numbers = sorted(int(m[1]) for key in header if (m := re.fullmatch(r"Segment(\d+)_LabelValue", key)))
+    if not numbers:
+        raise InputError(f"{path} holds no segments of 3D Slicer; read it as a labelmap (.nrrd)")
+    names: dict[int, str] = {}
+    for number in numbers:
+        name = header.get(f"Segment{number}_Name", f"Segment_{number + 1}")
+        while name in names.values():
+            name += "_"
+        names[number] = name
+    return names
 
 
 def _layers(session: Segmented) -> tuple[list[NDArray[Any]], list[int]]:
