@@ -54,7 +54,7 @@ def find_cases(folder: Path, layout: str | None = None, options: DatasetOptions 
     paths = paths_below(folder)
     published = _recognised(paths)
     if layout is None:
-        layout = published or next((name for name, (recognise, _) in _GENERAL.items() if recognise(folder)), None)
+        layout = published or _general(folder)
     elif layout in PUBLISHED and not PUBLISHED[layout].recognise(paths):
         said = f"it holds {PUBLISHED[published].title}" if published else _what_it_is(folder)
         raise InputError(f"{folder} does not hold {PUBLISHED[layout].title}: {said}; give the folder that does")
@@ -65,6 +65,15 @@ def find_cases(folder: Path, layout: str | None = None, options: DatasetOptions 
     if options.split_files:
         cases = with_splits(cases, read_splits(options.split_files, options.fold), folder)
     return cases
+
+
+def recognise(folder: Path) -> str | None:
+    """The layout of a folder, one of `LAYOUTS`, or None."""
+    return _recognised(paths_below(folder)) or _general(folder)
+
+
+def _general(folder: Path) -> str | None:
+    return next((name for name, (fits, _) in _GENERAL.items() if fits(folder)), None)
 
 
 def _recognised(paths: Paths) -> str | None:

@@ -235,7 +235,7 @@ def _json(cases: Sequence[Case], folder: Path) -> str:
             targets=[
                 _Target(
                     target.name,
-                    [_relative(path, folder) for path in target.labels],
+                    [relative(path, folder) for path in target.labels],
                     [value_text(value) if value >= COLOUR else value for value in target.values],
                 )
                 for target in case.targets

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..datasets import davis, nnunet, pairs
+from ..datasets import pairs
 from ..datasets.case import Case, CaseKind
-from ..datasets.finding import find_cases
+from ..datasets.finding import find_cases, recognise
 from ..datasets.layout import images_in, stem
 from ..datasets.manifest import MANIFEST, load_dataset
 from ..datasets.work_table import RESULTS, WorkCase, WorkTable, is_worklist, kind_of, result_paths, table_text
@@ -22,13 +22,16 @@ from ..io.pictures import natural
 from .template import Template, make_template, template_path, write_template
 from .worklist import Worklist
 
+_ANY = (None, "dicom", "pairs")
+"""Layouts whose images without labels are cases too; of the others the labelled ones are."""
+
 
 def find_work(
     path: str | os.PathLike, kind: CaseKind | None = None, modality: str = ""
 ) -> tuple[list[Case], list[str]]:
     """The images of a folder or a manifest, as cases without targets, and the names of the targets that were there.
 
-    A folder of nnU-Net, the Decathlon or DAVIS is read as such. Of any other each volume, picture, film and DICOM
+    A folder of a dataset whose layout is known (nnU-Net, DAVIS …) is read as such. Of any other each volume, picture, film and DICOM
     series below it is a case; masks and segmentations are left out.
 
     Args:
@@ -41,8 +44,8 @@ def find_work(
     """
     source = existing(path)
     if source.is_dir():
-        labelled = nnunet.is_nnunet(source) or nnunet.is_msd(source) or davis.is_davis(source)
-        cases = find_cases(source) if labelled else _found(source.absolute(), kind)
+        layout = recognise(source.absolute())
+        cases = _found(source.absolute(), kind) if layout in _ANY else find_cases(source, layout)
         if not cases:
             raise InputError(f"{source} holds no image; give the folder that has them")
     elif source.suffix.lower() in MANIFEST and not is_worklist(source):
