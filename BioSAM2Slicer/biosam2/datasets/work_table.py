@@ -121,7 +121,7 @@ def is_worklist(path: Path) -> bool:
     return {"image", _MARK} <= names and "label" not in names
 
 
-def read_table(path: str | os.PathLike, root: Path | None = None) -> WorkTable:
+def read_table(path: str | os.PathLike[str], root: Path | None = None) -> WorkTable:
     """Read a worklist; no image is opened.
 
     Args:

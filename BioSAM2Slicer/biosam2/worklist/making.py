@@ -27,12 +27,12 @@ _ANY = (None, "dicom", "pairs")
 
 
 def find_work(
-    path: str | os.PathLike, kind: CaseKind | None = None, modality: str = ""
+    path: str | os.PathLike[str], kind: CaseKind | None = None, modality: str = ""
 ) -> tuple[list[Case], list[str]]:
     """The images of a folder or a manifest, as cases without targets, and the names of the targets that were there.
 
-    A folder of a dataset whose layout is known (nnU-Net, DAVIS …) is read as such. Of any other each volume, picture, film and DICOM
-    series below it is a case; masks and segmentations are left out.
+    A folder of a dataset whose layout is known (nnU-Net, DAVIS …) is read as such. Of any other each volume, picture,
+    film and DICOM series below it is a case; masks and segmentations are left out.
 
     Args:
         path: a folder, or a manifest (.csv, .json).
@@ -59,7 +59,7 @@ def find_work(
 
 
 def make_worklist(
-    path: str | os.PathLike, cases: Sequence[Case], template: Template | None = None
+    path: str | os.PathLike[str], cases: Sequence[Case], template: Template | None = None
 ) -> tuple[Worklist, list[WorkCase]]:
     """Write a worklist, or add to one that is there the cases whose image it does not have.
 

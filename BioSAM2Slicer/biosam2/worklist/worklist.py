@@ -68,7 +68,7 @@ class Worklist:
         >>> case.close()
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = existing(path).absolute()
 
     @property
