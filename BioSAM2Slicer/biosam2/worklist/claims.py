@@ -133,7 +133,7 @@ def _process() -> psutil.Process:
 
 @cache
 def _machine() -> str:
-    """systemd's identifier of the machine, else the network card's address; empty where there is neither."""
+    """Systemd's identifier of the machine, else the network card's address; empty where there is neither."""
     try:
         return Path("/etc/machine-id").read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
