@@ -10,7 +10,8 @@ pytest.importorskip("torchio")
 from biosam2.datasets import load_dataset
 from biosam2.errors import BioSAM2Error
 from biosam2.training.augmentation import augment_clip
-from biosam2.training.cuts import CaseBatches, Cutting, Places
+from biosam2.training.clips import Places
+from biosam2.training.cuts import CaseBatches, Cutting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -1,6 +1,7 @@
 """The trainer: steps learn, every parameter takes part, a run resumes to the same bits, the checkpoint reads back."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,36 +13,32 @@ pytest.importorskip("torchio")
 
 from biosam2.errors import InputError
 from biosam2.models.network import build_network, load_config
-from biosam2.training.clips import ClipBatches
+from biosam2.training.clips import ClipBatches, GeneratedClips
 from biosam2.training.losses import Decoded, segmentation_loss
-from biosam2.training.nano import (
-    NanoSettings,
-    NanoTrainer,
-    Stage,
-    train_nano,
-    validate,
-)
+from biosam2.training.nano import nano_settings, nano_trainer, train_nano, validate
+from biosam2.training.recipes import NANO
 from biosam2.training.rounds import Round
+from biosam2.training.schedule import Stage
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 PROMPT_KINDS = ("click", "clicks", "box", "mask")
 SIZE = 64
-SHORT = NanoSettings(
+SHORT = replace(
+    NANO,
     stages=(
-        Stage(1, SIZE, (), 1, 4, (1e-3, 1e-3)),
-        Stage(2, SIZE, (1,), 2, 2, (1e-3, 1e-3)),
-        Stage(3, SIZE, (3,), 1, 2, (1e-3, 1e-4), again=0.5),
+        Stage(1, SIZE, (), 1, 4, (1e-3, 1e-3), real=0.0),
+        Stage(2, SIZE, (1,), 2, 2, (1e-3, 1e-3), real=0.0),
+        Stage(3, SIZE, (3,), 1, 2, (1e-3, 1e-4), again=0.5, real=0.0),
     ),
     warm_up=1,
-    workers=0,
-    validation_clips=1,
 )
+RUN = nano_settings(workers=0, device="cpu")
 
 
 @pytest.fixture(scope="module")
 def a_clip():
-    return ClipBatches(seed=1, clips=1, targets=2, choices=(4,), size=SIZE)[0]
+    return ClipBatches(1, 1, (4,), GeneratedClips(2, SIZE)).clip(0)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +105,7 @@ def test_an_absent_target_empties_masks_and_presence_and_leaves_quality_alone():
 
 
 def test_another_clip_holds_none_of_the_targets(a_network):
-    clip = ClipBatches(seed=2, clips=2, targets=2, choices=(3,), size=SIZE)[0]
+    clip = ClipBatches(2, 2, (3,), GeneratedClips(2, SIZE)).clip(0)
     plain = Round(a_network, clip, np.random.default_rng(0)).answer_clip("mask", correct=False)
     foreign = Round(a_network, clip, np.random.default_rng(0)).answer_clip("mask", correct=False, foreign=True)
     assert set(foreign.masks) == set(plain.masks)  # it is judged, not answered
@@ -118,11 +115,11 @@ def test_another_clip_holds_none_of_the_targets(a_network):
 
 
 def test_training_moves_every_parameter(tmp_path):
-    trainer = NanoTrainer(tmp_path, SHORT)
+    trainer = nano_trainer(tmp_path, RUN, recipe=SHORT, validation_clips=1)
     before = {name: value.detach().clone() for name, value in trainer.network.named_parameters()}
     losses = _steps(trainer, 3)
     for kind in PROMPT_KINDS:  # the last steps draw their prompts at random: let each kind have its turn
-        clip = ClipBatches(seed=2, clips=1, targets=2, choices=(4,), size=SIZE)[3]
+        clip = ClipBatches(2, 1, (4,), GeneratedClips(2, SIZE)).clip(3)
         for correct in (False, True):
             answers = Round(trainer.network, clip, np.random.default_rng(3)).answer_clip(kind, correct)
             answers.loss.backward()
@@ -140,23 +137,23 @@ def test_training_moves_every_parameter(tmp_path):
 def test_resuming_gives_the_same_bits(tmp_path):
     (tmp_path / "whole").mkdir()
     (tmp_path / "pieces").mkdir()
-    whole = _steps(NanoTrainer(tmp_path / "whole", SHORT), 6)
-    first = NanoTrainer(tmp_path / "pieces", SHORT)
+    whole = _steps(nano_trainer(tmp_path / "whole", RUN, recipe=SHORT, validation_clips=1), 6)
+    first = nano_trainer(tmp_path / "pieces", RUN, recipe=SHORT, validation_clips=1)
     begun = _steps(first, 4)
     first.save()
-    second = NanoTrainer(tmp_path / "pieces", SHORT)
+    second = nano_trainer(tmp_path / "pieces", RUN, recipe=SHORT, validation_clips=1)
     assert second.step == 4
     assert begun + _steps(second, 2) == whole
 
 
 def test_another_run_is_not_continued(tmp_path):
-    NanoTrainer(tmp_path, SHORT).save()
-    with pytest.raises(InputError, match="other settings"):
-        NanoTrainer(tmp_path, NanoSettings(stages=SHORT.stages, seed=1, workers=0))
+    nano_trainer(tmp_path, RUN, recipe=SHORT, validation_clips=1).save()
+    with pytest.raises(InputError, match="another recipe, seed"):
+        nano_trainer(tmp_path, replace(RUN, seed=1), recipe=replace(SHORT, average=0.5))
 
 
 def test_train_nano_ends_with_a_checkpoint_that_loads(tmp_path):
-    path = train_nano(tmp_path / "run", SHORT)
+    path = train_nano(tmp_path / "run", RUN, recipe=SHORT)
     weights = load_file(path)
     assert all(tensor.dtype == torch.float16 for tensor in weights.values())
     assert path.stat().st_size <= 16 * 2**20
@@ -166,9 +163,9 @@ def test_train_nano_ends_with_a_checkpoint_that_loads(tmp_path):
         facts = json.loads(file.metadata()["biosam2"])
     assert facts["steps"] == 6
     assert "train nano" in facts["command"]
-    assert list((tmp_path / "run").glob("events.*")), "nothing was logged"
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*")), "nothing was logged"
     assert not list((tmp_path / "run").glob("*.part"))
 
 
 def test_validation_is_deterministic(a_network):
-    assert validate(a_network, SHORT) == validate(a_network, SHORT)
+    assert validate(a_network, 1) == validate(a_network, 1)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,22 +19,30 @@ from biosam2.cli.app import cli
 from biosam2.datasets import load_dataset
 from biosam2.errors import InputError
 from biosam2.models.network import build_network, load_config
+from biosam2.training.clips import ClipBatches
 from biosam2.training.collection import collection_cases, source_of
-from biosam2.training.nano import NanoSettings, NanoTrainer, Stage
-from biosam2.training.real import RealBatches, set_in_motion, validate_real
+from biosam2.training.nano import nano_settings, nano_trainer
+from biosam2.training.real import RealClips, set_in_motion, validate_real
+from biosam2.training.recipes import NANO_REAL
 from biosam2.training.rounds import Round
+from biosam2.training.schedule import Stage
 from click.testing import CliRunner
 
 SIZE = 64
-SHORT = NanoSettings(
+SHORT = replace(
+    NANO_REAL,
+    begin="",
     stages=(
         Stage(2, SIZE, (1,), 2, 2, (1e-3, 1e-3), real=1.0),
         Stage(2, SIZE, (1, 4), 4, 2, (1e-3, 1e-4), several=1.0, real=0.5),
     ),
     warm_up=1,
-    workers=0,
-    validation_clips=1,
 )
+RUN = nano_settings(workers=0, device="cpu")
+
+
+def _batches(cases, seed, clips, targets, lengths, size=SIZE):
+    return ClipBatches(seed, clips, lengths, RealClips(cases, targets, size))
 
 
 @pytest.fixture(scope="module")
@@ -121,18 +130,18 @@ def test_a_folder_without_a_table_is_refused(tmp_path):
 @pytest.mark.parametrize("choices", [(1,), (5,)])
 def test_batches_follow_from_seed_and_index(learnt, choices):
     for index in range(4):
-        one, same = (RealBatches(learnt, 3, 3, 2, choices, SIZE)[index] for _ in range(2))
+        one, same = (_batches(learnt, 3, 3, 2, choices).clip(index) for _ in range(2))
         assert torch.equal(one.images, same.images)
         assert torch.equal(one.masks, same.masks)
         assert one.masks.shape[1:] == (2, choices[0], SIZE // 4, SIZE // 4)
         assert one.prompt_masks[:, :, :, :].any(dim=(2, 3)).all()
         assert (one.areas[:, :, one.prompted] > 0).all()
-    assert not torch.equal(one.images, RealBatches(learnt, 4, 3, 2, choices, SIZE)[3].images)
+    assert not torch.equal(one.images, _batches(learnt, 4, 3, 2, choices).clip(3).images)
 
 
 def test_longer_clips_come_fewer(learnt):
-    batches = RealBatches(learnt, 3, 6, 1, (1, 3), SIZE)
-    assert {batches[n].images.shape[:2] for n in range(8)} == {(6, 1), (2, 3)}
+    batches = _batches(learnt, 3, 6, 1, (1, 3))
+    assert {batches.clip(n).images.shape[:2] for n in range(8)} == {(6, 1), (2, 3)}
 
 
 @given(seed=st.integers(0, 10_000), prompted=st.integers(0, 5))
@@ -153,8 +162,8 @@ def test_what_is_set_in_motion_stays_with_its_mask(seed, prompted):
 
 def test_targets_end_within_some_clips(learnt):
     """Frames without the target teach a network where it ends."""
-    batches = RealBatches(learnt, 5, 1, 1, (8,), SIZE)
-    ends = [bool((batches[n].areas == 0).any()) for n in range(12)]
+    batches = _batches(learnt, 5, 1, 1, (8,))
+    ends = [bool((batches.clip(n).areas == 0).any()) for n in range(12)]
     assert any(ends)
     assert not all(ends)
 
@@ -162,7 +171,7 @@ def test_targets_end_within_some_clips(learnt):
 @pytest.mark.parametrize("swept_before", [False, True])
 @pytest.mark.parametrize("kind", ["click", "box", "mask"])
 def test_several_prompted_frames_train_the_memory(a_network, learnt, kind, swept_before):
-    clip = RealBatches(learnt, 1, 2, 1, (5,), SIZE)[0]
+    clip = _batches(learnt, 1, 2, 1, (5,)).clip(0)
     for seed in range(3):
         answers = Round(a_network, clip, np.random.default_rng(seed)).answer_several(kind, 3, swept_before)
         assert torch.isfinite(answers.loss)
@@ -188,31 +197,31 @@ def test_resuming_on_real_cases_gives_the_same_bits(tmp_path, learnt):
 
     for name in ("whole", "pieces"):
         (tmp_path / name).mkdir()
-    whole = steps(NanoTrainer(tmp_path / "whole", SHORT, learnt), 4)
-    first = NanoTrainer(tmp_path / "pieces", SHORT, learnt)
+    whole = steps(nano_trainer(tmp_path / "whole", RUN, learnt, recipe=SHORT), 4)
+    first = nano_trainer(tmp_path / "pieces", RUN, learnt, recipe=SHORT)
     begun = steps(first, 3)
     first.save()
-    assert begun + steps(NanoTrainer(tmp_path / "pieces", SHORT, learnt), 1) == whole
+    assert begun + steps(nano_trainer(tmp_path / "pieces", RUN, learnt, recipe=SHORT), 1) == whole
 
 
 def test_real_stages_need_real_cases(tmp_path):
     with pytest.raises(InputError, match="name a manifest"):
-        NanoTrainer(tmp_path, SHORT)
+        nano_trainer(tmp_path, RUN, recipe=SHORT)
 
 
 def test_a_run_goes_on_from_the_shipped_weights(tmp_path, learnt):
     from biosam2 import load_model
 
-    trainer = NanoTrainer(tmp_path, NanoSettings(stages=SHORT.stages, begin="nano", workers=0), learnt)
+    trainer = nano_trainer(tmp_path, RUN, learnt, recipe=SHORT, begin="nano")
     shipped = load_model("nano", device="cpu").network.state_dict()
     assert all(torch.equal(value, shipped[name]) for name, value in trainer.network.state_dict().items())
 
 
 def test_the_command_trains_on_a_collection(tmp_path, collection, monkeypatch):
     from biosam2.training import collection as module
-    from biosam2.training import nano
+    from biosam2.training import recipes
 
-    monkeypatch.setattr(nano, "REAL_STAGES", SHORT.stages)
+    monkeypatch.setattr(recipes, "NANO_REAL", SHORT)
     manifest = tmp_path / "cases.json"
     made = CliRunner().invoke(module.main, [str(collection), "-o", str(manifest)])
     assert made.exit_code == 0, made.output

@@ -6,7 +6,7 @@ import pytest
 import torch
 from biosam2.errors import OutputError
 from biosam2.models.network import build_network, load_config
-from biosam2.training.saving import save_state, save_weights
+from biosam2.training.files import save_state, save_weights
 from safetensors import safe_open
 
 

@@ -9,27 +9,31 @@ pytest.importorskip("torchio")
 
 from biosam2.synthetic.anatomy import Grid, random_anatomy
 from biosam2.synthetic.views import LARGEST_TARGET, SMALLEST_TARGET
-from biosam2.training.clips import ClipBatches, random_clip
+from biosam2.training.clips import ClipBatches, GeneratedClips
 from biosam2.training.simulation import simulate_box, simulate_correction, simulate_points
 
 SIZE = 64
 FIELDS = ("images", "masks", "areas", "prompt_masks", "points", "boxes")
 
 
+def _batches():
+    return ClipBatches(3, 2, (3,), GeneratedClips(targets=3, size=SIZE))
+
+
 @pytest.fixture(scope="module")
 def a_batch():
-    return ClipBatches(seed=3, clips=2, targets=3, choices=(3,), size=SIZE)[5]
+    return _batches().clip(5)
 
 
 def test_same_seed_same_batch(a_batch):
-    again = ClipBatches(seed=3, clips=2, targets=3, choices=(3,), size=SIZE)[5]
+    again = _batches().clip(5)
     assert again.prompted == a_batch.prompted
     for name in FIELDS:
         assert torch.equal(getattr(again, name), getattr(a_batch, name)), name
 
 
 def test_other_index_other_batch(a_batch):
-    other = ClipBatches(seed=3, clips=2, targets=3, choices=(3,), size=SIZE)[6]
+    other = _batches().clip(6)
     assert not torch.equal(other.images, a_batch.images)
 
 
@@ -60,7 +64,8 @@ def test_clicks_lie_in_their_target(a_batch):
 @pytest.mark.parametrize("seed", range(4))
 def test_image_follows_labels(seed):
     """The first target differs from what is around it, on the image itself."""
-    clip = random_clip(np.random.default_rng(seed), frames=1, targets=1, prompted=0, size=SIZE)
+    clips, _ = GeneratedClips(targets=1, size=SIZE).clips(np.random.default_rng(seed), frames=1, prompted=0, number=1)
+    clip = clips[0]
     image, mask = clip.images[0].float(), clip.prompt_masks[0]
     assert mask.any()
     assert not mask.all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ..datasets import Case
 
 # training.recipes.RECIPES has them; importing it would import torch. A test compares the two.
-RECIPES = ("biosam2", "decoder", "memory")
+RECIPES = ("biosam2", "decoder", "memory", "biosam2-reference", "medsam2")
 
 
 @click.group(invoke_without_command=True)
@@ -30,39 +31,62 @@ def train(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
+def _run_options(function: Any) -> Any:
+    """Options of every run, which say how it goes on this machine."""
+    for option in (
+        click.option("-q", "--quiet", is_flag=True, help="Show no progress."),
+        click.option("--minutes", type=click.FloatRange(min=0), help="Save and stop after this long; again to go on."),
+        click.option("--threads", type=click.IntRange(min=1), help="Of each training process."),
+        click.option("--workers", type=click.IntRange(min=0), help="Processes that make the data, for each."),
+        click.option("--seed", type=click.IntRange(min=0), help="Of data, prompts and first weights."),
+        click.option(
+            "--checkpointing/--no-checkpointing", default=None, help="Save memory for time; by default on a GPU."
+        ),
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="[default: auto]"),
+        click.option(
+            "--precision", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), help="[default: auto]"
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 @train.command()
 @click.option("-o", "--out", type=click.Path(path_type=Path), default="runs/nano", show_default=True, help="A folder.")
-@click.option("--minutes", type=click.FloatRange(min=0), help="Save and stop after this long; run again to go on.")
-@click.option("--seed", type=click.IntRange(min=0), help="Of the data, the prompts and the first weights.")
-@click.option("--threads", type=click.IntRange(min=1), help="Of the training process.")
-@click.option("--workers", type=click.IntRange(min=0), help="Processes that make the data.")
 @click.option(
     "--data", "datasets", type=click.Path(path_type=Path), multiple=True, help="Manifests of real cases to learn from."
 )
 @click.option("--from", "begin", metavar="NAME|PATH", help="What to go on from; with --data: nano.")
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
-def nano(out: Path, datasets: tuple[Path, ...], begin: str | None, quiet: bool, **given: Any) -> None:
+@click.option("--batches", type=click.IntRange(min=1), help="Batches in a step, over all processes.  [default: 1]")
+@_run_options
+def nano(
+    out: Path, datasets: tuple[Path, ...], begin: str | None, batches: int | None, quiet: bool, **given: Any
+) -> None:
     """Train the shipped model from data that is generated on the way, and from real cases.
 
     Real cases come from a collection of many sources: python -m biosam2.training.collection writes its manifest. The
     split train is learnt from, all others are measured on.
 
     The folder holds the state, the TensorBoard log and nano.safetensors. Stopped or started again, the run goes on
-    where it last saved.
+    where it last saved. Several GPUs: put 'torchrun --nproc-per-node N -m biosam2.cli' in the place of 'biosam2', with
+    --batches N or a multiple.
     """
     extras.require("train", "training")
-    from ..training.nano import REAL_STAGES, STAGES, NanoSettings, train_nano
+    from ..training.nano import nano_settings, train_nano
+    from ..training.recipes import NANO, NANO_REAL
 
-    click.echo(f"training in {out}; after Ctrl-C the same command goes on where it last saved", err=True)
+    first = _is_first()
+    if first:
+        click.echo(f"training in {out}; after Ctrl-C the same command goes on where it last saved", err=True)
     learnt, measured = _collected(datasets)
-    settings = NanoSettings(
-        stages=REAL_STAGES if learnt else STAGES,
-        begin=begin or ("nano" if learnt else ""),
-        **{name: value for name, value in given.items() if value is not None},
-    )
-    with Progress(sum(stage.steps for stage in settings.stages), "training", "steps", quiet=quiet) as progress:
-        path = train_nano(out, settings, _counted(progress), learnt, measured)
-    click.echo(f"wrote {path}")
+    recipe = NANO_REAL if learnt else NANO
+    if batches is not None:
+        recipe = replace(recipe, batches=batches)
+    settings = nano_settings(**{name: value for name, value in given.items() if value is not None})
+    with Progress(recipe.steps, "training", "steps", quiet=quiet or not first) as progress:
+        path = train_nano(out, settings, _counted(progress), learnt, measured, begin=begin or "", recipe=recipe)
+    if first:
+        click.echo(f"wrote {path}")
 
 
 def _collected(manifests: tuple[Path, ...]) -> tuple[list[Case], list[Case]]:
@@ -112,31 +136,29 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]  # can be subscripted 
 @click.option(
     "--root", type=click.Path(path_type=Path), help="What a manifest's paths start from; default: its folder."
 )
-@click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps.  [default: 1000]")
-@click.option("--batch", type=click.IntRange(min=1), help="Clips in a step, over all processes.  [default: 8]")
-@click.option("--clips", type=click.IntRange(min=1), help="Clips that a device holds at once.  [default: 1]")
-@click.option("--targets", type=click.IntRange(min=1), help="Targets in a clip.  [default: 2]")
+@click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps; default: the recipe's.")
+@click.option("--batch", type=click.IntRange(min=1), help="Clips in a step, over all processes; default: the recipe's.")
+@click.option("--clips", type=click.IntRange(min=1), help="Clips that a device holds at once; default: the recipe's.")
+@click.option("--targets", type=click.IntRange(min=1), help="Targets in a clip; default: the recipe's.")
 @click.option(
     "--frames", "lengths", type=Numbers(), help="Slices in a clip, drawn for every batch; default: the recipe's."
 )
 @click.option("--axis", "axes", multiple=True, help="Along which clips are cut; may be repeated.  [default: k]")
 @click.option("--window", type=Window(), help="What is shown; default: robust percentiles.")
-@click.option("--size", type=click.IntRange(min=32), help="Rows and columns of a frame; default: the model's.")
+@click.option(
+    "--size", type=click.IntRange(min=32), help="Rows and columns of a frame; default: the recipe's, or the model's."
+)
 @click.option("--augment/--no-augment", default=None, help="Vary the clips (the default).")
-@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="The highest.  [default: 1e-5]")
-@click.option("--warm-up", type=click.IntRange(min=0), help="Steps until then.  [default: 50]")
-@click.option("--weight-decay", type=click.FloatRange(min=0), help="[default: 0.05]")
-@click.option("--average", type=click.FloatRange(0, 1, max_open=True), help="Of the weights kept.  [default: 0.995]")
-@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), help="[default: auto]")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="[default: auto]")
-@click.option("--checkpointing/--no-checkpointing", default=None, help="Save memory for time; default: on a GPU.")
-@click.option("--seed", type=click.IntRange(min=0), help="Of data and prompts.  [default: 0]")
-@click.option("--workers", type=click.IntRange(min=0), help="Processes that make the data.  [default: 2]")
+@click.option(
+    "--learning-rate", type=click.FloatRange(min=0, min_open=True), help="The highest; default: the recipe's."
+)
+@click.option("--warm-up", type=click.IntRange(min=0), help="Steps until then; default: the recipe's.")
+@click.option("--weight-decay", type=click.FloatRange(min=0), help="Of matrices and kernels; default: the recipe's.")
+@click.option("--average", type=click.FloatRange(0, 1, max_open=True), help="Of the weights kept.")
 @click.option("--save-every", type=click.IntRange(min=1), metavar="STEPS", help="[default: 100]")
 @click.option("--validate-every", type=click.IntRange(min=1), metavar="STEPS", help="[default: 200]")
 @click.option("--validation-clips", type=click.IntRange(min=1), help="That Dice is measured on.  [default: 16]")
-@click.option("--minutes", type=click.FloatRange(min=0), help="Save and stop after this long; run again to go on.")
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@_run_options
 def finetune(
     datasets: tuple[Path, ...],
     model: str,
@@ -167,20 +189,25 @@ def finetune(
     begun = (
         load_model(model, device="cpu") if config is None else load_model(checkpoint=model, config=config, device="cpu")
     )
-    first = os.environ.get("RANK", "0") == "0"
+    first = _is_first()
     if first:
         click.echo(
             f"{begun.name}, recipe {settings.recipe}: {len(learnt)} cases to learn from, {len(measured)} to measure "
             f"on; after Ctrl-C the same command goes on where it last saved in {out}",
             err=True,
         )
-    with Progress(settings.steps, "training", "steps", quiet=quiet or not first) as progress:
+    with Progress(settings.resolved().steps, "training", "steps", quiet=quiet or not first) as progress:
         path = run(out, begun, learnt, settings, validation=measured, name=name, on_step=_counted(progress))
     if path is not None:
         click.echo(f"wrote {path} and its card {path.with_suffix('.md')}")
         click.echo(f"to list it with the other models: {add_command(path, path.stem, begun.licence)}", err=True)
     elif first:
         click.echo("the minutes are over; run the same command again to go on", err=True)
+
+
+def _is_first() -> bool:
+    """Whether this is the first of several training processes, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _counted(progress: Progress) -> Callable[[int, float], None]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.functional import interpolate
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from ..datasets import Case, Sample, open_case
 from ..engine.regions import extent_of, region_around
@@ -19,23 +16,11 @@ from ..errors import BioSAM2Error, InputError
 from ..frames import Frames, Region
 from ..synthetic.views import SMALLEST_TARGET
 from .augmentation import augment_clip
-from .clips import Clip, finish_clip, stack_clips
+from .clips import Batch, Clip, draw_frames, finish_clip, stack_clips
+from .crops import covered, varied
 
 _ATTEMPTS = 60
 _KEPT_BYTES = 2 << 30
-
-
-@dataclass
-class Batch:
-    """What a device holds at once.
-
-    Attributes:
-        clip: a batch of clips, all from one case.
-        title: the case, the axis, the slices and the targets, for people.
-    """
-
-    clip: Clip
-    title: str
 
 
 @dataclass(frozen=True)
@@ -105,6 +90,12 @@ class CaseBatches(Dataset[Batch | BioSAM2Error]):
             "check the labels and the axis"
         )
 
+    def cut(self, step: int, number: int) -> Clip:
+        """The clips of a place; see `batch`."""
+        clip = self.batch(step, number).clip
+        assert clip is not None  # they are cut from images
+        return clip
+
     def _study(self, case: Case) -> _Study:
         """An opened case; the last ones are kept within a memory budget."""
         if case.name not in self._open:
@@ -113,28 +104,6 @@ class CaseBatches(Dataset[Batch | BioSAM2Error]):
                 self._open.popitem(last=False)
         self._open.move_to_end(case.name)
         return self._open[case.name]
-
-
-class Places(Sampler[tuple[int, int]]):
-    """Places of the steps from one to another, those that one of several processes works on.
-
-    Args:
-        first: step.
-        last: step, exclusive.
-        number: of batches in a step, over all processes.
-        process: index of this one.
-        processes: how many there are.
-    """
-
-    def __init__(self, first: int, last: int, number: int, process: int = 0, processes: int = 1) -> None:
-        self._steps = range(first, last)
-        self._numbers = range(process, number, processes)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return ((step, number) for step in self._steps for number in self._numbers)
-
-    def __len__(self) -> int:
-        return len(self._steps) * len(self._numbers)
 
 
 class _Study:
@@ -161,8 +130,7 @@ def _cut(rng: np.random.Generator, study: _Study, cutting: Cutting) -> Batch | N
     view = study.views[int(rng.integers(len(study.views)))]
     if not view.masks:
         return None
-    length = min(int(rng.choice(cutting.lengths)), view.frames.count)
-    prompted = int(rng.integers(length)) if rng.random() < 0.5 else 0
+    length, prompted = draw_frames(rng, cutting.lengths, view.frames.count)
     clips, titles = [], []
     for _ in range(cutting.clips):
         chosen = _choose(rng, view, length, prompted)
@@ -202,7 +170,8 @@ def _clip(
     others = [name for name, voxels in view.voxels.items() if name != target and voxels[slices[prompted]]]
     rng.shuffle(others)
     image = torch.stack([view.frames.picture(s, region) for s in slices], dim=1)  # (C, F, S, S)
-    masks = torch.stack([_squeezed(view.masks[name][slices], region, cutting.size) for name in [target, *others]])
+    here = (slices, *region.slices)
+    masks = torch.stack([covered(view.masks[name][here], cutting.size) for name in [target, *others]])
     if cutting.augment:
         changed, moved = augment_clip(rng, image, masks)
         if moved[0, prompted].any():  # a rotation may turn a target at the border out of the frame
@@ -224,20 +193,4 @@ def _region(rng: np.random.Generator, view: _View, target: str, prompted: int, v
     around = region_around(extent, frames)
     if not vary or around == frames.whole:
         return around
-    scale = np.exp(rng.uniform(-0.3, 0.4))
-    row, rows = _moved(rng, around.row, around.rows, scale, frames.rows)
-    column, columns = _moved(rng, around.column, around.columns, scale, frames.columns)
-    return Region(row, column, rows, columns)
-
-
-def _moved(rng: np.random.Generator, start: int, length: int, scale: float, limit: int) -> tuple[int, int]:
-    """An interval scaled about a point near its middle, within 0..limit."""
-    new = int(np.clip(round(length * scale), 1, limit))
-    middle = start + length / 2 + rng.uniform(-0.1, 0.1) * length
-    return int(np.clip(round(middle - new / 2), 0, limit - new)), new
-
-
-def _squeezed(masks: NDArray[np.bool_], region: Region, size: int) -> Tensor:
-    """Masks (F, rows, columns) as bool (F, S, S): what is covered by half or more."""
-    cut = torch.from_numpy(np.ascontiguousarray(masks[(slice(None), *region.slices)])).float()
-    return interpolate(cut[:, None], size=(size, size), mode="bilinear", antialias=True)[:, 0] > 0.5
+    return varied(rng, around, frames, float(np.exp(rng.uniform(-0.3, 0.4))), off=0.1)

@@ -63,7 +63,7 @@ def localization_loss(network: SAM2Base, rng: np.random.Generator, objects: int)
         rng: source of randomness.
         objects: prompts of each kind.
     """
-    size = network.image_size
+    size, device = network.image_size, network.no_mem_embed.device
     side = size // 4
     grid = torch.arange(side) * 4 + 1.5
     losses = []
@@ -82,17 +82,19 @@ def localization_loss(network: SAM2Base, rng: np.random.Generator, objects: int)
         truth = (x * x + y * y < 1).float()
         channels = network.hidden_dim
         features = [
-            torch.from_numpy(rng.standard_normal((objects, c, s, s), dtype=np.float32)) * _SEEN
+            torch.from_numpy(rng.standard_normal((objects, c, s, s), dtype=np.float32)).to(device) * _SEEN
             for c, s in ((channels // 8, side), (channels // 4, side // 2), (channels, side // 4))
         ]
         with DecoderTap(network.sam_mask_decoder) as tap:
             network._forward_sam_heads(
                 features[2] + network.no_mem_embed.reshape(1, -1, 1, 1),
-                {"point_coords": points, "point_labels": labels},
+                {"point_coords": points.to(device), "point_labels": labels.to(device)},
                 None,
                 features[:2],
                 multimask_output=kind == "click",
             )
-            terms = segmentation_loss(tap.take(), truth, truth.mean(dim=(1, 2)), ambiguous=False)
+            truth = truth.to(device)
+            with torch.autocast(device.type, enabled=False):
+                terms = segmentation_loss(tap.take(), truth, truth.mean(dim=(1, 2)), ambiguous=False)
         losses.append(sum(terms.values(), start=torch.zeros(())))
     return torch.stack(losses).mean()

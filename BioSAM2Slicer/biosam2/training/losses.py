@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,11 @@ from ..extras import import_monai
 if TYPE_CHECKING:
     from sam2.modeling.sam.mask_decoder import MaskDecoder
 
-_DICE = import_monai("monai.losses").DiceLoss(sigmoid=True, reduction="none", smooth_nr=0.5, smooth_dr=0.5)
+_monai = import_monai("monai.losses")
+_DICE = _monai.DiceLoss(sigmoid=True, reduction="none", smooth_nr=0.5, smooth_dr=0.5)
+_DICE_CE = _monai.DiceCELoss(sigmoid=True, squared_pred=True)
+_FOCAL = _monai.FocalLoss(gamma=2.0, alpha=0.25, reduction="none")
+_FOCAL_WEIGHT = 20.0
 _MARGIN = 16.0  # cells that a target's cross entropy is spread over beyond its own
 _ALL_MASKS_WEIGHT = 0.6  # of all candidates' mean, so that none is left behind by the best
 _PRESENCE_WEIGHT = 2.0
@@ -90,10 +95,7 @@ def segmentation_loss(decoded: Decoded, target: Tensor, area: Tensor, ambiguous:
         each = cross_entropy + dice
         best = each[:, 1:].min(dim=1).values + _ALL_MASKS_WEIGHT * each[:, 1:].mean(dim=1)
         terms["mask"] = (best + (_AMBIGUOUS_WEIGHT if ambiguous else 1.0) * each[:, 0]).mean()
-        with torch.no_grad():
-            shown, true = logits > 0, truth > 0.5
-            union = (shown | true).sum(dim=(2, 3)).clamp(min=1)
-            iou = (shown & true).sum(dim=(2, 3)) / union
+        iou = _iou(logits, truth)
         # Cross entropy, not a distance: predictions saturate at nought while all masks are bad, and must come back.
         quality = decoded.ious[present]
         # No number: binary_cross_entropy would stop the process, and CUDA with it, before anybody could say why.
@@ -108,3 +110,38 @@ def segmentation_loss(decoded: Decoded, target: Tensor, area: Tensor, ambiguous:
     presence = functional.binary_cross_entropy_with_logits(decoded.presence[:, 0], present.float(), reduction="none")
     terms["presence"] = _PRESENCE_WEIGHT * (presence * certain).sum() / certain.sum().clamp(min=1)
     return terms
+
+
+def dice_ce_loss(decoded: Decoded, target: Tensor, area: Tensor, ambiguous: bool) -> dict[str, Tensor]:
+    """Dice and cross-entropy of the single mask, as BioSAM-2's repository has it; see `segmentation_loss`."""
+    return {"mask": _DICE_CE(decoded.masks[:, :1], target[:, None])}
+
+
+def sam2_loss(decoded: Decoded, target: Tensor, area: Tensor, ambiguous: bool) -> dict[str, Tensor]:
+    """SAM 2's loss (arXiv 2408.00714, appendix D.2); see `segmentation_loss` for the arguments.
+
+    20 times focal loss and Dice loss of the best of three masks, absolute error of every predicted IoU, cross-entropy
+    of the presence. The single mask is trained in the same way beside the three, as SAM 2 does by turns.
+    """
+    present = area > 0
+    terms = {"mask": decoded.masks.sum() * 0, "iou": decoded.ious.sum() * 0}
+    if present.any():
+        logits, truth = decoded.masks[present], target[present][:, None].expand(-1, 4, -1, -1)
+        flat, wanted = logits.flatten(0, 1)[:, None], truth.flatten(0, 1)[:, None]
+        focal = _FOCAL(flat, wanted).mean(dim=(1, 2, 3)).reshape(-1, 4)
+        each = _FOCAL_WEIGHT * focal + _DICE(flat, wanted).reshape(-1, 4)
+        terms["mask"] = (each[:, 1:].min(dim=1).values + each[:, 0]).mean()
+        terms["iou"] = (decoded.ious[present] - _iou(logits, truth)).abs().mean()
+    terms["presence"] = functional.binary_cross_entropy_with_logits(decoded.presence[:, 0], present.float())
+    return terms
+
+
+@torch.no_grad()
+def _iou(logits: Tensor, truth: Tensor) -> Tensor:
+    """IoU of logits and truths (N, M, rows, columns), (N, M)."""
+    shown, true = logits > 0, truth > 0.5
+    return (shown & true).sum(dim=(2, 3)) / (shown | true).sum(dim=(2, 3)).clamp(min=1)
+
+
+Loss = Callable[[Decoded, Tensor, Tensor, bool], dict[str, Tensor]]
+LOSSES: dict[str, Loss] = {"all-masks": segmentation_loss, "dice-ce": dice_ce_loss, "sam2": sam2_loss}

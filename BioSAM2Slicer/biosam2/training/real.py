@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
-from torch.utils.data import Dataset
 
 from ..datasets import Case, open_case
 from ..engine.regions import Extent, region_around
 from ..frames import Frames, Region
 from ..synthetic.views import LARGEST_TARGET
 from .augmentation import augment_clip
-from .clips import Clip, clips_of, finish_clip, stack_clips
+from .clips import Clip, ClipBatches, finish_clip, to_device
 from .collection import source_of
+from .crops import covered, varied
 from .rounds import Round
 
 if TYPE_CHECKING:
@@ -64,39 +64,24 @@ class _Study:
         return self.frames.volume.array.nbytes + self.labels.nbytes
 
 
-class RealBatches(Dataset[Clip]):
-    """Batches of clips from real cases by index; the same seed and index give the same batch.
+class RealClips:
+    """Clips from real cases, each from a case of its own.
 
     Sources are drawn in proportion to the square root of their number of cases, so that the large ones do not drown
     the others.
 
     Args:
         cases: of a collection (see `collection`).
-        seed: of this set of batches.
-        clips: clips in a batch, each from a case of its own, where they have the least number of frames; of longer
-            ones there are fewer.
         targets: targets in a clip; one may come twice where there are too few.
-        choices: numbers of frames in a clip, drawn for every batch.
         size: rows and columns of a frame, S.
         regions: share of the clips of single images whose targets are regions of a classical tool.
         augment: whether clips are varied.
     """
 
     def __init__(
-        self,
-        cases: Sequence[Case],
-        seed: int,
-        clips: int,
-        targets: int,
-        choices: tuple[int, ...] = (1,),
-        size: int = 256,
-        regions: float = 0.25,
-        augment: bool = True,
+        self, cases: Sequence[Case], targets: int, size: int, regions: float = 0.25, augment: bool = True
     ) -> None:
-        self.seed = seed
-        self.clips = clips
         self.targets = targets
-        self.choices = choices
         self.size = size
         self.regions = regions
         self.augment = augment
@@ -107,22 +92,22 @@ class RealBatches(Dataset[Clip]):
         self._weights = weights / weights.sum()
         self._open: OrderedDict[tuple[str, str], _Study] = OrderedDict()
 
-    def __getitem__(self, index: int) -> Clip:
-        rng = np.random.default_rng([self.seed, index])
-        frames = int(rng.choice(self.choices))
-        prompted = int(rng.integers(frames)) if rng.random() < 0.5 else 0
+    def clips(self, rng: np.random.Generator, frames: int, prompted: int, number: int) -> tuple[list[Clip], str]:
+        """See `clips.ClipSource`."""
         clips: list[Clip] = []
-        while len(clips) < clips_of(frames, self.clips, self.choices):
+        names: list[str] = []
+        while len(clips) < number:
             source = list(self._sources.values())[int(rng.choice(len(self._weights), p=self._weights))]
             case = source[int(rng.integers(len(source)))]
             made = self._clip(rng, case, frames, prompted)
             if made is not None:
                 clips.append(made)
+                names.append(case.name)
         if any(clip.images.ndim == 4 for clip in clips):
             for clip in clips:
                 if clip.images.ndim == 3:
                     clip.images = clip.images[:, None].expand(-1, 3, -1, -1)
-        return stack_clips(clips)
+        return clips, f"{frames} frames each of {', '.join(names)}"
 
     def _clip(self, rng: np.random.Generator, case: Case, frames: int, prompted: int) -> Clip | None:
         axis = str(rng.choice(["k", "j", "i"], p=[0.6, 0.2, 0.2])) if case.kind == "3D" else "k"
@@ -168,7 +153,7 @@ class RealBatches(Dataset[Clip]):
         here = study.labels[(slice(None), *region.slices)][slices]
         present = [int(t) for t in np.unique(here[prompted]) if t and t != target]
         rng.shuffle(present)
-        masks = torch.stack([_covered(here == t, self.size) for t in [target, *present[: self.targets]]])
+        masks = torch.stack([covered(here == t, self.size) for t in [target, *present[: self.targets]]])
         return self._finished(rng, image, masks, prompted)
 
     # Single images ---------------------------------------------------------------------------------------------------
@@ -190,7 +175,7 @@ class RealBatches(Dataset[Clip]):
         else:
             present = [int(t) for t in np.unique(here) if t and t != target]
             rng.shuffle(present)
-            masks = torch.stack([_covered((here == t)[None], self.size)[0] for t in [target, *present[: self.targets]]])
+            masks = torch.stack([covered((here == t)[None], self.size)[0] for t in [target, *present[: self.targets]]])
         if not len(masks) or not masks[0].any():
             return None
         stack, moved = image[:, None], masks[:, None]
@@ -234,23 +219,26 @@ def validate_real(
     Returns:
         ``split`` and ``split source`` → kind of answer → mean Dice.
     """
+    device = network.no_mem_embed.device
     groups: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
         groups[f"{case.split} {source_of(case)}"].append(case)
     found: dict[str, dict[str, float]] = {}
     for group, members in sorted(groups.items()):
         dice: dict[str, list[float]] = defaultdict(list)
-        frames = RealBatches(members, _VALIDATION_SEED, 1, 1, (1,), network.image_size, 0.0, augment=False)
+        frames = ClipBatches(_VALIDATION_SEED, 1, (1,), RealClips(members, 1, network.image_size, 0.0, augment=False))
         for index in range(images):
-            one = Round(network, frames[index], np.random.default_rng([_VALIDATION_SEED, index]))
+            one = Round(
+                network, to_device(frames.clip(index), device), np.random.default_rng([_VALIDATION_SEED, index])
+            )
             answers = [one.answer_frame(kind, corrections=2, feed_back=False) for kind in ("click", "box")]
             for answer in answers:
                 for name, values in answer.dice.items():
                     dice[name].extend(values)
         solid = [case for case in members if case.kind != "2D"]
-        clips = RealBatches(solid, _VALIDATION_SEED, 1, 1, (10,), network.image_size, 0.0, augment=False)
+        clips = ClipBatches(_VALIDATION_SEED, 1, (10,), RealClips(solid, 1, network.image_size, 0.0, augment=False))
         for index in range(volumes if solid else 0):
-            clip = clips[index]
+            clip = to_device(clips.clip(index), device)
             for kind in ("box", "mask"):
                 one = Round(network, clip, np.random.default_rng([_VALIDATION_SEED, index]))
                 for answer in (one.answer_clip(kind, correct=False), one.answer_several(kind, 2, swept_before=True)):
@@ -362,22 +350,7 @@ def _region(rng: np.random.Generator, mask: NDArray[np.bool_], frames: Frames, v
     if not vary:
         return around
     scale = float(np.exp(rng.normal(0, 0.2) if choice < 0.75 else rng.uniform(-0.5, 1.2)))
-    row, height = _moved(rng, around.row, around.rows, scale, frames.rows)
-    column, width = _moved(rng, around.column, around.columns, scale, frames.columns)
-    return Region(row, column, height, width)
-
-
-def _moved(rng: np.random.Generator, start: int, length: int, scale: float, limit: int) -> tuple[int, int]:
-    """An interval scaled about a point near its middle, within 0..limit."""
-    new = int(np.clip(round(length * scale), min(16, limit), limit))
-    middle = start + length / 2 + rng.uniform(-0.15, 0.15) * length
-    return int(np.clip(round(middle - new / 2), 0, limit - new)), new
-
-
-def _covered(masks: NDArray[np.bool_], size: int) -> Tensor:
-    """Masks (F, rows, columns) as bool (F, S, S): what is covered by half or more."""
-    given = torch.from_numpy(np.ascontiguousarray(masks)).float()[:, None]
-    return interpolate(given, size=(size, size), mode="bilinear", antialias=True)[:, 0] > 0.5
+    return varied(rng, around, frames, scale, off=0.15, smallest=16)
 
 
 def _regions(rng: np.random.Generator, image: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import shlex
 from collections.abc import Sequence
@@ -15,18 +14,22 @@ import numpy as np
 
 from .. import __version__
 from ..datasets import Case
-from ..errors import InputError
-from ..io import atomic_path, files_of
+from ..io import atomic_path
 from ..models import Model
 from ..models.hashing import sha256_of
-from .recipes import Recipe
-from .saving import save_weights
+from .files import save_weights
+from .recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from sam2.modeling.sam2_base import SAM2Base
 
 _PACKAGES = ("torch", "rf-sam-2", "monai", "torchio", "accelerate", "numpy")
+_LOSSES = {
+    "all-masks": "Dice and cross-entropy of all candidate masks, cross-entropy of predicted quality and of presence",
+    "dice-ce": "Dice and cross-entropy of the single mask",
+    "sam2": "focal and Dice loss of the masks, absolute error of predicted quality, cross-entropy of presence",
+}
 _ENDS = 20  # steps that the first and the last loss are means of
 
 
@@ -43,8 +46,9 @@ class RunFacts:
         validation_cases: measured on.
         digests: case → SHA-256 of its files.
         losses: of every step.
-        validations: ``{"step": …, "dice": {kind of answer: mean}}`` in order.
+        validations: step → kind of answer → mean Dice, in order.
         seconds: of training.
+        images: frames that were trained on.
         processes: that shared it.
         device: that it ran on.
         precision: of the network's arithmetic.
@@ -59,30 +63,13 @@ class RunFacts:
     validation_cases: Sequence[Case]
     digests: dict[str, str]
     losses: Sequence[float]
-    validations: Sequence[dict[str, Any]]
+    validations: dict[int, dict[str, float]]
     seconds: float
+    images: int
     processes: int
     device: str
     precision: str
     peak_gib: float | None
-
-
-def digests(cases: Sequence[Case]) -> dict[str, str]:
-    """Case → SHA-256 over the SHA-256 of its image's and its labels' files, in order.
-
-    Raises:
-        InputError: a file is not there.
-    """
-    found = {}
-    for case in cases:
-        digest = hashlib.sha256()
-        for path in (case.image, *(label for target in case.targets for label in target.labels)):
-            if not path.exists():
-                raise InputError(f"case {case.name}: there is no file {path}; correct the dataset")
-            for file in files_of(path):
-                digest.update(sha256_of(file).encode())
-        found[case.name] = digest.hexdigest()
-    return found
 
 
 def write_result(folder: Path, network: SAM2Base, config: DictConfig, facts: RunFacts) -> Path:
@@ -124,12 +111,12 @@ def card(network: SAM2Base, checkpoint: Path, facts: RunFacts) -> str:
         "may be used without a person who looks at it.** This card was written by the run.",
         "## What it is",
         f"- **From**: {model.name}, SHA-256 `{model.sha256}`{_sentence(model.description)}\n"
-        f"- **Recipe**: {recipe.purpose}. Trained: {trained:,} of {total:,} parameters "
+        f"- **Recipe**: {recipe.purpose} ({recipe.source}). Trained: {trained:,} of {total:,} parameters "
         f"({', '.join(sorted({n.partition('.')[0] for n, _ in network.named_parameters()} & recipe.trained))}); the "
         "others are bit for bit those it began with.\n"
         f"- **File**: `{checkpoint.name}`, float32, {checkpoint.stat().st_size:,} bytes, SHA-256 "
         f"`{sha256_of(checkpoint)}`; its configuration is `{checkpoint.with_suffix('.yaml').name}`, frames of "
-        f"{network.image_size} × {network.image_size} pixels. The weights are averages over the last steps.\n"
+        f"{network.image_size} × {network.image_size} pixels. {_weights(recipe)}\n"
         f"- **Licence**: that of the weights it began with ({model.licence or 'not known'}) and of the data.",
         f"To list it with the other models:\n\n```\n{_command(checkpoint, facts)}\n```",
         "## Data",
@@ -163,15 +150,16 @@ def _data(facts: RunFacts) -> str:
 
 
 def _training(facts: RunFacts) -> str:
-    steps, batch = len(facts.losses), facts.settings["batch"]
-    rate = steps * batch / max(facts.seconds, 1e-9)
+    steps, recipe = len(facts.losses), facts.recipe
+    rate = facts.images / max(facts.seconds, 1e-9)
+    clips = recipe.batches * recipe.stages[-1].clips
     lines = [
-        f"- {steps} steps of {batch} clips in {facts.seconds / 60:.1f} minutes, {rate:.2f} clips per second, on "
+        f"- {steps} steps of {clips} clips in {facts.seconds / 60:.1f} minutes, {rate:.2f} images per second, on "
         f"{facts.device} in {facts.precision}, {facts.processes} process{'es' if facts.processes > 1 else ''}"
         + (f", {facts.peak_gib:.1f} GiB of GPU memory at most." if facts.peak_gib is not None else "."),
         "- Prompts: simulated clicks with corrections where the answer is wrong, boxes off by up to a tenth, masks; "
         "clips of neighbouring slices in either direction, some of them beyond the target's end.",
-        "- Losses: Dice and cross-entropy of all candidate masks, cross-entropy of predicted quality and of presence.",
+        f"- Losses: {_LOSSES[recipe.loss]}.",
         f"- Written with biosam2 {__version__}, Python {platform.python_version()}, "
         + ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
         + ".",
@@ -189,12 +177,13 @@ def _figures(facts: RunFacts) -> str:
             text
             + "\n\nNothing was kept for validation; `biosam2 evaluate` measures models on cases that they never saw."
         )
-    before, after = facts.validations[0], facts.validations[-1]
+    (first_step, before), *_ = facts.validations.items()
+    last_step, after = list(facts.validations.items())[-1]
     rows = []
-    for kind in sorted({*before["dice"], *after["dice"]}):
-        a, b = before["dice"].get(kind, float("nan")), after["dice"].get(kind, float("nan"))
+    for kind in sorted({*before, *after}):
+        a, b = before.get(kind, float("nan")), after.get(kind, float("nan"))
         rows.append([kind, f"{a:.3f}", f"{b:.3f}", "worse" if b < a else ""])
-    table = _table(["answer", f"before (step {before['step']})", f"after (step {after['step']})", ""], rows)
+    table = _table(["answer", f"before (step {first_step})", f"after (step {last_step})", ""], rows)
     return (
         f"{text}\n\nMean Dice on clips of the validation cases, at a quarter of the frame's size; *absent* is the "
         f"share of slices without the target that were left empty.\n\n{table}"
@@ -208,6 +197,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _plain(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _weights(recipe: Recipe) -> str:
+    return "The weights are averages over the last steps." if recipe.average else "The weights are the last step's."
 
 
 def _sentence(text: str) -> str:

@@ -12,11 +12,13 @@ from torch.nn import functional
 
 from ..frames import IMAGENET_MEAN, IMAGENET_STD
 from .clips import Clip
-from .losses import Decoded, DecoderTap, segmentation_loss
+from .losses import Decoded, DecoderTap, Loss, segmentation_loss
 from .simulation import simulate_box, simulate_correction, simulate_points
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
+
+    from .bank import ImageBank
 
 _Bank = dict[str, dict[int, Any]]  # what SAM 2 calls the output dict
 _LENGTH = 64  # frames that the clip pretends to be cut from: positions in time are relative to it
@@ -46,11 +48,13 @@ class Round:
         network: gradients flow where torch records them.
         clip: a batch: every field with a leading axis over clips; on the network's device.
         rng: source of randomness for prompts.
+        loss: of a prediction.
     """
 
-    def __init__(self, network: SAM2Base, clip: Clip, rng: np.random.Generator) -> None:
+    def __init__(self, network: SAM2Base, clip: Clip, rng: np.random.Generator, loss: Loss = segmentation_loss) -> None:
         self._network = network
         self._rng = rng
+        self._loss = loss
         self._prompted = clip.prompted
         self._clips, self._frames = clip.images.shape[:2]
         self._targets = clip.masks.shape[1]
@@ -94,6 +98,32 @@ class Round:
                 if turn < corrections:
                     points = _append(points, self._correct(self._prompted, out[3]))
         return self._answers({self._prompted: out[3].detach()[:, 0]})
+
+    def answer_image(self, kind: str, bank: ImageBank) -> Answers:
+        """The prompted frame by itself, conditioned on memories of other images, of which it becomes one.
+
+        Args:
+            kind: of the prompt.
+            bank: memories of earlier images; this one's come in where the bank takes them.
+        """
+        frame, points = self._prompted, self._prompt(kind)
+        here = self._of(frame)
+        features = bank.condition(here["current_vision_feats"][-1], here["current_vision_pos_embeds"][-1])
+        with DecoderTap(self._network.sam_mask_decoder) as tap:
+            out = self._network._forward_sam_heads(
+                _as_map(features, self._sizes[-1]),
+                points,
+                None,
+                [_as_map(f, s) for f, s in zip(here["current_vision_feats"][:-1], self._sizes[:-1], strict=True)],
+                multimask_output=False,
+            )
+            _, _, ious, low, high, _, presence = out
+            self._judge(tap, frame, {"pred_masks": low}, points, kind)
+        vision = [*here["current_vision_feats"][:-1], features]
+        with torch.no_grad():
+            memory, position = self._network._encode_new_memory(vision, self._sizes, high, presence, kind == "click")
+        bank.offer(memory, position[-1], ious[:, 0])
+        return self._answers({frame: low.detach()[:, 0]})
 
     def answer_clip(self, kind: str, correct: bool, skip: int = 0, foreign: bool = False) -> Answers:
         """The whole clip: a prompt, a sweep forward, a sweep backward, as in propagation both ways.
@@ -369,7 +399,7 @@ class Round:
     def _add_loss(self, decoded: Decoded, truth: Tensor, area: Tensor, ambiguous: bool) -> None:
         # Losses are sums over thousands of cells: never in half precision.
         with torch.autocast(self._device.type, enabled=False):
-            self._losses.append(segmentation_loss(decoded, truth, area, ambiguous))
+            self._losses.append(self._loss(decoded, truth, area, ambiguous))
 
     def _answers(self, masks: dict[int, Tensor]) -> Answers:
         losses, self._losses = self._losses, []
@@ -383,6 +413,11 @@ class Round:
 def _overlap(shown: Tensor, true: Tensor) -> Tensor:
     """Dice of bool masks (N, rows, columns), (N,)."""
     return 2 * (shown & true).sum(dim=(1, 2)) / (shown.sum(dim=(1, 2)) + true.sum(dim=(1, 2))).clamp(min=1)
+
+
+def _as_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
+    """Tokens (HW, N, C) as (N, C, H, W)."""
+    return tokens.permute(1, 2, 0).reshape(tokens.shape[1], tokens.shape[2], *size)
 
 
 def _append(points: dict[str, Tensor], more: dict[str, Tensor]) -> dict[str, Tensor]:
