@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import biosam2 as package
 import numpy as np
 import pydicom
 import pytest
-from biosam2.io import read_labelmap, read_segmentation, same_grid
+from biosam2.io import read_labelmap, read_segmentation, read_video, same_grid
 from biosam2.volume import Volume
 from cli_helpers import Biosam2
 from PIL import Image
@@ -162,6 +163,29 @@ def test_video_gives_a_mask_for_each_frame_and_a_film(biosam2: Biosam2, folder: 
     again = biosam2.here("replay", "run.json", "-o", "again")
     assert "bit for bit" in again.out
     assert (folder / "again" / masks[2]).read_bytes() == (folder / "masks" / masks[2]).read_bytes()
+
+
+def test_video_gives_a_sequence_its_areas_and_a_film(biosam2: Biosam2, folder: Path) -> None:
+    ended = biosam2.here(
+        *("video", "frames", "-o", "ball.seq.nrrd", "--areas", "ball.csv", "--overlay", "ball.mp4"),
+        *("--segment", "ball", "--point", "24,20,1", "--record", "run.json", *NET),
+    )
+    assert ended.code == 0, ended.err
+    assert [line for line in ended.out.splitlines() if line.startswith("wrote")] == [
+        f"wrote {name}" for name in ("ball.seq.nrrd", "ball.csv", "ball.mp4", "run.json")
+    ]
+    masks = read_video(folder / "ball.seq.nrrd")
+    rows = list(csv.DictReader((folder / "ball.csv").open()))
+    assert [int(row["pixels"]) for row in rows] == np.count_nonzero(masks.array, axis=(1, 2)).tolist()
+    assert {(row["segment"], row["seconds"], row["mm2"]) for row in rows} == {("ball", "", "")}
+    assert read_video(folder / "ball.mp4").shape == masks.shape
+    outputs = [output["path"] for output in json.loads((folder / "run.json").read_text())["outputs"]]
+    assert outputs == ["ball.seq.nrrd", "ball.csv", "ball.mp4"]
+    refused = biosam2.here("segment", "ball.nrrd", "-o", "ball.seq.nrrd", "--point", "24,20,1", *NET)
+    assert refused.code == 2
+    assert "its extension is none of" in refused.last_line
+    refused = biosam2.here("video", "frames", "-o", "m.nrrd", "--areas", "a.txt", "--point", "24,20,1", *NET)
+    assert "its name must end in .csv" in refused.last_line
 
 
 def test_a_dicom_folder_gives_a_dicom_segmentation(biosam2: Biosam2, folder: Path) -> None:

@@ -5,16 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from biosam2.io import read_segmentation, read_volume, same_grid, write_segmentation
+from biosam2.io import read_segmentation, read_video, read_volume, same_grid, write_segmentation
 from biosam2.io.colours import segment_colour
 from biosam2.volume import Volume
 from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 from io_helpers import LABELMAPS, Segments, grids, image_on, two_boxes
 
 slicer_core = pytest.importorskip("slicer_core", reason="3D Slicer's libraries are not installed (pip: slicer-core)")
 vtk = pytest.importorskip("vtk", reason="VTK comes with slicer-core")
 
-from vtk.util.numpy_support import vtk_to_numpy  # noqa: E402 - comes with slicer-core
+from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy  # noqa: E402 - comes with slicer-core
 
 round_trip = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -166,3 +167,61 @@ def load_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
     to_ras = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(to_ras)
     return voxels(node.GetImageData()), RAS @ matrix(to_ras)
+
+
+@round_trip
+@given(grid=grids(), timed=st.booleans())
+def test_a_sequence_of_labelmaps_opens_in_slicer(grid, timed, tmp_path):
+    metadata = {"fps": 25.0} if timed else {}
+    video = Volume(grid.array, grid.spacing, grid.origin, grid.direction, metadata)
+    found = two_boxes(video)
+    write_segmentation(tmp_path / "masks.seq.nrrd", found)
+    scene = slicer_core.vtkMRMLScene()
+    node = scene.AddNewNodeByClass("vtkMRMLSequenceNode")
+    storage = scene.AddNewNodeByClass("vtkMRMLVolumeSequenceStorageNode")
+    storage.SetFileName(str(tmp_path / "masks.seq.nrrd"))
+    assert storage.ReadData(node)
+    assert storage.GetUserMessages().GetNumberOfMessages() == 0
+    frames = grid.shape[0]
+    assert node.GetNumberOfDataNodes() == frames
+    assert (node.GetIndexName(), node.GetIndexUnit()) == (("time", "s") if timed else ("frame", ""))
+    assert node.GetIndexTypeAsString() == "numeric"
+    values = [float(node.GetNthIndexValue(n)) for n in range(frames)]
+    np.testing.assert_allclose(values, np.arange(frames) / (25 if timed else 1))
+    assert node.GetAttribute("Segment1_Name") == "second"
+    for number in range(frames):
+        frame = node.GetNthDataNode(number)
+        assert frame.GetClassName() == "vtkMRMLLabelMapVolumeNode"
+        np.testing.assert_array_equal(voxels(frame.GetImageData()), found.labelmap()[number : number + 1])
+        to_ras = vtk.vtkMatrix4x4()
+        frame.GetIJKToRASMatrix(to_ras)
+        np.testing.assert_allclose(RAS @ matrix(to_ras), video.ijk_to_lps, atol=1e-6)
+
+
+def test_a_sequence_that_slicer_wrote_is_read_as_a_video(tmp_path):
+    """Grey frames, one slice each, at uneven times in milliseconds, as Slicer's own writer leaves them."""
+    rng = np.random.default_rng(0)
+    array = rng.integers(0, 255, (4, 5, 6)).astype(np.uint8)
+    video = Volume(array, spacing=(0.5, 0.7, 2.0), origin=(3, -4, 5))
+    scene = slicer_core.vtkMRMLScene()
+    node = scene.AddNewNodeByClass("vtkMRMLSequenceNode")
+    node.SetIndexName("time")
+    node.SetIndexUnit("ms")
+    for frame, time in zip(array, ("0", "40", "90", "100"), strict=True):
+        volume = slicer_core.vtkMRMLScalarVolumeNode()
+        image = vtk.vtkImageData()
+        image.SetDimensions(6, 5, 1)
+        image.GetPointData().SetScalars(numpy_to_vtk(frame.ravel(), deep=True))
+        volume.SetAndObserveImageData(image)
+        to_ras = vtk.vtkMatrix4x4()
+        for row, column in np.ndindex(4, 4):
+            to_ras.SetElement(row, column, (RAS @ video.ijk_to_lps)[row, column])
+        volume.SetIJKToRASMatrix(to_ras)
+        node.SetDataNodeAtValue(volume, time)
+    storage = scene.AddNewNodeByClass("vtkMRMLVolumeSequenceStorageNode")
+    storage.SetFileName(str(tmp_path / "cine.seq.nrrd"))
+    assert storage.WriteData(node)
+    again = read_video(tmp_path / "cine.seq.nrrd")
+    np.testing.assert_array_equal(again.array, array)
+    np.testing.assert_allclose(again.ijk_to_lps, video.ijk_to_lps, atol=1e-9)
+    np.testing.assert_allclose(again.metadata["frame_times"], [0, 0.04, 0.09, 0.1])

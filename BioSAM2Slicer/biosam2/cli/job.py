@@ -44,24 +44,27 @@ def check_outputs(pipeline: Pipeline, output: Path, others: Iterable[Path | None
     Args:
         pipeline: which command.
         output: of the segmentation; for a video also a folder.
-        others: of the montage and the record.
+        others: of the montage, the record, the areas and the overlay, as many as there are of these.
         inputs: files that must not be written over.
 
     Raises:
         OutputError: unknown extension, no such folder, no permission, or a file given twice.
         DependencyError: the package that writes the format is not installed.
     """
-    from ..io.formats import extension
+    from ..io.formats import SEQUENCE, extension
     from ..io.segmentation import LABELMAP, WRITABLE
 
     known = {*LABELMAP, ".seg.nrrd", ".dcm", ".seg.dcm"}
     if pipeline == "image":
         known.add(".png")
+    if pipeline == "video":
+        known.add(SEQUENCE)
     folder = is_folder(pipeline, output)
     if not folder and extension(output) not in known:
         png = ", .png" if pipeline == "image" else ""
         raise OutputError(f"cannot write {output}: its extension is none of {WRITABLE}{png}")
-    for ending, path in zip((".png", ".json"), others, strict=True):
+    others = tuple(others)
+    for ending, path in zip((".png", ".json", ".csv", ".mp4"), others, strict=False):
         if path is not None and path.suffix.lower() != ending:
             raise OutputError(f"cannot write {path}: its name must end in {ending}")
     taken = {path.resolve() for path in inputs}
@@ -78,7 +81,7 @@ def check_outputs(pipeline: Pipeline, output: Path, others: Iterable[Path | None
             raise OutputError(f"cannot write {path}: no permission to write in {parent}")
         if path.is_dir() and not (path == output and folder):
             raise OutputError(f"cannot write {path}: it is a folder; give a file name")
-    if folder:
+    if folder or any(path is not None and path.suffix.lower() == ".mp4" for path in others):
         extras.require("video", "an overlay film")
     if extension(output) in (".dcm", ".seg.dcm"):
         extras.require("dicom", "DICOM SEG", "highdicom")

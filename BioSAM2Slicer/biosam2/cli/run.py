@@ -34,14 +34,17 @@ def run(
     first: int | None = None,
     last: int | None = None,
     series: str | None = None,
+    areas: Path | None = None,
+    overlay: Path | None = None,
 ) -> None:
     """Segment one input; the arguments are the options."""
+    from .. import io
     from .. import record as records
 
     job.check_exact(exact, crop, policy, speed)
     where = job.Where(model, config, device, worker, server)
     files = [text.path for _, text in prompts if not isinstance(text, PlacesText)]
-    job.check_outputs(pipeline, output, (montage, record), [source, *files])
+    job.check_outputs(pipeline, output, (montage, record, areas, overlay), [source, *files])
     input_sha256 = records.hash_input(source) if record else ""
     volume = job.read(pipeline, source, series)
     job.check_format(output, volume)
@@ -57,10 +60,14 @@ def run(
         job.write(pipeline, output, session)
         if montage is not None:
             job.write_montage(montage, session, anatomical=pipeline == "segment")
+        if areas is not None:
+            io.write_areas(areas, session)
+        if overlay is not None:
+            io.write_overlay_video(overlay, session, window=session.frames.window)
         if record is not None:
-            written = [path for path in (output, montage) if path is not None]
+            written = [path for path in (output, montage, areas, overlay) if path is not None]
             content = records.build(
                 pipeline, source, input_sha256, series, session.model, model, config, session, written
             )
             records.write(record, content)
-        job.report(pipeline, session, [output, montage, record])
+        job.report(pipeline, session, [output, montage, areas, overlay, record])

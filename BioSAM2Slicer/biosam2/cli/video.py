@@ -12,6 +12,7 @@ from .grammar import OrderedCommand
 from .run import run
 
 _EXISTING = click.Path(path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command(cls=OrderedCommand)
@@ -23,13 +24,16 @@ _EXISTING = click.Path(path_type=Path)
 @options.network()
 @options.elsewhere()
 @options.reports()
+@click.option("--areas", type=_FILE, help="Write a CSV: each segment's area on each frame, in pixels, mm² and seconds.")
+@click.option("--overlay", type=_FILE, help="Write the film with the segments in colour: .mp4.")
 def video(video: Path, **given: Any) -> None:
-    """Segment a video: mp4, avi, a folder of frames, or a DICOM cine. K is the frame, counted from 0.
+    """Segment a video: mp4, avi, a folder of frames, a DICOM cine, or 3D Slicer's .seq.nrrd. K is the frame, from 0.
 
-    A pixel of a PNG is the segment's number, 0 where there is none. An output named .nrrd, .nii.gz … is a
-    segmentation of the frames as slices.
+    A pixel of a PNG is the segment's number, 0 where there is none. An output named .seq.nrrd is a sequence of
+    labelmaps for 3D Slicer, one named .nrrd, .nii.gz … a segmentation of the frames as slices.
 
     \b
     biosam2 video cine.dcm -o masks/ --segment valve --point 150,120,0
+    biosam2 video cine.dcm -o valve.seq.nrrd --areas valve.csv --segment valve --point 150,120,0
     """
     run("video", source=video, **given)

@@ -4,6 +4,7 @@ To add an image format, see `reading` (which names a module for each kind); to a
 Nothing heavy is imported before a file of its kind is read or written.
 """
 
+from .areas import write_areas
 from .atomic import atomic_folder, atomic_path
 from .grid import same_grid
 from .parts import files_of
@@ -23,6 +24,7 @@ __all__ = [
     "read_video",
     "read_volume",
     "same_grid",
+    "write_areas",
     "write_labelmap",
     "write_overlay_video",
     "write_segmentation",

@@ -11,6 +11,7 @@ PICTURE = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 MOVIE = (".mp4", ".m4v", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".gif")
 DICOM = (".dcm", ".dicom", ".ima")
 SEGMENTATION = (".seg.nrrd", ".seg.nhdr")
+SEQUENCE = ".seq.nrrd"
 
 READABLE = f"NRRD (.nrrd .nhdr), NIfTI (.nii .nii.gz), MetaImage (.mha .mhd), DICOM, {' '.join(PICTURE)}"
 
@@ -18,7 +19,7 @@ READABLE = f"NRRD (.nrrd .nhdr), NIfTI (.nii .nii.gz), MetaImage (.mha .mhd), DI
 def extension(path: Path) -> str:
     """The extension that names the format, lower case, with the part before .gz or .nrrd where it counts."""
     name = path.name.lower()
-    for compound in (*SEGMENTATION, ".seg.dcm", ".nii.gz", ".img.gz", ".gipl.gz"):
+    for compound in (*SEGMENTATION, SEQUENCE, ".seg.dcm", ".nii.gz", ".img.gz", ".gipl.gz"):
         if name.endswith(compound):
             return compound
     return path.suffix.lower()

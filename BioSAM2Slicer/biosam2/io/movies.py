@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +22,8 @@ def read(path: Path) -> Volume:
     """Read every frame of a film's first video stream as RGB, or as grey where the stream is grey.
 
     Returns:
-        Volume (K, J, I, 3) or (K, J, I), uint8; spacing 1; metadata["fps"] is the average frame rate.
+        Volume (K, J, I, 3) or (K, J, I), uint8; spacing 1; metadata["fps"] is the average frame rate,
+        metadata["frame_times"] the seconds of each frame from the first.
 
     Raises:
         InputError: the film is damaged, holds no picture, or does not fit in memory.
@@ -29,6 +31,7 @@ def read(path: Path) -> Volume:
     """
     av = _av()
     frames: list[NDArray[Any]] = []
+    times: list[float | None] = []
     with unreadable(path, "a video"), av.open(str(path)) as film:
         if not film.streams.video:
             raise InputError(f"{path} holds no video stream")
@@ -44,9 +47,13 @@ def read(path: Path) -> Volume:
             if len(frames) % 64 == 63 and picture.nbytes * len(frames) > available_memory():
                 raise InputError(f"{path} does not fit in memory: stopped at frame {len(frames)}; cut it first")
             frames.append(picture)
+            times.append(frame.time)
     if not frames:
         raise InputError(f"{path} holds no frame that can be decoded; it is damaged")
-    metadata = {"source": str(path)} | ({"fps": float(rate)} if rate else {})
+    metadata: dict[str, Any] = {"source": str(path), "calibrated": False} | ({"fps": float(rate)} if rate else {})
+    known = [time for time in times if time is not None]
+    if len(known) == len(frames) and all(early < late for early, late in pairwise(known)):
+        metadata["frame_times"] = [time - known[0] for time in known]
     return Volume(np.stack(frames), metadata=metadata)
 
 

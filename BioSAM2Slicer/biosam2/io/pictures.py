@@ -26,7 +26,7 @@ def read(path: Path) -> Volume:
         InputError: the file is damaged, too large, or its pages differ in size.
     """
     pages = _pages(path)
-    return Volume(_stack(path, pages, [str(path)] * len(pages)), metadata={"source": str(path)})
+    return Volume(_stack(path, pages, [str(path)] * len(pages)), metadata={"source": str(path), "calibrated": False})
 
 
 def read_frames(folder: Path, files: Iterable[Path]) -> Volume:
@@ -44,7 +44,9 @@ def read_frames(folder: Path, files: Iterable[Path]) -> Volume:
         if not frames:
             require_memory(folder, 2.0 * pages[0].nbytes * len(ordered))
         frames += pages
-    return Volume(_stack(folder, frames, [file.name for file in ordered]), metadata={"source": str(folder)})
+    return Volume(
+        _stack(folder, frames, [file.name for file in ordered]), metadata={"source": str(folder), "calibrated": False}
+    )
 
 
 def natural(name: str) -> list[tuple[int, str]]:

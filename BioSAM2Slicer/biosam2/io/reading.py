@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..volume import Volume
-from .formats import DICOM, MOVIE, PICTURE, SEGMENTATION, extension, is_dicom
+from .formats import DICOM, MOVIE, PICTURE, SEGMENTATION, SEQUENCE, extension, is_dicom
 from .guards import existing
 
 
@@ -30,7 +30,7 @@ def read_volume(path: str | os.PathLike[str], series_uid: str | None = None) -> 
     kind = extension(source)
     if source.is_dir():
         return _read_folder(source, series_uid)
-    if kind in MOVIE:
+    if kind in MOVIE or kind == SEQUENCE:
         raise InputError(f"{source} is a video; use read_video (command line: biosam2 video)")
     if kind in SEGMENTATION:
         raise InputError(f"{source} is a segmentation, not an image; give it as a mask, or give the image itself")
@@ -66,10 +66,13 @@ def read_image(path: str | os.PathLike[str]) -> Volume:
 
 
 def read_video(path: str | os.PathLike[str]) -> Volume:
-    """Read a video: a film (mp4, avi …), a folder of pictures in natural order of their names, or a DICOM cine.
+    """Read a video: a film (mp4, avi …), a folder of pictures, a DICOM cine, or a sequence of 3D Slicer (.seq.nrrd).
+
+    The pictures of a folder are in natural order of their names (frame2 before frame10).
 
     Returns:
-        Volume with K = frames; metadata["fps"] is the frame rate where the file says it.
+        Volume with K = frames; metadata["fps"] is the frame rate and metadata["frame_times"] the seconds of each
+        frame where the file says them; metadata["calibrated"] is False where a pixel's size is not known.
 
     Raises:
         InputError: the file cannot be used; frames differ in size.
@@ -82,6 +85,10 @@ def read_video(path: str | os.PathLike[str]) -> Volume:
         from . import movies
 
         return movies.read(source)
+    if extension(source) == SEQUENCE:
+        from . import sequence
+
+        return sequence.read(source)
     if extension(source) in DICOM or is_dicom(source):
         from . import dicom
 

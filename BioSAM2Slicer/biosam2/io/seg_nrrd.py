@@ -23,6 +23,7 @@ from .atomic import atomic_path
 from .colours import segment_colour
 from .guards import require_memory, unreadable
 from .itk import quiet, volume_from_image
+from .nrrd import OPENING, escaped, type_lines, vector
 from .segmented import Segmented, label_type
 
 # What Slicer gives a segment that nobody has classified.
@@ -135,18 +136,15 @@ def _header(session: Segmented, layers: list[NDArray[Any]], layer_of: list[int])
     several = len(layers) > 1
     axes = volume.ijk_to_lps[:3, :3].T
     lines = [
-        "NRRD0005",
-        "# Complete NRRD file format specification at:",
-        "# http://teem.sourceforge.net/nrrd/format.html",
-        f"type: {'unsigned char' if layers[0].dtype == np.uint8 else 'unsigned short'}",
+        *OPENING,
+        *type_lines(layers[0].dtype),
         f"dimension: {4 if several else 3}",
         "space: left-posterior-superior",
         f"sizes: {f'{len(layers)} ' if several else ''}{i} {j} {k}",
-        f"space directions: {'none ' if several else ''}{' '.join(_vector(axis) for axis in axes)}",
+        f"space directions: {'none ' if several else ''}{' '.join(vector(axis) for axis in axes)}",
         f"kinds: {'list ' if several else ''}domain domain domain",
-        *(["endian: little"] if layers[0].dtype == np.uint16 else []),
         "encoding: gzip",
-        f"space origin: {_vector(np.asarray(volume.origin))}",
+        f"space origin: {vector(np.asarray(volume.origin))}",
     ]
     for number, name in enumerate(session.segments):
         pairs = {
@@ -161,7 +159,7 @@ def _header(session: Segmented, layers: list[NDArray[Any]], layer_of: list[int])
             "Extent": f"0 {i - 1} 0 {j - 1} 0 {k - 1}",
             "Tags": _TAGS,
         }
-        lines += [f"Segment{number}_{key}:={_escaped(value)}" for key, value in pairs.items()]
+        lines += [f"Segment{number}_{key}:={escaped(value)}" for key, value in pairs.items()]
     # "Master" is the name that every version reads; "Source" replaced it in the interface only.
     lines += [
         "Segmentation_ContainedRepresentationNames:=Binary labelmap|",
@@ -180,12 +178,3 @@ def _reference_geometry(volume: Volume) -> str:
     matrix = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.ijk_to_lps
     k, j, i = volume.shape
     return "".join(f"{v!r};" for v in (*matrix.ravel().tolist(), 0, i - 1, 0, j - 1, 0, k - 1))
-
-
-def _vector(values: NDArray[Any]) -> str:
-    return "(" + ",".join(repr(float(v)) for v in values) + ")"
-
-
-def _escaped(value: str) -> str:
-    r"""A header value: NRRD writes a newline as \n and a backslash as \\."""
-    return value.replace("\\", "\\\\").replace("\r", "").replace("\n", "\\n")

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, OutputError
 from ..volume import Volume
-from .formats import SEGMENTATION, extension
+from .formats import SEGMENTATION, SEQUENCE, extension
 from .grid import difference, same_grid
 from .guards import existing
 from .segmented import Segmented, label_type
 
 LABELMAP = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
-WRITABLE = ".seg.nrrd (3D Slicer), .nrrd .nii .nii.gz .mha .mhd (labelmap), .dcm (DICOM SEG)"
+WRITABLE = ".seg.nrrd (3D Slicer), .nrrd .nii .nii.gz .mha .mhd (labelmap), .dcm (DICOM SEG), .seq.nrrd (of a video)"
 
 
 def write_segmentation(path: str | os.PathLike[str], session: Segmented, *, overwrite: bool = True) -> None:
@@ -25,7 +25,8 @@ def write_segmentation(path: str | os.PathLike[str], session: Segmented, *, over
 
     Args:
         path: the extension says the format: .seg.nrrd keeps names, colours and overlaps; .nrrd, .nii, .nii.gz, .mha
-            and .mhd hold a labelmap; .dcm is a DICOM SEG and needs an image that came from DICOM.
+            and .mhd hold a labelmap; .dcm is a DICOM SEG and needs an image that came from DICOM; .seq.nrrd is a
+            sequence of labelmaps, one for each frame (slice k) of a video.
         session: the segments and their volume.
         overwrite: whether an earlier file of that name may be replaced.
 
@@ -46,6 +47,10 @@ def write_segmentation(path: str | os.PathLike[str], session: Segmented, *, over
         from .dicom import seg
 
         seg.write(target, session, overwrite=overwrite)
+    elif kind == SEQUENCE:
+        from . import sequence
+
+        sequence.write(target, session, overwrite=overwrite)
     elif kind in LABELMAP:
         write_labelmap(target, session.volume, session.labelmap(), overwrite=overwrite)
     else:

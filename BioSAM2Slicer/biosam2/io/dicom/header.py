@@ -12,6 +12,7 @@ from pydicom import Dataset, dcmread
 from ...errors import InputError
 from ..formats import is_dicom
 from ..guards import quiet, unreadable
+from ..times import rate_of
 
 _SEGMENTATION = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 
@@ -52,8 +53,10 @@ class Header:
         n_frames: number of frames.
         places: where each frame lies; empty where the file does not say it.
         pixel_spacing: along i and j in mm, (1, 1) where the file does not say it.
+        calibrated: whether the file says how large a pixel is in the patient.
         thickness: distance to the next slice that the file announces, mm, 1 if none.
         fps: frames a second, None if not a cine.
+        times: seconds of each frame from the first, where the file says them one by one; empty where it does not.
     """
 
     path: Path
@@ -70,8 +73,10 @@ class Header:
     n_frames: int
     places: tuple[FramePlace, ...]
     pixel_spacing: tuple[float, float]
+    calibrated: bool
     thickness: float
     fps: float | None
+    times: tuple[float, ...]
 
     @property
     def n_bytes(self) -> int:
@@ -98,6 +103,8 @@ def _header(path: Path, ds: Dataset) -> Header:
     if n_frames < 1:
         raise ValueError(f"it announces {n_frames} frames")
     is_image = rows > 0 and columns > 0 and sop_class not in _SEGMENTATION
+    places = frame_places(ds, n_frames) if is_image else ()
+    times = _frame_times(ds, n_frames)
     thickness = float(ds.get("SpacingBetweenSlices") or ds.get("SliceThickness") or 1.0)
     return Header(
         path=path,
@@ -112,10 +119,12 @@ def _header(path: Path, ds: Dataset) -> Header:
         samples=int(ds.get("SamplesPerPixel") or 1),
         bits=int(ds.get("BitsAllocated") or 8),
         n_frames=n_frames,
-        places=frame_places(ds, n_frames) if is_image else (),
+        places=places,
         pixel_spacing=_pixel_spacing(ds),
+        calibrated=bool(places or ds.get("PixelSpacing")) or _ultrasound_spacing(ds) is not None,
         thickness=abs(thickness) or 1.0,
-        fps=_frame_rate(ds),
+        fps=_frame_rate(ds) or (rate_of(np.array(times)) if times else None),
+        times=times,
     )
 
 
@@ -183,14 +192,14 @@ def _pixel_spacing(ds: Dataset) -> tuple[float, float]:
     if pair:
         along_j, along_i = (float(v) for v in pair)
     else:
-        along_i, along_j = _ultrasound_spacing(ds)
+        along_i, along_j = _ultrasound_spacing(ds) or (1.0, 1.0)
     if not (np.isfinite([along_i, along_j]).all() and along_i > 0 and along_j > 0):
         raise ValueError(f"its pixel spacing {along_i:g}, {along_j:g} is not positive")
     return along_i, along_j
 
 
-def _ultrasound_spacing(ds: Dataset) -> tuple[float, float]:
-    """Of the tissue regions of an ultrasound image, if they agree; (1, 1) otherwise."""
+def _ultrasound_spacing(ds: Dataset) -> tuple[float, float] | None:
+    """Of the tissue regions of an ultrasound image, if they agree; None otherwise."""
     regions = [
         (abs(float(region.PhysicalDeltaX)) * 10, abs(float(region.PhysicalDeltaY)) * 10)  # cm
         for region in ds.get("SequenceOfUltrasoundRegions") or []
@@ -200,7 +209,7 @@ def _ultrasound_spacing(ds: Dataset) -> tuple[float, float]:
     ]
     if regions and np.allclose(regions, regions[0], rtol=1e-3) and min(regions[0]) > 0:
         return regions[0]
-    return 1.0, 1.0
+    return None
 
 
 def _frame_rate(ds: Dataset) -> float | None:
@@ -208,3 +217,14 @@ def _frame_rate(ds: Dataset) -> float | None:
         return 1000.0 / float(ds.FrameTime)
     rate = ds.get("CineRate") or ds.get("RecommendedDisplayFrameRate")
     return float(rate) if rate else None
+
+
+def _frame_times(ds: Dataset, n_frames: int) -> tuple[float, ...]:
+    """Of the frame time vector (milliseconds since the frame before); empty where there is none that fits."""
+    steps = ds.get("FrameTimeVector")
+    if steps is None or n_frames < 2 or len(steps) != n_frames:
+        return ()
+    times = np.cumsum([float(step) for step in steps]) / 1000
+    if not np.isfinite(times).all() or (np.diff(times) <= 0).any():
+        return ()
+    return tuple(float(time) for time in times - times[0])

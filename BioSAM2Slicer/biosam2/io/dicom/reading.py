@@ -90,6 +90,9 @@ def _volume(source: Path, headers: list[Header], keep_order: bool) -> Volume:
             raise InputError(f"{source} mixes grey and colour slices; keep those of one kind")
         array = np.stack(slices)
         metadata |= {"dicom_files": [str(headers[n].path) for n in grid.order]}
+    metadata["calibrated"] = first.calibrated
     if first.fps:
         metadata["fps"] = first.fps
+    if first.times and len(headers) == 1:
+        metadata["frame_times"] = [first.times[n] for n in grid.order]
     return Volume(array, grid.spacing, grid.origin, grid.direction, metadata)
