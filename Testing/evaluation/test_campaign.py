@@ -11,10 +11,9 @@ import biosam2
 import numpy as np
 import pytest
 from biosam2 import parallel
-from biosam2.cli import evaluate as command
 from biosam2.datasets import Case, Target, save_dataset
 from biosam2.errors import DependencyError, InputError, OutputError
-from biosam2.evaluation import cases, metrics, report, runs, store, summary, user
+from biosam2.evaluation import cases, metrics, report, store, summary, user, ways
 from biosam2.evaluation.campaign import measure_all, networks_of, tasks_of, write_all
 from biosam2.evaluation.results import Plan
 from biosam2.evaluation.runs import Settings, run
@@ -184,15 +183,15 @@ def test_images_are_prompted_each_and_corrected_each(case, model):
 
 def test_what_fits_what():
     flat, volume, video = (Case("c", None, (), kind=kind) for kind in ("2D", "3D", "video"))
-    assert [p for p in runs.PIPELINES if can_do(flat, p, "box")] == ["image"]
-    assert all(can_do(one, p, "box") for one in (volume, video) for p in runs.PIPELINES)
+    assert [p for p in ways.PIPELINES if can_do(flat, p, "box")] == ["image"]
+    assert all(can_do(one, p, "box") for one in (volume, video) for p in ways.PIPELINES)
     assert not can_do(volume, "image", "mask")
+    assert not can_do(volume, "image", "lasso")
 
 
-def test_the_command_s_words_are_the_library_s():
-    assert command.PIPELINES == runs.PIPELINES
-    assert command.PROMPTS == user.KINDS
-    assert tuple(report.PROMPTS) == user.KINDS
+def test_every_way_has_a_word_and_those_measured_by_default_are_some_of_them():
+    assert tuple(ways.WORDS) == ways.KINDS
+    assert set(ways.STANDARD) < set(ways.KINDS)
 
 
 # -- summaries ------------------------------------------------------------------------------------

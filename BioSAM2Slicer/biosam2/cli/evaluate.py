@@ -10,15 +10,13 @@ import click
 
 from .. import extras
 from ..errors import InputError
+from ..evaluation.ways import KINDS, PIPELINES, STANDARD
 from . import options
 
 if TYPE_CHECKING:
     from ..evaluation.summary import Mean
     from ..evaluation.tasks import Outcome
 
-# evaluation.runs.PIPELINES and evaluation.user.KINDS have them; importing those would import torch. A test compares.
-PIPELINES = ("image", "volume", "video")
-PROMPTS = ("click1", "click3", "box", "mask")
 PROTOCOLS = ("biosam2", "medsam2", "radioactive")  # evaluation.protocol.PROTOCOLS
 _FITTING = {"2D": "image", "3D": "volume", "video": "video"}
 _PATH = click.Path(path_type=Path)
@@ -35,9 +33,13 @@ _PATH = click.Path(path_type=Path)
     help="May be repeated; by default image, volume or video as the case is.",
 )  # fmt: skip
 @click.option(
-    "--prompt", "prompts", type=click.Choice(PROMPTS), multiple=True, help="May be repeated.  [default: all four]"
+    "--prompt",
+    "prompts",
+    type=click.Choice(KINDS),
+    multiple=True,
+    help="May be repeated.  [default: click1, click3, box, mask]",
 )
-@click.option("--rounds", type=click.IntRange(min=0), default=0, show_default=True, help="Of corrections by clicks.")
+@click.option("--rounds", type=click.IntRange(min=0), default=0, show_default=True, help="Of corrections.")
 @click.option(
     "--tolerance", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True, help="Of NSD, in mm."
 )
@@ -112,10 +114,10 @@ def evaluate(
     policy = policy if protocol is None or _given("policy") else "sam2"
     if protocol is None:
         chosen = pipelines or tuple(dict.fromkeys(_FITTING[case.kind] for case in cases))
-        ways = tuple((pipeline, prompt) for pipeline in chosen for prompt in prompts or PROMPTS)
+        ways = tuple((pipeline, prompt) for pipeline in chosen for prompt in prompts or STANDARD)
     else:
         every = dict.fromkeys(way for case in cases for way in fixed.ways.get(case.kind, ()))
-        ways = tuple(way for way in every if way[0] in (pipelines or PIPELINES) and way[1] in (prompts or PROMPTS))
+        ways = tuple(way for way in every if way[0] in (pipelines or PIPELINES) and way[1] in (prompts or KINDS))
         if not ways:
             raise InputError(
                 f"the protocol {protocol} has none of these pipelines and prompts; leave out those options"

@@ -15,10 +15,9 @@ from ..parallel import in_parallel
 from . import comparison
 from .report import html
 from .results import Evaluation, Plan
-from .runs import Pipeline
 from .store import Store
 from .tasks import Metrics, Network, Outcome, Task, can_do, evaluate
-from .user import Kind
+from .ways import Kind, Pipeline
 
 
 def networks_of(names: Sequence[str], config: str | None, device: str) -> tuple[Network, ...]:

@@ -20,7 +20,7 @@ from .cases import shared_cases, synthetic_cases
 from .measure import CROP, EXACT, Results, measure
 from .runs import Settings
 from .tables import insert, tables
-from .user import KINDS
+from .ways import KINDS, STANDARD
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", default="*", metavar="PATTERN", help="cases, as in 'mr-*: tumour'")
     parser.add_argument("--seed", type=int, default=0, help="of the generated cases")
     parser.add_argument("--right", action="store_true", help="the atlas's right-hand structures instead")
-    parser.add_argument("--prompts", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--prompts", nargs="+", choices=KINDS, default=STANDARD)
     methods = (CROP, EXACT, *classical.TOOLS)
     parser.add_argument("--methods", nargs="+", choices=methods, default=methods)
     parser.add_argument("--rounds", type=int, default=3, help="of corrections")

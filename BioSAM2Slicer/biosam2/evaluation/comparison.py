@@ -12,11 +12,11 @@ from scipy.stats import permutation_test
 
 from .summary import Mean, mean_of
 from .tasks import Metrics
+from .ways import WORDS
 
 ALL = "all targets"
 PERMUTATIONS = 9999
 _TITLES = {"dice": "Dice", "nsd": "NSD", "hd95": "HD95, mm", "iou": "IoU"}
-_PROMPTS = {"click1": "one click", "click3": "three clicks", "box": "box", "mask": "mask"}
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _text(
             line.modality or "–",
             line.target,
             line.pipeline,
-            _PROMPTS.get(line.prompt, line.prompt),
+            WORDS.get(line.prompt, line.prompt),
             str(line.cases),
         ]
         for number, model in enumerate(models):

@@ -28,7 +28,7 @@ from . import report as report_page
 from .campaign import measure_all, networks_of, write_all
 from .results import Plan
 from .runs import Settings
-from .user import KINDS, Kind
+from .ways import KINDS, STANDARD, Kind
 
 # What surveys quote from the BioSAM-2 paper: mean Dice of SAM 2 and of BioSAM-2. Other data, other weights.
 _PAPER = (("AMOS MR", 54.9, 74.4), ("FLARE CT", 47.4, 76.3))
@@ -60,7 +60,7 @@ def leave_one_out(
     settings: FineTuneSettings,
     *,
     only: str = "*",
-    prompts: Sequence[Kind] = KINDS,
+    prompts: Sequence[Kind] = STANDARD,
     engine: Settings | None = None,
     report: Callable[[str], None],
 ) -> list[FoldMetrics]:
@@ -205,7 +205,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-o", "--out", type=Path, required=True, help="a folder for everything")
     parser.add_argument("--from", dest="model", default="nano", help="a model's name or a checkpoint's path")
     parser.add_argument("--recipe", choices=list(RECIPES), default="biosam2")
-    parser.add_argument("--prompts", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--prompts", nargs="+", choices=KINDS, default=STANDARD)
     parser.add_argument("--rounds", type=int, default=1, help="of corrections")
     parser.add_argument("--beyond", type=int, default=20, help="slices propagated beyond each end of the target")
     for name in ("steps", "batch", "clips", "targets", "workers", "seed", "size"):

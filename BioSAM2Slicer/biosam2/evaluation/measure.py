@@ -25,7 +25,7 @@ from .cases import Case
 from .ceiling import ceiling
 from .metrics import iou
 from .runs import Settings, run
-from .user import KINDS, Kind
+from .ways import STANDARD, Kind
 
 # Names of the engine's methods in records and tables.
 CROP, EXACT = "crop", "exact"
@@ -102,7 +102,7 @@ class Results:
 def measure(
     cases: Iterable[Case],
     model: Model,
-    kinds: Sequence[Kind] = KINDS,
+    kinds: Sequence[Kind] = STANDARD,
     methods: Sequence[str] = (CROP, EXACT, *classical.TOOLS),
     settings: Settings | None = None,
     report: Callable[[str], None] | None = None,

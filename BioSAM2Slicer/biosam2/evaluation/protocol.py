@@ -11,8 +11,8 @@ import msgspec
 from ..datasets.case import CaseKind
 from ..errors import InputError
 from .preprocessing import ResizeRule, WindowRule
-from .runs import Pipeline
-from .user import DEFAULT_MARKING, Kind, Marking
+from .user import DEFAULT_MARKING, Marking
+from .ways import Kind, Pipeline
 
 MetricName: TypeAlias = Literal["dice", "nsd", "hd95", "iou"]
 

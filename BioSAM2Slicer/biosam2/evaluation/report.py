@@ -14,13 +14,13 @@ from ..extras import require as require_extra
 from . import summary
 from .results import Evaluation
 from .tasks import Metrics
+from .ways import WORDS
 
 _WORST = 8
 # Mean Dice of SAM 2 and of BioSAM-2 as surveys quote the paper (arXiv 2408.03286), in percent.
 PUBLISHED = (("AMOS MR", 54.9, 74.4), ("FLARE CT", 47.4, 76.3))
 _MARKERS = {"click1": "o", "click3": "^", "box": "s", "mask": "*"}
 _LINES = {"image": ":", "volume": "-", "video": "--"}
-PROMPTS = {"click1": "one click", "click3": "three clicks", "box": "box", "mask": "mask"}
 
 
 def require() -> None:
@@ -48,7 +48,7 @@ def html(evaluation: Evaluation, folder: Path) -> str:
     metrics = evaluation.metrics
     rows = summary.summarise(metrics)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters |= {"interval": _interval, "number": _number, "prompt": lambda name: PROMPTS.get(name, name)}
+    environment.filters |= {"interval": _interval, "number": _number, "prompt": lambda name: WORDS.get(name, name)}
     template = environment.from_string((Path(__file__).parent / "report.html.jinja").read_text(encoding="utf-8"))
     plots = [("Dice of each target", _png(lambda axes: _spread(axes, metrics))) if metrics else None]
     if metrics and len(metrics[0].dice) > 1:
@@ -137,7 +137,7 @@ def _spread(axes: Any, metrics: Sequence[Metrics]) -> None:
         for place, some in zip(places, values, strict=True):
             axes.plot(place + rng.uniform(-0.2, 0.2, len(some)) * width, some, ".", color=colour, alpha=0.5)
         axes.plot([], [], color=colour, label=model)
-    axes.set_xticks(range(len(groups)), [f"{PROMPTS.get(prompt, prompt)}\n({pipeline})" for pipeline, prompt in groups])
+    axes.set_xticks(range(len(groups)), [f"{WORDS.get(prompt, prompt)}\n({pipeline})" for pipeline, prompt in groups])
     axes.set_ylim(-0.02, 1.02)
     axes.set_ylabel("Dice")
     axes.grid(axis="y", alpha=0.3)
@@ -158,7 +158,7 @@ def _curves(axes: Any, rows: Sequence[summary.Row]) -> None:
             marker=_MARKERS[prompt],
             linestyle=_LINES[pipeline],
             color=f"C{models.index(model)}",
-            label=f"{model}, {PROMPTS.get(prompt, prompt)} ({pipeline})",
+            label=f"{model}, {WORDS.get(prompt, prompt)} ({pipeline})",
         )
     axes.axhline(0.9, color="grey", linestyle=":", linewidth=1)
     axes.set_xticks(range(max(len(own) for own in lines.values())))

@@ -13,9 +13,9 @@ from ..datasets import Case
 from ..record import versions
 from . import summary
 from .protocol import DEFAULT_PROTOCOL, Protocol
-from .runs import Pipeline, Settings
+from .runs import Settings
 from .tasks import Metrics, Network
-from .user import Kind
+from .ways import Kind, Pipeline
 
 FORMAT = "biosam2-evaluation-1"
 

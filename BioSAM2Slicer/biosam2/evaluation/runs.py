@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,8 @@ from ..prompts import Prompt
 from ..session import Direction, Session
 from .cases import Case
 from .metrics import iou
-from .user import DEFAULT_MARKING, Kind, Marking, User
-
-Pipeline = Literal["image", "volume", "video"]
-PIPELINES: tuple[Pipeline, ...] = get_args(Pipeline)
+from .user import DEFAULT_MARKING, Marking, User
+from .ways import OWN_ANSWER, Kind, Pipeline
 
 
 @dataclass(frozen=True)
@@ -96,11 +94,11 @@ def run(
         window: (centre, width) in which the volume is shown; None for the engine's own.
 
     Raises:
-        InputError: masks for the ``image`` pipeline, whose answer would be the prompt itself.
+        InputError: masks or lassos for the ``image`` pipeline, whose answer would be the prompt itself.
     """
     settings = settings or Settings()
-    if settings.pipeline == "image" and kind == "mask":
-        raise InputError("a mask prompt is its own answer on a single image; leave it out, or choose another pipeline")
+    if settings.pipeline == "image" and kind in OWN_ANSWER:
+        raise InputError(f"a {kind} is its own answer on a single image; leave it out, or choose another pipeline")
     session = Session(model, case.volume, settings.axis, window, settings.crop, settings.policy, features=features)
     if settings.pipeline == "image":
         return _run_slices(session, case, kind, settings)
@@ -135,7 +133,7 @@ def _rounds(session: Session, user: User, settings: Settings) -> Iterator[NDArra
 
 
 def _run_slices(session: Session, case: Case, kind: Kind, settings: Settings) -> Run:
-    """The ``image`` pipeline: in each round a click on each slice that is still wrong.
+    """The ``image`` pipeline: in each round a correction on each slice that is still wrong.
 
     The run's prompts are those of the first slice, as the user of one image would count them.
     """

@@ -16,9 +16,8 @@ from .. import __version__
 from ..datasets import Case
 from ..errors import OutputError
 from ..io import atomic_path, files_of
-from .runs import Pipeline
 from .tasks import Metrics, Outcome, Task
-from .user import Kind
+from .ways import Kind, Pipeline
 
 _FILE = "measured.jsonl"
 _PICTURES = "pictures"

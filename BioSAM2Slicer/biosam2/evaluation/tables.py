@@ -9,10 +9,9 @@ import numpy as np
 from ..errors import InputError
 from .classical import TOOLS
 from .measure import CROP, EXACT, Ceiling, Record, Results
-from .user import Kind
+from .ways import KINDS, WORDS, Kind
 
 _TITLES = {CROP: "BioSAM-2, cropped", EXACT: "BioSAM-2, whole frames"}
-_KINDS: dict[Kind, str] = {"click1": "one click", "click3": "three clicks", "box": "box", "mask": "mask"}
 _BEGIN, _END = "<!-- figures: written by a command, do not edit -->", "<!-- end of figures -->"
 
 
@@ -54,7 +53,7 @@ def _means(results: Results) -> str:
         means = [_mean(_of(results, method, kind)) for kind in kinds]
         if not np.isnan(means).all():
             rows.append([_TITLES.get(method, method), *map(_number, [*means, float(np.mean(means))])])
-    return _table(["", *(_KINDS[k] for k in kinds), "mean"], rows)
+    return _table(["", *(WORDS[k] for k in kinds), "mean"], rows)
 
 
 def _wins(results: Results) -> str:
@@ -67,7 +66,7 @@ def _wins(results: Results) -> str:
             pairs = _against(results, kind, rival)
             cells.append(f"{sum(a > b for a, b in pairs)} of {len(pairs)}")
         rows.append([f"wins against {title}", *cells])
-    return _table(["BioSAM-2, cropped", *(_KINDS[k] for k in kinds)], rows)
+    return _table(["BioSAM-2, cropped", *(WORDS[k] for k in kinds)], rows)
 
 
 def _targets(results: Results, method: str) -> str:
@@ -77,7 +76,7 @@ def _targets(results: Results, method: str) -> str:
         found = {r.prompt: r for r in results.records if _about(r, ceiling) and r.method == method}
         cells = [_number(found[k].dice[0]) + ("*" if found[k].note else "") if k in found else "" for k in kinds]
         rows.append([ceiling.case, ceiling.target, *cells, _number(ceiling.crop if method == CROP else ceiling.exact)])
-    text = _table(["volume", "target", *(_KINDS[k] for k in kinds), "ceiling"], rows)
+    text = _table(["volume", "target", *(WORDS[k] for k in kinds), "ceiling"], rows)
     refused = sorted({r.note for r in results.records if r.method == method and r.note})
     return "\n\n".join([text, *(f"\\* refused: {note}" for note in refused)])
 
@@ -92,13 +91,13 @@ def _best(results: Results) -> str:
             best = max(rivals, key=lambda r: r.dice[0], default=None)
             cells.append(f"{_number(best.dice[0])} {best.method}" if best else "")
         rows.append([ceiling.case, ceiling.target, *cells])
-    return _table(["volume", "target", *(_KINDS[k] for k in kinds)], rows)
+    return _table(["volume", "target", *(WORDS[k] for k in kinds)], rows)
 
 
 def _rounds(results: Results) -> str:
     cropped = [r for r in results.records if r.method == CROP]
     groups: list[tuple[str, list[Record]]] = [
-        (_KINDS[k], [r for r in cropped if r.prompt == k]) for k in _kinds(results)
+        (WORDS[k], [r for r in cropped if r.prompt == k]) for k in _kinds(results)
     ]
     groups.append(("all prompts", cropped))
     groups += [(f"{c.case}: {c.target}", [r for r in cropped if _about(r, c)]) for c in results.ceilings]
@@ -126,7 +125,7 @@ def _about(record: Record, ceiling: Ceiling) -> bool:
 
 
 def _kinds(results: Results) -> list[Kind]:
-    return [kind for kind in _KINDS if any(r.prompt == kind for r in results.records)]
+    return [kind for kind in KINDS if any(r.prompt == kind for r in results.records)]
 
 
 def _of(results: Results, method: str, kind: Kind) -> list[float]:

@@ -32,8 +32,8 @@ from .preprocessing import (
     without_small,
 )
 from .protocol import DEFAULT_PROTOCOL, Protocol
-from .runs import Pipeline, Run, Settings, run
-from .user import Kind
+from .runs import Run, Settings, run
+from .ways import OWN_ANSWER, Kind, Pipeline
 
 ENOUGH = 0.9
 """The Dice at which clicks are counted."""
@@ -150,7 +150,7 @@ def evaluate(task: Task) -> Outcome:
 
 def can_do(case: datasets.Case, pipeline: Pipeline, prompt: Kind) -> bool:
     """Whether a pipeline and a prompt make sense for a case: one image has no sequence and no use for a mask."""
-    return (case.kind != "2D" or pipeline == "image") and not (pipeline == "image" and prompt == "mask")
+    return (case.kind != "2D" or pipeline == "image") and not (pipeline == "image" and prompt in OWN_ANSWER)
 
 
 def _evaluate(task: Task) -> Outcome:

@@ -1,6 +1,7 @@
-"""A simulated user: marks a target on one slice, looks at the result, and clicks where it is most wrong.
+"""A simulated user: marks a target on one slice, looks at the result, and corrects where it is most wrong.
 
-Everything here is deterministic, also where a `Marking` draws: the same target on the same slice gives the same prompt.
+Everything here is deterministic, also strokes and where a `Marking` draws: the same target on the same slice gives the
+same prompt.
 Prompts with a hand's randomness, for training, are made by `biosam2.training.simulation`, whose geometry this module
 shares.
 """
@@ -9,19 +10,19 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..frames import Frames
-from ..prompts import Box, Mask, Point, Prompt
+from ..prompts import Box, Lasso, Line, Mask, Point, Prompt, Scribble
 from ..session import Session
 from ..training.simulation import depth_inside, simulate_box
+from .strokes import simulate_lasso, simulate_ruler, simulate_scribble
+from .ways import Kind
 
-Kind = Literal["click1", "click3", "box", "mask"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 _CLICKS: dict[Kind, int] = {"click1": 1, "click3": 3}
 
 
@@ -56,6 +57,7 @@ class User:
         slice_index: where the target is marked first; by default on its middle slice.
         prompts: everything said so far, in order.
         marking: how the first prompt is made.
+        corrects: with what: clicks, or the strokes with which the user started.
     """
 
     session: Session
@@ -64,6 +66,7 @@ class User:
     slice_index: int = -1
     prompts: list[Prompt] = field(default_factory=list)
     marking: Marking = DEFAULT_MARKING
+    corrects: Literal["click", "scribble", "lasso"] = "click"
 
     def __post_init__(self) -> None:
         self.slices = self.session.frames.unstack(self.target)
@@ -75,16 +78,22 @@ class User:
 
         ``click1`` is a click in the middle of its largest piece there; ``click3`` adds two corrections of what
         `Session.predict` shows; ``box`` is tight; ``mask`` is the target itself on that slice. `marking` may say
-        another click and a looser box.
+        another click and a looser box. ``scribble`` runs through the largest piece, and corrections are then
+        scribbles too; so with ``lasso``, which goes around it. ``line`` is its longest diameter.
         """
         here = self.slices[self.slice_index]
-        words = f"{self.segment} {self.slice_index} {here.shape} {int(here.sum())} {self.marking.seed}"
-        rng = np.random.default_rng(zlib.crc32(words.encode()))
+        rng = self._rng(self.slice_index, here)
         if kind == "mask":
             self._say(Mask(self.slice_index, here))
         elif kind == "box":
             x0, y0, x1, y1 = scaled_box(rng, here, self.marking.box_spread)
             self._say(Box(self._ijk(self.slice_index, y0, x0), self._ijk(self.slice_index, y1, x1)))
+        elif kind == "line":
+            ruler = simulate_ruler(rng, largest_piece(here), self.session.frames.pixel_size)
+            self._say(Line(self.slice_index, ruler))
+        elif kind == "scribble" or kind == "lasso":
+            self.corrects = kind
+            self._stroke(self.slice_index, largest_piece(here), positive=True)
         else:
             self._click(self.slice_index, *_place(rng, here, self.marking.click), positive=True)
             for _ in range(_CLICKS[kind] - 1):
@@ -95,18 +104,34 @@ class User:
                 self._click(self.slice_index, *found)
 
     def correct(self) -> bool:
-        """Click on the slice that is most wrong after a propagation; False where nothing is wrong."""
+        """Correct the slice that is most wrong after a propagation; False where nothing is wrong."""
         shown = self.session.frames.unstack(self.session.mask(self.segment))
         worst = int((shown ^ self.slices).sum(axis=(1, 2)).argmax())
         return self.correct_on(worst, shown[worst])
 
     def correct_on(self, slice_index: int, shown: NDArray[np.bool_]) -> bool:
-        """Click on a slice, (rows, columns) of which are shown; False where nothing is wrong."""
-        found = correction(shown, self.slices[slice_index])
+        """Correct the largest piece of what is wrong on a slice, (rows, columns) of which are shown; False: nothing."""
+        found = wrong_piece(shown, self.slices[slice_index])
         if found is None:
             return False
-        self._click(slice_index, *found)
+        if self.corrects == "click":
+            self._click(slice_index, *middle(found[0]), positive=found[1])
+        else:
+            self._stroke(slice_index, *found)
         return True
+
+    def _stroke(self, slice_index: int, piece: NDArray[np.bool_], positive: bool) -> None:
+        """A scribble through one piece, or a lasso around it."""
+        rng = self._rng(slice_index, piece)
+        if self.corrects == "scribble":
+            self._say(Scribble(slice_index, simulate_scribble(rng, piece), positive))  # type: ignore[arg-type]
+        else:
+            self._say(Lasso(slice_index, simulate_lasso(rng, piece), positive))  # type: ignore[arg-type]
+
+    def _rng(self, slice_index: int, mask: NDArray[np.bool_]) -> np.random.Generator:
+        """Randomness that depends on what is marked and where."""
+        words = f"{self.segment} {slice_index} {mask.shape} {int(mask.sum())} {self.marking.seed}"
+        return np.random.default_rng(zlib.crc32(words.encode()))
 
     def _click(self, slice_index: int, row: int, column: int, positive: bool) -> None:
         self._say(Point(self._ijk(slice_index, row, column), positive))
@@ -168,12 +193,18 @@ def correction(shown: NDArray[np.bool_], target: NDArray[np.bool_]) -> tuple[int
 
     None where nothing is wrong.
     """
+    found = wrong_piece(shown, target)
+    return None if found is None else (*middle(found[0]), found[1])
+
+
+def wrong_piece(shown: NDArray[np.bool_], target: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], bool] | None:
+    """The largest piece of what is wrong on a slice, and whether it is missed (True) or too much; None: nothing is."""
     missed, excess = target & ~shown, shown & ~target
     if not missed.any() and not excess.any():
         return None
-    pieces = [largest_piece(wrong) for wrong in (missed, excess)]
-    positive = bool(pieces[0].sum() >= pieces[1].sum())
-    return (*middle(pieces[0] if positive else pieces[1]), positive)
+    found = [largest_piece(wrong) for wrong in (missed, excess)]
+    positive = bool(found[0].sum() >= found[1].sum())
+    return found[0] if positive else found[1], positive
 
 
 def largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
