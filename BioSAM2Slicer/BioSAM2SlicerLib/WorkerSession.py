@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import slicer
 from biosam2.service import messages as m
+from biosam2.session import SessionSettings
 from biosam2.session.entries import Cleared, Locked, Prompted, Propagated, Removed, Started
 from slicer.i18n import tr as _
 
@@ -203,10 +204,12 @@ class WorkerSession:
             self._client.ask(
                 m.Create,
                 self._onDone,
-                axis=parameters.axis,
-                window=parameters.sessionWindow,
-                crop="auto" if parameters.crop else None,
-                policy=parameters.policy,
+                settings=SessionSettings(
+                    axis=parameters.axis,  # type: ignore[arg-type]
+                    window=parameters.sessionWindow,  # type: ignore[arg-type]
+                    crop="auto" if parameters.crop else None,
+                    policy=parameters.policy,  # type: ignore[arg-type]
+                ),
             )
         self._client.ask(kind, self._proving(handler or self._onDone), **fields)
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 import biosam2
 import numpy as np
 from biosam2.service import messages as m
-from biosam2.service.client.link import RemoteModel
 from biosam2.service.engines import new_session
 from biosam2.service.errors import ConnectionLostError, error_of
 from biosam2.service.framing import Decoder, Refused, encode
 from biosam2.service.host import Host
+from biosam2.session import SessionSettings
 from biosam2.session.entries import to_json
 
 
@@ -84,14 +84,13 @@ class LoopConnector:
         self.engine = engine
         self.opened = 0
 
-    def open(self, settings: m.Create, progress, notice) -> tuple[Loop, RemoteModel]:
+    def open(self, settings: SessionSettings, progress, notice) -> tuple[Loop, m.Created]:
         self.loop = Loop(self.engine)
         self.opened += 1
-        for reply in self.loop.ask(settings):
-            if isinstance(reply, m.Failure):
-                raise error_of(reply.kind, reply.text)
-        model = self.engine.model
-        return self.loop, RemoteModel(model.name, model.sha256, "cpu", "", model.image_size)
+        (reply,) = self.loop.ask(m.Create(id=10**9, settings=settings))
+        if isinstance(reply, m.Failure):
+            raise error_of(reply.kind, reply.text)
+        return self.loop, reply
 
     def cut(self) -> None:
         self.loop.alive = False

@@ -20,6 +20,8 @@ from biosam2.service.framing import Limits, encode
 from biosam2.service.server.app import MEDIA_TYPE, Settings
 from biosam2.service.server.leases import TimeOuts
 from biosam2.service.upload import header_of, upload, volume_id
+from biosam2.session.settings import SessionSettings
+from biosam2.speed import Speed
 from hypothesis import HealthCheck, given, settings
 from server_helpers import Answering, Cutting, Served, metrics
 from service_helpers import same_state, same_updates
@@ -409,10 +411,39 @@ def post(served, shown, session: str, body: bytes) -> requests.Response:
     return requests.post(f"{served.url}/sessions/{session}/messages", data=body, headers=shown, timeout=30)
 
 
+def test_what_a_session_can_be_set_to_is_what_the_server_takes(served, shown) -> None:
+    """Settings have one definition; a session that comes without one has its default."""
+    schemas = requests.get(f"{served.url}/openapi.json", timeout=30).json()["components"]["schemas"]
+    asked = schemas["SessionRequest"]
+    assert set(asked["properties"]) == {"volume", "model", *SessionSettings.__struct_fields__}
+    assert asked["required"] == ["axis", "window", "volume"]
+    assert asked["properties"]["policy"]["default"] == "sam2"
+    assert set(schemas["Speed"]["properties"]) == set(Speed.__struct_fields__)
+    for settings_, says in (
+        ({"window": [0, 1], "axis": "k", "speed": {"pool": 0}}, "pool is a whole number"),
+        ({"window": [0, 1], "axis": "k", "speed": {"poole": 1}}, "poole"),
+        ({"window": [0, 1], "axis": "q"}, "axis"),
+    ):
+        body = {"volume": "0" * 64, **settings_}
+        response = requests.post(f"{served.url}/sessions", json=body, headers=shown, timeout=30)
+        assert response.status_code in (400, 422)
+        assert says in response.json()["detail"]
+
+
+@pytest.mark.parametrize("precision", ["auto", "bfloat16"])
+def test_a_record_says_the_precision_that_results_are_computed_in(served, model, volume, precision: str) -> None:
+    here = biosam2.Session(model, volume, precision=precision)
+    with RemoteSession(served.url, volume, api_key=KEY, precision=precision) as there:
+        for session in (here, there):
+            session.add_prompt("a", Point((11, 10, 2)))
+        assert there.to_record() == here.to_record()
+        assert here.to_record()["precision"] == {"auto": "float32"}.get(precision, precision)
+
+
 def test_messages_that_lie_are_refused(served, shown, volume) -> None:
     with RemoteSession(served.url, volume, api_key=KEY) as session:
         name = session.executor.link._path.rpartition("/")[2]
-        create = m.Create(id=9, axis="k", window=(0.0, 1.0))
+        create = m.Create(id=9, settings=SessionSettings(axis="k", window=(0.0, 1.0)))
         for body, says in [
             (b"", "whole and alone"),
             (b"garbage", "no message"),

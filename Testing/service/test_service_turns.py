@@ -18,9 +18,10 @@ from biosam2.service.server.leases import Leases, TimeOuts
 from biosam2.service.server.local import LocalDevice
 from biosam2.service.server.volumes import Held, VolumeStore
 from biosam2.service.upload import volume_id
+from biosam2.session.settings import SessionSettings
 from service_helpers import ModelEngine
 
-CREATE = m.Create(id=1, axis="k", window=(50.0, 100.0))
+CREATE = m.Create(id=1, settings=SessionSettings(axis="k", window=(50.0, 100.0)))
 
 
 def prompt(request: int) -> m.AddPrompt:
@@ -103,7 +104,7 @@ def test_a_repeated_request_is_answered_and_not_done_again(model, volume) -> Non
     for request in (CREATE, prompt(2), prompt(2), prompt(3)):
         host.receive(request)
     answers = [next(iter(host.work())) for _ in range(4)]
-    assert [type(answer) for answer in answers] == [m.Done] * 4
+    assert [type(answer) for answer in answers] == [m.Created, m.Done, m.Done, m.Done]
     assert len(host._session.prompts("a")) == 2
 
 
@@ -203,10 +204,10 @@ def test_silent_and_idle_sessions_end(devices, store, volume) -> None:
 
     async def story() -> None:
         name = volume_id(volume)
-        beating = await leases.open("small", name, m.Create(id=0, axis="k", window=(0.0, 1.0)))
-        await leases.open("small", name, m.Create(id=0, axis="k", window=(0.0, 1.0)))
+        beating = await leases.open("small", name, SessionSettings(axis="k", window=(0.0, 1.0)))
+        await leases.open("small", name, SessionSettings(axis="k", window=(0.0, 1.0)))
         with pytest.raises(RefusedError, match="all 2 sessions"):
-            await leases.open("small", name, CREATE)
+            await leases.open("small", name, CREATE.settings)
         for clock.now in range(0, 1000, 80):
             assert leases.find(beating.id) is beating
             leases.sweep()
@@ -216,9 +217,9 @@ def test_silent_and_idle_sessions_end(devices, store, volume) -> None:
         leases.sweep()
         assert len(leases) == 0
         with pytest.raises(KeyError):
-            await leases.open("small", "0" * 64, CREATE)
+            await leases.open("small", "0" * 64, CREATE.settings)
         with pytest.raises(biosam2.errors.InputError, match="width"):
-            await leases.open("small", name, m.Create(id=0, axis="k", window=(0.0, -1.0)))
+            await leases.open("small", name, SessionSettings(axis="k", window=(0.0, -1.0)))
         assert len(leases) == 0
 
     asyncio.run(story())
@@ -230,7 +231,7 @@ def test_silent_and_idle_sessions_end(devices, store, volume) -> None:
 def test_a_client_that_takes_its_answers_is_there_and_only_answers_are_use(devices, store, volume) -> None:
     clock = Clock()
     leases = Leases(devices, store, 2, TimeOuts(liveness=90, idle=1000), clock)
-    settings = m.Create(id=0, axis="k", window=(0.0, 1.0))
+    settings = SessionSettings(axis="k", window=(0.0, 1.0))
 
     async def story() -> None:
         reading = await leases.open("small", volume_id(volume), settings)
@@ -264,7 +265,7 @@ def test_a_client_that_takes_nothing_is_not_waited_for(devices, store, volume) -
     leases = Leases(devices, store, 1, TimeOuts())
 
     async def story() -> None:
-        lease = await leases.open("small", volume_id(volume), m.Create(id=0, axis="k", window=(0.0, 1.0)))
+        lease = await leases.open("small", volume_id(volume), SessionSettings(axis="k", window=(0.0, 1.0)))
         stream = leases.ask(lease, m.Undo(id=2))
         for number in range(300):
             lease.route(m.Progress(id=2, stage=str(number)))
@@ -286,7 +287,7 @@ def test_requests_that_nobody_waits_for_are_bounded(devices, device, store, mode
 
     async def story() -> None:
         opening = asyncio.ensure_future(
-            leases.open("small", volume_id(volume), m.Create(id=0, axis="k", window=(0, 1)))
+            leases.open("small", volume_id(volume), SessionSettings(axis="k", window=(0, 1)))
         )
         await asyncio.sleep(0)
         (lease,) = leases._leases.values()

@@ -233,6 +233,11 @@ def test_settings_that_are_none_are_refused(given_, says) -> None:
         SessionSettings.resolve(VOLUME, **given_)
 
 
+def test_a_setting_that_is_not_one_is_a_mistake_in_the_program() -> None:
+    with pytest.raises(TypeError, match="no setting 'precison'"):
+        SessionSettings.resolve(VOLUME, precison="float32")
+
+
 def test_settings_come_back_from_json() -> None:
     settings = SessionSettings.resolve(VOLUME, crop="auto", policy="path", speed=Speed(stop=3, encoder=False))
     assert msgspec.json.decode(msgspec.json.encode(settings), type=SessionSettings) == settings

@@ -219,6 +219,10 @@ class Conversation:
         on_progress: told how far long work is (`messages.Progress`).
         on_notice: told what the user should read.
 
+    Attributes:
+        facts: the network, once a host has told; that of the last host.
+        precision: which its results are computed in, once a session was created, see `Executor.precision`.
+
     Example:
         An event loop, here Qt's; nothing waits:
 
@@ -271,6 +275,7 @@ class Conversation:
         self.on_progress = on_progress
         self.on_notice = on_notice
         self.facts: ModelFacts | None = None
+        self.precision: str | None = None
         self._tries = tries
         self._ids = itertools.count(1)
         self._losses = 0
@@ -537,7 +542,7 @@ class Conversation:
         if self._created != ticket.settings:
             self._forget_entries()
             self._created = ticket.settings
-            self._write(create(next(self._ids), ticket.settings), ticket)
+            self._write(m.Create(id=next(self._ids), settings=ticket.settings), ticket)
         for entries in self._lacking(ticket.entries):
             self._there.update((sent.id, (sent.finished, sent.complete)) for sent in entries)
             self._write(m.Sync(id=next(self._ids), entries=entries), ticket)
@@ -571,6 +576,8 @@ class Conversation:
                 self._fail_all(error, [o for o in self._tickets if o.sent and o.settings == ticket.settings])
             elif not ticket.done:
                 self._end(ticket, error)
+        elif isinstance(reply, m.Created):
+            self.facts, self.precision = reply.model, reply.precision
         elif ticket.done or isinstance(sent.request, (m.Create, m.Sync)):
             return
         elif isinstance(reply, m.Stale):
@@ -748,19 +755,6 @@ class Conversation:
         how = self._how_far(last)
         assert how is not None
         return m.Head(id=head, finished=how[0], complete=how[1])
-
-
-def create(number: int, settings: SessionSettings) -> m.Create:
-    """The request for a session with these settings."""
-    return m.Create(
-        id=number,
-        axis=settings.axis,
-        window=settings.window,
-        crop=settings.crop,
-        policy=settings.policy,
-        precision=settings.precision,
-        speed=settings.speed.to_json(),
-    )
 
 
 def _as_sent(each: Identified, parent: int, how: tuple[int, bool]) -> m.SentEntry:

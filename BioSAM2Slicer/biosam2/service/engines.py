@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from ..errors import InputError
-from ..speed import Speed
 from ..volume import Volume
 from . import messages as m
 from .errors import ProtocolError
@@ -82,17 +82,7 @@ def new_session(model: Model, volume: Volume, asked: m.Create, features: Feature
     """
     from ..session import Session
 
-    return Session(
-        model,
-        volume,
-        axis=asked.axis,
-        window=asked.window,
-        crop=asked.crop,
-        policy=asked.policy,
-        precision=asked.precision,
-        features=features,
-        speed=Speed.from_json(asked.speed),
-    )
+    return Session(model, volume, features=features, **msgspec.structs.asdict(asked.settings))
 
 
 def map_volume(asked: m.OpenVolume) -> Volume:

@@ -11,7 +11,7 @@ import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -246,7 +246,8 @@ class Host:
                 session = self._session = self._engine.create(asked)
                 self._known = KnownEntries(SessionState(session.settings, session.frames), session.executor)
                 self._theirs.clear()
-                yield m.Done(id=asked.id)
+                precision: Any = session.executor.precision
+                yield m.Created(id=asked.id, model=session.executor.facts, precision=precision)
             case _:
                 if self._session is None or self._known is None:
                     raise ProtocolError("there is no session yet; send create first")

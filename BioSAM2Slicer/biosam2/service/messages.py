@@ -8,7 +8,7 @@ request that comes again under the same id, because its answer was lost, is not 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..prompts import Prompt
 from ..session.entries import Entry
-from ..session.settings import Axis, Precision
+from ..session.settings import ModelFacts, Precision, SessionSettings
 from .protocol import PROTOCOL as PROTOCOL
 
 Number: TypeAlias = Annotated[int, Meta(ge=0, le=2**62)]
@@ -26,7 +26,6 @@ Text: TypeAlias = Annotated[str, Meta(max_length=4000)]
 Credit: TypeAlias = Annotated[int, Meta(ge=1, le=10_000)]
 Three: TypeAlias = tuple[float, float, float]
 Names: TypeAlias = Annotated[list[Name], Meta(max_length=1000)]
-SpeedSettings: TypeAlias = Annotated[dict[Name, bool | int | None], Meta(max_length=100)]
 
 
 def _snake(name: str) -> str:
@@ -107,18 +106,9 @@ class OpenVolume(Request):
 
 
 class Create(Request):
-    """Begin a session on the model and volume, instead of any earlier one. Answered by `Done`.
+    """Begin a session on the model and volume, instead of any earlier one. Answered by `Created`."""
 
-    `window` is the resolved (centre, width), so that no host searches the voxels for percentiles again; `speed` is what
-    `biosam2.speed.Speed.to_json` gives, those left out as by default.
-    """
-
-    axis: Axis
-    window: tuple[float, float]
-    crop: Literal["auto"] | None = None
-    policy: Name | None = None
-    precision: Precision = "float32"
-    speed: SpeedSettings = {}
+    settings: SessionSettings
 
 
 class AddPrompt(Request):
@@ -296,6 +286,18 @@ class ModelLoaded(Answer):
     image_size: int
 
 
+class Created(Answer):
+    """There is a session.
+
+    Attributes:
+        model: the network that it runs.
+        precision: see `Executor.precision`.
+    """
+
+    model: ModelFacts
+    precision: Precision
+
+
 class Stale(Answer):
     """The host does not have the head that the request is about, or has it otherwise; send `Sync` with all of it."""
 
@@ -401,7 +403,7 @@ class Notice(_Part):
     text: Text
 
 
-Final: TypeAlias = Welcome | ModelLoaded | Stale | Done | MaskAnswer | LogitsAnswer | Propagated | Failure
+Final: TypeAlias = Welcome | ModelLoaded | Created | Stale | Done | MaskAnswer | LogitsAnswer | Propagated | Failure
 Reply: TypeAlias = Final | Progress | Update | Notice
 Asked: TypeAlias = (
     Hello

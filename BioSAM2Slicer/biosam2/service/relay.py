@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, cast
 
-from ..speed import Speed
+import msgspec
+
 from ..volume import Volume
 from . import messages as m
 from .client.http import Http, RemoteSession, server_info
@@ -53,7 +53,7 @@ class RelayEngine:
         if name not in models:
             raise RefusedError(f"the server {self._url} has no model {name!r}; it has {', '.join(models)}")
         self._model = name
-        yield m.ModelLoaded(id=asked.id, **asdict(models[name]))
+        yield m.ModelLoaded(id=asked.id, **msgspec.structs.asdict(models[name]))
 
     def open_volume(self, asked: m.OpenVolume) -> None:
         """Map a file of this computer; only its voxels and geometry go on."""
@@ -66,18 +66,13 @@ class RelayEngine:
         session = RemoteSession(
             self._url,
             self._volume,
-            axis=asked.axis,
-            window=asked.window,
-            crop=asked.crop,
-            policy=asked.policy,
-            precision=asked.precision,
-            speed=Speed.from_json(asked.speed),
             api_key=self._key,
             model=self._model,
             verify=self._verify,
             patience=_PATIENCE,
             ahead=_AHEAD,
             on_notice=self._tell,
+            **msgspec.structs.asdict(asked.settings),
         )
         return cast("Session", session)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..devices import precision_of
 from ..engine.features import FeatureCache
 from ..engine.memory import MemoryBank, MemoryPolicy, SliceMemory, make_policy
 from ..engine.regions import choose_region, follow
@@ -82,7 +83,7 @@ class LocalExecutor:
     @property
     def precision(self) -> str:
         """See `Executor.precision`."""
-        return self.tracker.precision
+        return precision_of(self.model.device, self.settings.precision)
 
     def check(self, state: SessionState, prompt: Prompt) -> None:
         """See `Executor.check`."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias, get_args, get_type_hints
 
 import msgspec
 
@@ -43,10 +44,8 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
         volume: Volume,
         axis: str = "k",
         window: tuple[float, float] | str | None = None,
-        crop: str | None = None,
         policy: Any = None,
-        precision: str = "float32",
-        speed: Speed | None = None,
+        **options: Any,
     ) -> SessionSettings:
         """Settings from what a user gives.
 
@@ -54,29 +53,60 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
             volume: which the axis and the window are resolved for.
             axis: ``"i"``, ``"j"``, ``"k"``, or ``"axial"``, ``"coronal"``, ``"sagittal"``.
             window: (centre, width) in the voxels' unit, the name of a CT preset, or None for robust percentiles.
-            crop: None or ``"auto"``; see the class.
             policy: a name; None for ``"sam2"``; anything else is an object of the caller's own.
-            precision: of the network's arithmetic; see the class.
-            speed: None for the exact optimisations.
+            options: the other attributes, see the class; None for the default.
 
         Raises:
-            InputError: an unknown axis, window, crop, policy or precision.
+            InputError: an unknown axis, window, policy or value of an option.
+            TypeError: an unknown option.
         """
-        if crop not in (None, "auto"):
-            raise InputError(f"crop must be None or 'auto', not {crop!r}")
-        if isinstance(policy, str) and policy not in get_args(Policy):
-            raise InputError(f"there is no memory policy {policy!r}; use one of {', '.join(get_args(Policy))}")
-        if precision not in get_args(Precision):
-            raise InputError(f"there is no precision {precision!r}; use auto, float32, bfloat16 or float16")
+        if policy is None or isinstance(policy, str):
+            options["policy"] = policy
+        given = {name: _checked(name, value) for name, value in options.items() if value is not None}
+        if not (policy is None or isinstance(policy, str)):
+            given["policy"] = None
         centre, width = resolve_window(window, volume)
         return cls(
             axis=resolve_axis(axis, volume),  # type: ignore[arg-type]
             window=(float(centre), float(width)),
-            crop=crop,  # type: ignore[arg-type]
-            policy="sam2" if policy is None else policy if isinstance(policy, str) else None,  # type: ignore[arg-type]
-            precision=precision,  # type: ignore[arg-type]
-            speed=speed or Speed(),
+            **given,
         )
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SessionSettings:
+        """Settings from JSON data.
+
+        Raises:
+            InputError: they are none.
+        """
+        try:
+            return msgspec.convert(data, cls)
+        except msgspec.ValidationError as error:
+            if isinstance(error.__cause__, InputError):
+                raise error.__cause__ from error
+            raise InputError(f"these are no settings of a session: {error}") from error
+
+
+def _checked(name: str, value: Any) -> Any:
+    """An option's value.
+
+    Raises:
+        InputError: the option cannot be that.
+        TypeError: there is no such option.
+    """
+    kinds = get_type_hints(SessionSettings)
+    if name not in kinds:
+        raise TypeError(f"a session has no setting {name!r}")
+    try:
+        return msgspec.convert(value, kinds[name])
+    except msgspec.ValidationError as error:
+        choices = [choice for kind in (kinds[name], *get_args(kinds[name])) for choice in get_args(kind)]
+        named = ", ".join(choice for choice in choices if isinstance(choice, str))
+        advice = f"; use {named}" if named else ""
+        raise InputError(f"there is no {_NAMES.get(name, name)} {value!r}{advice}") from error
+
+
+_NAMES = {"policy": "memory policy"}
 
 
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,5 +123,5 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     sha256: str
     device: str
-    device_reason: str = ""
-    image_size: int = 0
+    device_reason: str
+    image_size: int

@@ -22,6 +22,9 @@ from .entries import Cleared, Entry, Locked, Prompted, Propagated, Removed, Star
 from .results import ResultStore
 from .settings import SessionSettings
 
+# Settings that every record has.
+_OLDEST = ("axis", "window", "crop", "policy", "precision")
+
 Direction: TypeAlias = Literal["both", "forward", "backward"]
 DIRECTIONS: tuple[Direction, ...] = ("both", "forward", "backward")
 
@@ -423,14 +426,13 @@ def read_record(record: Mapping[str, Any]) -> tuple[dict[str, Any], list[Entry]]
         InputError: the record is damaged.
     """
     try:
-        # Records of before there were optimisations have none.
-        given = {name: record[name] for name in SessionSettings.__struct_fields__ if name != "speed"}
-        settings = msgspec.convert({**given, "speed": record.get("speed", {})}, SessionSettings)
-        return msgspec.structs.asdict(settings), [from_json(entry) for entry in record["journal"]]
+        settings = {name: record[name] for name in _OLDEST}
+        # Options that came later are as by default in records of before.
+        settings |= {name: record[name] for name in SessionSettings.__struct_fields__ if name in record}
+        resolved = SessionSettings.from_json(settings)
+        return msgspec.structs.asdict(resolved), [from_json(entry) for entry in record["journal"]]
     except (KeyError, TypeError) as error:
         raise InputError(f"the record lacks {error}; it is not one that biosam2 wrote") from error
-    except msgspec.ValidationError as error:
-        raise InputError(f"the record is damaged: {error}") from error
 
 
 def _prompt_on(state: SegmentState, slice_index: int, frames: Frames) -> SlicePrompt | None:

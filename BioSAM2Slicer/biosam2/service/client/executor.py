@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,9 +15,9 @@ from ...session.executor import Found
 from ...session.settings import ModelFacts, SessionSettings
 from ...session.state import SessionState
 from .. import messages as m
-from ..conversation import Conversation, RunTicket, Ticket, create
+from ..conversation import Conversation, RunTicket, Ticket
 from ..errors import ConnectionLostError, ServiceError
-from .link import Connector, Link, Notice, Progress, RemoteModel
+from .link import Connector, Link, Notice, Progress
 
 
 class RemoteExecutor:
@@ -50,19 +49,19 @@ class RemoteExecutor:
         # Replies to come, by the message's identifier.
         self._replies: dict[int, Iterator[m.Reply]] = {}
         self._closed = False
-        self.model: RemoteModel
+        self._created: m.Created
         while self._link is None:
             self._trying(self._linked)
 
     @property
-    def facts(self) -> Any:
+    def facts(self) -> ModelFacts:
         """See `Executor.facts`."""
-        return self.model
+        return self._created.model
 
     @property
     def precision(self) -> str:
-        """See `Executor.precision`; as asked for."""
-        return self._settings.precision
+        """See `Executor.precision`."""
+        return self._created.precision
 
     @property
     def link(self) -> Link | None:
@@ -178,11 +177,9 @@ class RemoteExecutor:
         if self._closed:
             raise ServiceError("the session was closed; open a new one")
         if self._link is None:
-            settings = self._settings
-            asked = create(0, settings)
-            self._link, self.model = self._connector.open(asked, self._on_progress, self._on_notice)
-            facts = msgspec.convert(self.model, ModelFacts, from_attributes=True)
-            self._conversation.open(settings=settings, facts=facts)
+            opened = self._connector.open(self._settings, self._on_progress, self._on_notice)
+            self._link, self._created = opened
+            self._conversation.open(settings=self._settings, facts=self._created.model)
         return self._link
 
     def _release(self) -> None:

@@ -16,12 +16,14 @@ import requests
 import urllib3
 
 from ... import __version__
+from ...session.entries import plain
+from ...session.settings import ModelFacts, Precision, SessionSettings
 from ...volume import Volume
 from .. import messages as m
 from ..errors import ConnectionLostError, ProtocolError, RefusedError, ServiceError
 from ..framing import Decoder, Refused, encode
 from ..upload import upload, volume_id
-from .link import Notice, Progress, RemoteModel
+from .link import Notice, Progress
 from .session import ClientSession
 
 # Seconds to reach the server, and between two pieces of an answer; the server gives a sign of life every ten.
@@ -52,12 +54,13 @@ class ServerInfo(msgspec.Struct):
 
     biosam2: str
     protocol: int
-    models: Annotated[list[RemoteModel], msgspec.Meta(min_length=1)]
+    models: Annotated[list[ModelFacts], msgspec.Meta(min_length=1)]
 
 
 class _Opened(msgspec.Struct):
     session: str
-    model: RemoteModel
+    model: ModelFacts
+    precision: Precision
     heartbeat_seconds: Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -256,7 +259,7 @@ class HttpConnector:
         self._model = model
         self._name: str | None = None
 
-    def open(self, settings: m.Create, progress: Progress, notice: Notice) -> tuple[HttpLink, RemoteModel]:
+    def open(self, settings: SessionSettings, progress: Progress, notice: Notice) -> tuple[HttpLink, m.Created]:
         """A new session."""
         http = self._http
         http.forget_cookies()
@@ -270,16 +273,7 @@ class HttpConnector:
         if self._name is None:
             progress("hashing the volume", None)
             self._name = volume_id(self._volume)
-        asked = {
-            "volume": self._name,
-            "model": self._model,
-            "axis": settings.axis,
-            "window": [float(v) for v in settings.window],
-            "crop": settings.crop,
-            "policy": settings.policy,
-            "precision": settings.precision,
-            "speed": settings.speed,
-        }
+        asked = {"volume": self._name, "model": self._model, **plain(settings)}
 
         def once() -> Answered:
             answered = http.send("POST", "/sessions", json=asked)
@@ -301,7 +295,8 @@ class HttpConnector:
                     raise
                 refused = error
             else:
-                return HttpLink(http, opened.session, opened.heartbeat_seconds), opened.model
+                created = m.Created(id=0, model=opened.model, precision=opened.precision)
+                return HttpLink(http, opened.session, opened.heartbeat_seconds), created
         raise refused
 
     def close(self) -> None:

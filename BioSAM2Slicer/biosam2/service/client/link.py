@@ -3,32 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from ...session.settings import SessionSettings
 from .. import messages as m
 
 Progress: TypeAlias = Callable[[str, "float | None"], None]
 Notice: TypeAlias = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class RemoteModel:
-    """The network at the other side; named as `biosam2.models.Model` names the same things.
-
-    Attributes:
-        name: as its registry calls it.
-        sha256: hash of the checkpoint.
-        device: where it runs.
-        device_reason: why there.
-        image_size: side of its square input, in pixels.
-    """
-
-    name: str
-    sha256: str
-    device: str
-    device_reason: str
-    image_size: int
 
 
 class Link(Protocol):
@@ -55,8 +36,8 @@ class Link(Protocol):
 class Connector(Protocol):
     """Reaches a host, as often as needed."""
 
-    def open(self, settings: m.Create, progress: Progress, notice: Notice) -> tuple[Link, RemoteModel]:
-        """A new session with these settings on the connector's volume.
+    def open(self, settings: SessionSettings, progress: Progress, notice: Notice) -> tuple[Link, m.Created]:
+        """A new session with these settings on the connector's volume, and what the host says of it.
 
         Raises:
             BioSAM2Error: there cannot be one.

@@ -18,11 +18,12 @@ import numpy as np
 
 from ... import __version__
 from ...errors import OutputError
+from ...session.settings import SessionSettings
 from ...volume import Volume
 from .. import messages as m
 from ..errors import ConnectionLostError, ProtocolError, ServiceError, error_of
 from ..framing import Decoder, Refused, encode
-from .link import Notice, Progress, RemoteModel
+from .link import Notice, Progress
 from .session import ClientSession
 
 _READ = 1 << 20
@@ -106,25 +107,23 @@ class WorkerConnector:
         self._command = [os.fspath(python or sys.executable), "-m", "biosam2.service.worker", *arguments]
         self._environment = _environment(environment, python)
 
-    def open(self, settings: m.Create, progress: Progress, notice: Notice) -> tuple[PipeLink, RemoteModel]:
+    def open(self, settings: SessionSettings, progress: Progress, notice: Notice) -> tuple[PipeLink, m.Created]:
         """A worker with a session on the volume."""
         progress("starting the worker", None)
         link = PipeLink(self._command, self._environment, notice)
         try:
             link.call(m.Hello(id=_id(), protocol=m.PROTOCOL, client=f"biosam2 {__version__}"), progress)
             asked = self._model
-            loaded = link.call(
+            link.call(
                 m.LoadModel(
                     id=_id(), name=asked.name, checkpoint=asked.checkpoint, config=asked.config, device=asked.device
                 ),
                 progress,
             )
-            if not isinstance(loaded, m.ModelLoaded):
-                raise ProtocolError("the worker did not say which model it loaded")
             progress("handing over the volume", None)
             with shared_file(self._volume) as path:
                 link.call(_open_volume(path, self._volume), progress)
-            link.call(settings, progress)
+            created = link.call(m.Create(id=_id(), settings=settings), progress)
         except ConnectionLostError as error:
             link.close()
             code = link.process.returncode
@@ -135,8 +134,10 @@ class WorkerConnector:
         except BaseException:
             link.close()
             raise
-        model = RemoteModel(loaded.name, loaded.sha256, loaded.device, loaded.device_reason, loaded.image_size)
-        return link, model
+        if not isinstance(created, m.Created):
+            link.close()
+            raise ProtocolError("the worker did not say which session it created")
+        return link, created
 
     def close(self) -> None:
         """Nothing is kept."""

@@ -7,10 +7,10 @@ from typing import Any
 
 from ...errors import InputError
 from ...frames import Frames
-from ...session import BaseSession, SessionSettings
+from ...session import BaseSession, ModelFacts, SessionSettings
 from ...volume import Volume
 from .executor import RemoteExecutor
-from .link import Connector, Notice, Progress, RemoteModel
+from .link import Connector, Notice, Progress
 
 
 class ClientSession(BaseSession):
@@ -52,14 +52,14 @@ class ClientSession(BaseSession):
     ) -> None:
         if policy is not None and not isinstance(policy, str):
             raise InputError("a policy goes to another process by its name")
-        settings = SessionSettings.resolve(volume, axis, window, crop, policy, **options)
+        settings = SessionSettings.resolve(volume, axis, window, policy, crop=crop, **options)
         executor = RemoteExecutor(connector, settings, ahead, on_notice, on_progress)
-        super().__init__(executor, Frames(volume, settings.axis, settings.window, executor.model.image_size), settings)
+        super().__init__(executor, Frames(volume, settings.axis, settings.window, executor.facts.image_size), settings)
 
     @property
-    def model(self) -> RemoteModel:
+    def model(self) -> ModelFacts:
         """The network at the host."""
-        return self._executor.model
+        return self._executor.facts
 
     def cancel(self) -> None:
         """As `Session.cancel`; may be called from another thread."""

@@ -22,12 +22,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect
 
 from ... import __version__
 from ...errors import BioSAM2Error
-from ...session.settings import Axis, ModelFacts, Policy, Precision
+from ...session.settings import ModelFacts, Precision, SessionSettings
 from .. import messages as m
 from ..errors import ConnectionLostError, ProtocolError, RefusedError
 from ..framing import Decoder, Limits, Refused, encode
@@ -35,6 +35,7 @@ from .device import Devices
 from .gate import Gate
 from .leases import Lease, Leases, TimeOuts
 from .metrics import Metrics
+from .schema import described
 from .volumes import Upload, VolumeStore
 
 _log = logging.getLogger("biosam2.server")
@@ -70,29 +71,25 @@ class Settings:
     time_outs: TimeOuts = field(default_factory=TimeOuts)
 
 
-class SessionRequest(BaseModel):
-    """What a session is to be; as the arguments of `biosam2.Session`."""
+# What the models have is known at run time only, hence the exceptions from the types' checks.
+class ModelInfo(described(ModelFacts)):  # type: ignore[misc]
+    """A network that is loaded."""
 
-    model_config = ConfigDict(extra="forbid")
+
+class SessionRequest(described(SessionSettings)):  # type: ignore[misc]
+    """What a session is to be: settings, and on which volume and model."""
 
     volume: str = Field(pattern="^[0-9a-f]{64}$")
     model: str | None = Field(None, max_length=1000)
-    axis: Axis = "k"
-    window: tuple[float, float]
-    crop: Literal["auto"] | None = None
-    policy: Policy | None = None
-    precision: Precision = "float32"
-    speed: dict[str, bool | int | None] = Field({}, max_length=100, description="short cuts, as biosam2.speed.Speed")
 
+    @property
+    def settings(self) -> SessionSettings:
+        """The settings.
 
-class ModelInfo(BaseModel):
-    """A network that is loaded."""
-
-    name: str
-    sha256: str
-    device: str
-    device_reason: str
-    image_size: int
+        Raises:
+            InputError: they are none.
+        """
+        return SessionSettings.from_json(self.model_dump(exclude={"volume", "model"}))
 
 
 class SessionInfo(BaseModel):
@@ -100,6 +97,7 @@ class SessionInfo(BaseModel):
 
     session: str
     model: ModelInfo
+    precision: Precision
     heartbeat_seconds: float
 
 
@@ -307,24 +305,16 @@ def make_app(devices: Devices, settings: Settings | None = None, volumes: Volume
         name = asked.model or next(iter(models))
         if name not in models:
             raise HTTPException(404, f"the server has no model {name[:60]!r}; it has {', '.join(models)}")
-        create = m.Create(
-            id=0,
-            axis=asked.axis,
-            window=asked.window,
-            crop=asked.crop,
-            policy=asked.policy,
-            precision=asked.precision,
-            speed=asked.speed,
-        )
         try:
-            lease = await leases.open(name, asked.volume, create)
+            lease = await leases.open(name, asked.volume, asked.settings)
         except KeyError:
             raise HTTPException(404, "the server does not have this volume; send it first") from None
         metrics.opened(lease)
         _log.info("session opened", extra={"model": name, "sessions": len(leases)})
         return SessionInfo(
             session=lease.id,
-            model=_model_info(lease.device.models[name]),
+            model=_model_info(lease.created.model),
+            precision=lease.created.precision,
             heartbeat_seconds=settings.time_outs.heartbeat,
         )
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
+from ...session.settings import SessionSettings
 from .. import messages as m
 from ..errors import RefusedError, error_of
 from .device import Device, Devices, Seat
@@ -44,7 +45,7 @@ class TimeOuts:
 
 @dataclass(eq=False)
 class Lease:
-    """One client's session; `seat` and `device` are set as soon as it has a place."""
+    """One client's session; `seat`, `device` and `created` (what its host says of it) are set once it has a place."""
 
     id: str
     volume: str
@@ -52,6 +53,7 @@ class Lease:
     used: float
     seat: Seat = field(init=False)
     device: Device = field(init=False)
+    created: m.Created = field(init=False)
     # Where answers go, by the request's id.
     streams: dict[int, asyncio.Queue[m.Reply]] = field(default_factory=dict)
 
@@ -133,7 +135,7 @@ class Leases:
         """Propagations under way."""
         return sum(lease.seat.moving for lease in self._leases.values())
 
-    async def open(self, model: str, volume: str, settings: m.Create) -> Lease:
+    async def open(self, model: str, volume: str, settings: SessionSettings) -> Lease:
         """A new session.
 
         Raises:
@@ -170,10 +172,12 @@ class Leases:
         self._leases[lease.id] = lease
         created = False
         try:
-            answer = await self.ask(lease, settings).get()
-            lease.streams.pop(settings.id, None)
+            answer = await self.ask(lease, m.Create(id=0, settings=settings)).get()
+            lease.streams.pop(0, None)
             if isinstance(answer, m.Failure):
                 raise error_of(answer.kind, answer.text)
+            assert isinstance(answer, m.Created)
+            lease.created = answer
             created = True
         finally:
             if not created:
