@@ -1,4 +1,4 @@
-"""biosam2 data: make, check, add."""
+"""biosam2 data: make, check, add, pack."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from ..errors import InputError
 
 if TYPE_CHECKING:
     from ..datasets.checking import Finding
@@ -168,6 +170,48 @@ def add(manifest: Path, files: tuple[Path, ...], name: str, kind: Any, modality:
         raise click.UsageError("give an image and its label, or one record")
     click.echo(line(add_case(manifest, case)))
     click.echo(f"added to {manifest}")
+
+
+@data.command()
+@click.argument("dataset", type=_PATH)
+@click.option("-o", "--output", type=_PATH, required=True, help="The packed dataset: .zip.")
+@click.option("--split", "splits", multiple=True, help="Only cases of this split; may be repeated.")
+@click.option("--size", type=click.IntRange(min=64), default=384, show_default=True, help="Of larger slices, then.")
+@click.option(
+    "--most", type=click.FloatRange(min=0, min_open=True), default=40, show_default=True, help="Of the file, MiB."
+)
+@click.option("--quality", type=click.IntRange(1, 95), default=90, show_default=True, help="Of JPEG.")
+@click.option("--root", type=_PATH, help="What a manifest's relative paths start from; by default its own folder.")
+def pack(
+    dataset: Path, output: Path, splits: tuple[str, ...], size: int, most: float, quality: int, root: Path | None
+) -> None:
+    """Write a DATASET as one small file, to train on another machine.
+
+    Voxels become 8 bits, as the network is shown them, and slices are reduced to a size. Where there is no room for all
+    cases, each source gives as many as the others. 'biosam2 train' takes the file as --data.
+    """
+    from ..datasets import load_dataset
+    from ..datasets.packing import pack as write
+    from .outcome import check_stopped
+
+    cases = load_dataset(dataset, root=root)
+    if splits:
+        there = {case.split for case in cases}
+        for asked in splits:
+            if asked not in there:
+                raise InputError(f"there is no split {asked!r}; there are {', '.join(map(repr, sorted(there)))}")
+        cases = [case for case in cases if case.split in splits]
+    packed = write(output, cases, size=size, most=most, quality=quality, report=lambda case: check_stopped())
+    if packed.left_out:
+        click.echo(
+            f"biosam2: warning: {len(packed.left_out)} of {len(cases)} cases had no room "
+            f"({packed.left_out[0]}, …); a smaller --size or --quality takes in more",
+            err=True,
+        )
+    click.echo(
+        f"wrote {output}: {len(packed.cases)} cases, {packed.megabytes:.1f} MiB; root mean square error of the images "
+        f"{packed.error:.2%} of their range, {packed.worst:.2%} at most"
+    )
 
 
 def _check(cases: Any) -> list[Finding]:

@@ -54,13 +54,24 @@ def _run_options(function: Any) -> Any:
 @train.command()
 @click.option("-o", "--out", type=click.Path(path_type=Path), default="runs/nano", show_default=True, help="A folder.")
 @click.option(
-    "--data", "datasets", type=click.Path(path_type=Path), multiple=True, help="Manifests of real cases to learn from."
+    "--data", "datasets", type=click.Path(path_type=Path), multiple=True, help="Of real cases: manifests, or packed."
 )
 @click.option("--from", "begin", metavar="NAME|PATH", help="What to go on from; with --data: nano.")
 @click.option("--batches", type=click.IntRange(min=1), help="Batches in a step, over all processes.  [default: 1]")
+@click.option(
+    "--carry",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="A folder that hands the run on to another machine: its state is taken from there, and left there.",
+)
 @_run_options
 def nano(
-    out: Path, datasets: tuple[Path, ...], begin: str | None, batches: int | None, quiet: bool, **given: Any
+    out: Path,
+    datasets: tuple[Path, ...],
+    begin: str | None,
+    batches: int | None,
+    carry: Path | None,
+    quiet: bool,
+    **given: Any,
 ) -> None:
     """Train the shipped model from data that is generated on the way, and from real cases.
 
@@ -70,34 +81,57 @@ def nano(
     The folder holds the state, the TensorBoard log and nano.safetensors. Stopped or started again, the run goes on
     where it last saved. Several GPUs: put 'torchrun --nproc-per-node N -m biosam2.cli' in the place of 'biosam2', with
     --batches N or a multiple.
+
+    In pieces on a machine that is lent for minutes: 'train nano --data cases.zip --minutes 9 --carry state' with what
+    'data pack' wrote. The folder state then holds the run in parts of 15 MiB at most, in little more than float8; the
+    same command goes on from there wherever it is taken.
     """
     extras.require("train", "training")
+    from ..training.handover import hand_over, take_over
     from ..training.nano import nano_settings, train_nano
     from ..training.recipes import NANO, NANO_REAL
 
     first = _is_first()
     if first:
         click.echo(f"training in {out}; after Ctrl-C the same command goes on where it last saved", err=True)
-    learnt, measured = _collected(datasets)
+    learnt, measured = _collected(datasets, out)
     recipe = NANO_REAL if learnt else NANO
     if batches is not None:
         recipe = replace(recipe, batches=batches)
     settings = nano_settings(**{name: value for name, value in given.items() if value is not None})
+    if carry is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("--carry hands on the run of one process; leave it out under torchrun")
+    if carry is not None and take_over(carry, out):
+        click.echo(f"going on from {carry}", err=True)
     with Progress(recipe.steps, "training", "steps", quiet=quiet or not first) as progress:
         path = train_nano(out, settings, _counted(progress), learnt, measured, begin=begin or "", recipe=recipe)
     if first:
+        if carry is not None:
+            click.echo(f"wrote {', '.join(map(str, hand_over(out, carry)))}")
         click.echo(f"wrote {path}")
 
 
-def _collected(manifests: tuple[Path, ...]) -> tuple[list[Case], list[Case]]:
+def _collected(datasets: tuple[Path, ...], out: Path) -> tuple[list[Case], list[Case]]:
     """Cases of collections to learn from, the split train, and to measure on, all others."""
     from ..datasets import load_dataset
 
-    cases = [case for manifest in manifests for case in load_dataset(manifest)]
+    cases = [case for source in datasets for case in load_dataset(_unpacked(source, out))]
     learnt = [case for case in cases if case.split == "train"]
     if cases and not learnt:
         raise InputError("no case is of the split train; python -m biosam2.training.collection writes a manifest")
     return learnt, [case for case in cases if case.split != "train"]
+
+
+def _unpacked(dataset: Path, out: Path) -> Path:
+    """The manifest of a packed dataset, whose files are written beside the run; others as they are."""
+    from ..datasets.packing import SUFFIX, unpack
+    from ..models.hashing import sha256_of
+
+    if dataset.suffix.lower() != SUFFIX:
+        return dataset
+    if not dataset.is_file():
+        raise InputError(f"there is no file {dataset}; give what 'biosam2 data pack' wrote")
+    return unpack(dataset, out / f"data-{sha256_of(dataset)[:12]}")
 
 
 class Numbers(click.ParamType):  # type: ignore[type-arg]  # can be subscripted from click 8.3 on
@@ -123,7 +157,7 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]  # can be subscripted 
     type=click.Path(path_type=Path),
     multiple=True,
     required=True,
-    help="A manifest (.csv, .json) or a folder of labelled images; may be repeated.",
+    help="A manifest (.csv, .json), a folder of labelled images, or what 'data pack' wrote; may be repeated.",
 )
 @click.option("--from", "model", default="nano", show_default=True, metavar="NAME|PATH", help="What to begin with.")
 @click.option("--config", metavar="NAME|PATH", help="The configuration of a checkpoint given as PATH.")
@@ -185,7 +219,8 @@ def finetune(
     from ..training.result import add_command
 
     settings = FineTuneSettings(**{key: value for key, value in given.items() if value is not None and value != ()})
-    learnt, measured = choose_cases(datasets, root, split, validation, leave_out)
+    manifests = tuple(_unpacked(dataset, out) for dataset in datasets)
+    learnt, measured = choose_cases(manifests, root, split, validation, leave_out)
     begun = (
         load_model(model, device="cpu") if config is None else load_model(checkpoint=model, config=config, device="cpu")
     )

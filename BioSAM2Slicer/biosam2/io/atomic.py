@@ -63,8 +63,9 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         filled = folder / target.name
         filled.mkdir()
         yield filled
-        for file in filled.iterdir():
-            _flush(file)
+        for file in filled.rglob("*"):
+            if file.is_file():
+                _flush(file)
         if target.is_dir():
             target.rmdir()  # empty: Windows does not rename over it
         os.rename(filled, target)

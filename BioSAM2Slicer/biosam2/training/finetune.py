@@ -272,9 +272,7 @@ class _FineTuning:
             validations={v["step"]: v["dice"][MAIN_GROUP] for v in trainer.validations},
             seconds=trainer.seconds,
             images=trainer.images,
-            processes=trainer.processes,
-            device=str(trainer.device),
-            precision=trainer.precision,
+            pieces=trainer.pieces,
             peak_gib=trainer.peak_gib,
         )
         return write_result(trainer.folder, network, self._config(recipe.stages[-1].size), facts)

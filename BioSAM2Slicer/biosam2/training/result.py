@@ -49,9 +49,7 @@ class RunFacts:
         validations: step → kind of answer → mean Dice, in order.
         seconds: of training.
         images: frames that were trained on.
-        processes: that shared it.
-        device: that it ran on.
-        precision: of the network's arithmetic.
+        pieces: where it ran; see `trainer.Trainer`.
         peak_gib: of GPU memory, None on a CPU.
     """
 
@@ -66,9 +64,7 @@ class RunFacts:
     validations: dict[int, dict[str, float]]
     seconds: float
     images: int
-    processes: int
-    device: str
-    precision: str
+    pieces: Sequence[dict[str, Any]]
     peak_gib: float | None
 
 
@@ -155,7 +151,7 @@ def _training(facts: RunFacts) -> str:
     clips = recipe.batches * recipe.stages[-1].clips
     lines = [
         f"- {steps} steps of {clips} clips in {facts.seconds / 60:.1f} minutes, {rate:.2f} images per second, on "
-        f"{facts.device} in {facts.precision}, {facts.processes} process{'es' if facts.processes > 1 else ''}"
+        + "; ".join(_piece(piece) for piece in facts.pieces)
         + (f", {facts.peak_gib:.1f} GiB of GPU memory at most." if facts.peak_gib is not None else "."),
         "- Prompts: simulated clicks with corrections where the answer is wrong, boxes off by up to a tenth, masks; "
         "clips of neighbouring slices in either direction, some of them beyond the target's end.",
@@ -197,6 +193,12 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _plain(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _piece(piece: dict[str, Any]) -> str:
+    number = piece["processes"]
+    where = f"{piece['device']} in {piece['precision']}, {number} process{'es' if number > 1 else ''}"
+    return f"{where} from step {piece['from']}" if piece["from"] else where
 
 
 def _weights(recipe: Recipe) -> str:

@@ -51,7 +51,7 @@ _AHEAD = 6  # batches that a process of data makes ahead, at least
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How a run goes on its machine. Only seed and precision shape the result.
+    """How a run goes on its machine. Only the seed and, in the last bits, device and precision shape the result.
 
     Args:
         seed: of data, prompts and first weights.
@@ -126,6 +126,13 @@ class Task(Protocol):
 class Trainer:
     """The state of a run: weights, their average, the optimizer, the number of steps done.
 
+    Attributes:
+        step: steps done.
+        seconds: of training, over all pieces.
+        images: frames that were trained on.
+        validations: ``{"step": …, "seconds": …, "dice": {group: {kind of answer: mean}}}``, in order.
+        pieces: ``{"from": step, "device": …, "precision": …, "processes": …}``, where one of them changed.
+
     Args:
         folder: where the state lies or will lie; it must exist.
         recipe: how it is trained.
@@ -173,6 +180,7 @@ class Trainer:
         self.seconds = 0.0
         self.images = 0
         self.validations: list[dict[str, Any]] = []
+        self.pieces: list[dict[str, Any]] = []
         self._dice, self._terms = Means(), Means()
         self.digests: dict[str, str] = {}
         self._identity = ""
@@ -181,6 +189,9 @@ class Trainer:
             self._identity = self._describe_run()
         if (folder / STATE).exists():
             self._load()
+        here = {"device": self.device.type, "precision": self.precision, "processes": self.processes}
+        if not self.pieces or {**self.pieces[-1], "from": 0} != {**here, "from": 0}:
+            self.pieces.append({"from": self.step, **here})
 
     @property
     def averaged(self) -> SAM2Base:
@@ -296,6 +307,7 @@ class Trainer:
             "run": self._identity,
             "frozen": self._frozen,
             "validations": json.dumps(self.validations),
+            "pieces": json.dumps(self.pieces),
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -402,6 +414,7 @@ class Trainer:
             self.step, self.seconds, self.images = state["step"], state["seconds"], state["images"]
             self._frozen = state["frozen"]
             self.validations = json.loads(state["validations"])
+            self.pieces = json.loads(state["pieces"])
             if self._core.bank is not None:
                 self._core.bank.load(state["bank"], self.device)
         except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
@@ -415,7 +428,6 @@ class Trainer:
             {
                 "recipe": self.recipe.shaping(),
                 "seed": self.settings.seed,
-                "precision": self.precision,
                 "name": self.task.name,
                 **self.task.facts(),
                 "cases": {case.name: self.digests[case.name] for case in self.task.cases},
