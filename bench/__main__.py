@@ -18,7 +18,7 @@ from biosam2.speed import Speed
 from . import agreement, count, peak, results, timing, worker
 from .networks import network_of, reference_of, trained
 from .phases import PHASES, noise
-from .sides import Ours, Side, Theirs
+from .sides import EngineSide, PredictorSide, Side
 
 
 class _SpeedText(click.ParamType):  # type: ignore[type-arg]  # can be subscripted from click 8.3 on
@@ -97,9 +97,9 @@ def _time(
         phase = PHASES[name]
         if phase.present not in sides:
             model = network_of(network, size, phase.present)
-            sides[phase.present] = {"sam2": Theirs(reference_of(model), volume)}
+            sides[phase.present] = {"sam2": PredictorSide(reference_of(model), volume)}
             for way, speed in ways.items():
-                sides[phase.present][way] = Ours(model, volume, speed, budget * 2**20)
+                sides[phase.present][way] = EngineSide(model, volume, speed, budget * 2**20)
         timings += timing.measure(name, phase, sides[phase.present], volume, repetitions, clock)
         click.echo(f"{time.strftime('%H:%M:%S')} {name} done", err=True)
     titles = {name: phase.title for name, phase in PHASES.items()}

@@ -1,4 +1,4 @@
-"""How nearly the approximate short cuts give what the exact ones give, with `nano` on the shared cases."""
+"""How nearly the approximate optimisations give what the exact ones give, with `nano` on the shared cases."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Agreement:
 
     Attributes:
         case: what was segmented.
-        way: which short cuts were taken.
+        way: which optimisations were used.
         step: ``first`` propagation, or the one after a ``correction``.
         dice: of the result to the exact way's, 0 to 1.
         truth: Dice of the result to the true mask.

@@ -14,7 +14,7 @@ from biosam2.engine.encoding import LeanEncoder
 from biosam2.models.model import Model
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-# A full bank: the conditioning slice and the six before; and as many object pointers as SAM 2 looks at.
+# A full bank: the conditioning slice and the six before; and as many object pointers as SAM 2 attends to.
 _MEMORIES = 7
 _REPETITIONS = 5
 
@@ -93,10 +93,10 @@ def _parts(model: Model) -> list[tuple[str, _Work, torch.nn.Module]]:
 
     return [
         ("image encoder, sam2", lambda: network.forward_image(image), network.image_encoder),
-        ("image encoder, ours", lambda: encoder(image), network.image_encoder),
+        ("image encoder, biosam2", lambda: encoder(image), network.image_encoder),
         ("memory attention, full bank, sam2", remember, network.memory_attention),
-        ("memory attention, full bank, ours", attend, network.memory_attention),
-        ("projecting a memory, once, ours", lambda: attention.project(memories[0], where), network.memory_attention),
+        ("memory attention, full bank, biosam2", attend, network.memory_attention),
+        ("projecting a memory, once, biosam2", lambda: attention.project(memories[0], where), network.memory_attention),
         ("mask decoder", decode, network.sam_mask_decoder),
         ("memory encoder", encode_memory, network.memory_encoder),
     ]

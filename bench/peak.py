@@ -11,7 +11,7 @@ from biosam2.speed import Speed
 
 from .networks import network_of, reference_of
 from .phases import PHASES, noise
-from .sides import Ours, Side, Theirs
+from .sides import EngineSide, PredictorSide, Side
 
 _MIB = 2**20
 # Encoded slices are kept within a budget that the user sets; this one is full before the smallest volume ends.
@@ -23,7 +23,7 @@ class Peak:
     """The largest resident set of a first propagation through a volume, in MiB.
 
     Attributes:
-        side: ``sam2``, or which short cuts the engine took.
+        side: ``sam2``, or which optimisations the engine used.
         slices: of the volume.
         peak: of the whole process.
         volume: the voxels alone.
@@ -83,9 +83,9 @@ def _main() -> None:
     volume = noise(asked["slices"], asked["plane"], asked["plane"])
     side: Side
     if asked["speed"] is None:
-        side = Theirs(reference_of(model), volume)
+        side = PredictorSide(reference_of(model), volume)
     else:
-        side = Ours(model, volume, Speed.from_json(asked["speed"]), _BUDGET)
+        side = EngineSide(model, volume, Speed.from_json(asked["speed"]), _BUDGET)
     for _ in PHASES["first"].course(side, volume):
         pass
     sys.stdout.write(f"{_peak()}\n")

@@ -18,7 +18,7 @@ from biosam2.speed import Speed
 from numpy.typing import NDArray
 from PIL import Image
 
-# Its progress bars would stand in the way of ours.
+# Its progress bars would disturb those of the bench.
 for _module in (sam2.sam2_video_predictor, sam2.utils.misc):
     _module.tqdm = lambda items, **_: items
 
@@ -42,13 +42,13 @@ class Side(Protocol):
         """Carry all segments through the volume both ways; the number of masks that came."""
 
 
-class Ours:
+class EngineSide:
     """The engine.
 
     Args:
         model: the network.
         volume: the voxels, along axis k.
-        speed: its short cuts.
+        speed: its optimisations.
         budget: bytes of encoded slices that it may keep.
     """
 
@@ -80,7 +80,7 @@ class Ours:
         return sum(1 for _ in self.session.propagate())
 
 
-class Theirs:
+class PredictorSide:
     """`sam2`'s SAM2VideoPredictor.
 
     Args:

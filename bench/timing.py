@@ -27,7 +27,7 @@ class Timing:
 
     Attributes:
         phase: its name.
-        side: ``sam2``, or which short cuts the engine took.
+        side: ``sam2``, or which optimisations the engine used.
         seconds: each repetition's.
         ratios: each repetition's time of `sam2` over this side's.
     """

@@ -2,7 +2,7 @@
 
 Every error raised on purpose by this package is a `BioSAM2Error`: its text is one line that says what
 is wrong and how to mend it. The command line prints that line and exits with code 2; anything else is
-a fault of ours.
+an internal error.
 """
 
 
@@ -35,7 +35,7 @@ class DeviceError(BioSAM2Error):
 
 
 class TrainingError(BioSAM2Error):
-    """A training run that cannot go on: its loss is no number any more."""
+    """A training run that cannot go on: its loss is NaN or infinite."""
 
 
 class DependencyError(BioSAM2Error, ImportError):

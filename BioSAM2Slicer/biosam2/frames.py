@@ -42,7 +42,7 @@ _PERCENTILE_SAMPLES = 4_000_000
 
 @dataclass(frozen=True)
 class Region:
-    """A rectangle of a frame, in whole voxels: what the network looks at."""
+    """A rectangle of a frame, in whole voxels: the crop that the network runs on."""
 
     row: int
     column: int
@@ -83,7 +83,7 @@ def windowed(pixels: NDArray[Any], window: tuple[float, float]) -> NDArray[np.fl
     """Voxels as they are shown, to the network and to people: float32 of the same shape, 0 to 1.
 
     Args:
-        pixels: voxels; those that are no number carry no information and are shown as the window's lower end.
+        pixels: voxels; NaN carries no information and is shown as the window's lower end.
         window: (centre, width).
     """
     centre, width = window
@@ -195,7 +195,7 @@ class Frames:
         return (self.picture(slice_index, region).expand(3, -1, -1) - mean) / std
 
     def picture(self, slice_index: int, region: Region | None = None) -> torch.Tensor:
-        """A slice as the network sees it, before normalising: float32 (1, S, S), colour (3, S, S), 0 to 1.
+        """A slice as the network is given it, before normalising: float32 (1, S, S), colour (3, S, S), 0 to 1.
 
         The region is squeezed to S×S without padding (bilinear, antialiased, pixel centres aligned as in
         ``align_corners=False``).

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from .errors import DependencyError, DeviceError, InputError
 
 # How long a scheduler may take to answer, in seconds.
-_PATIENCE = 5
+_CONNECT_TIMEOUT = 5
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -60,7 +60,7 @@ def _on_cluster(function: Callable[[Item], Result], items: Sequence[Item], addre
     except ImportError as error:
         raise DependencyError("a cluster needs Dask: pip install 'biosam2[cluster]'") from error
     try:
-        client: Any = Client(address, timeout=_PATIENCE, set_as_default=False)
+        client: Any = Client(address, timeout=_CONNECT_TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
         raise InputError(f"there is no Dask scheduler at {address} ({error}); start one: dask scheduler") from error
     with client:

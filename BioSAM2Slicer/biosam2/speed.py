@@ -11,7 +11,7 @@ from .errors import InputError
 
 
 class Speed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which short cuts a session takes. The first five are exact and on; the others are approximate and off.
+    """Which optimisations a session uses. The first five are exact and on; the others are approximate and off.
 
     Attributes:
         encoder: exact, where windows reach beyond the image up to rounding; the image encoder leaves out work that
@@ -19,7 +19,7 @@ class Speed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         attention: exact up to rounding; memories are projected once, values are multiplied narrow (see
             `engine.attention`); on the CPU, in float32, where a step has many tokens: from 512 pixels on, or for four
             segments at 256.
-        release: exact; encoded memories are let go of once a sweep has left them behind, and made again when needed.
+        release: exact; encoded memories are released once a sweep has passed them, and made again when needed.
         disk: exact; logits, and encoded slices for which memory has no room, lie in temporary files.
         ahead: exact; a worker or a server spends idle time on encoding the slices around the one prompted last.
         pool: approximate; memory tokens are seen in squares of this side, 1 for each by itself; with `attention` only.

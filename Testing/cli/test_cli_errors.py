@@ -207,7 +207,7 @@ def test_a_fault_of_ours_shows_its_traceback(biosam2: Biosam2, folder: Path, mon
     ended = biosam2.here("segment", "ball.nrrd", "-o", "t.nrrd", *POINT)
     assert ended.code == 1
     assert "Traceback" in ended.err
-    assert ended.last_line.startswith("biosam2: fault of ours: ZeroDivisionError")
+    assert ended.last_line.startswith("biosam2: internal error: ZeroDivisionError")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from biosam2.cli import progress as module
-from biosam2.cli.progress import Progress
+from biosam2.cli.progress import ProgressBar
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def clock(monkeypatch):
 
 
 def test_a_line_every_tenth_with_rate_and_time_left(capsys, clock) -> None:
-    with Progress(100, "lesion", "slices") as progress:
+    with ProgressBar(100, "lesion", "slices") as progress:
         for _ in range(100):
             clock[0] += 0.5
             progress.advance()
@@ -26,7 +26,7 @@ def test_a_line_every_tenth_with_rate_and_time_left(capsys, clock) -> None:
 
 
 def test_steps_of_an_earlier_run_are_no_part_of_the_rate(capsys, clock) -> None:
-    with Progress(100, "training", "steps") as progress:
+    with ProgressBar(100, "training", "steps") as progress:
         progress.resume(90)
         clock[0] += 10
         progress.advance()
@@ -34,6 +34,6 @@ def test_steps_of_an_earlier_run_are_no_part_of_the_rate(capsys, clock) -> None:
 
 
 def test_quiet_says_nothing(capsys) -> None:
-    with Progress(2, "lesion", "slices", quiet=True) as progress:
+    with ProgressBar(2, "lesion", "slices", quiet=True) as progress:
         progress.advance()
     assert capsys.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""The engine's short cuts: the exact ones change nothing, the approximate ones do what they say."""
+"""The engine's optimisations: the exact ones change nothing, the approximate ones do what they say."""
 
 import copy
 import json
@@ -142,8 +142,8 @@ def test_windows_that_reach_beyond_the_image(override):
     image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         levels = network.forward_image(image)["backbone_fpn"]
-        ours = LeanEncoder(network)(image)
-    for expected, found in zip(levels, (*ours.fine, ours.coarse), strict=True):
+        own = LeanEncoder(network)(image)
+    for expected, found in zip(levels, (*own.fine, own.coarse), strict=True):
         assert float((expected - found).abs().max()) < 1e-4
 
 

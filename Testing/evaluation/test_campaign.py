@@ -411,6 +411,6 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_table(dataset, checkpoint,
 
 
 def test_a_cluster_that_is_not_there_is_named(monkeypatch):
-    monkeypatch.setattr(parallel, "_PATIENCE", 0.5)
+    monkeypatch.setattr(parallel, "_CONNECT_TIMEOUT", 0.5)
     with pytest.raises(InputError, match="there is no Dask scheduler"):
         list(in_parallel(abs, [1], cluster="tcp://127.0.0.1:9"))

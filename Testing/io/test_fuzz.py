@@ -61,7 +61,7 @@ def corpus(tmp_path_factory) -> Path:
 
 
 def write_films(folder: Path) -> None:
-    av = pytest.importorskip("av", reason="PyAV, which reads films, is not installed")
+    av = pytest.importorskip("av", reason="PyAV, which reads videos, is not installed")
     for name, codec, pix_fmt in (
         ("video.mp4", "mpeg4", "yuv420p"),
         ("video-h264.mp4", "libx264", "yuv420p"),

@@ -113,7 +113,7 @@ def write_anything(name: str, folder: Path) -> None:
     if name == "masks":
         write_video_masks(folder / name, session)
     elif name.endswith(".mp4"):
-        pytest.importorskip("av", reason="PyAV, which writes films, is not installed")
+        pytest.importorskip("av", reason="PyAV, which writes videos, is not installed")
         write_overlay_video(folder / name, session)
     elif name.endswith(".seg.nrrd"):
         write_segmentation(folder / name, session)

@@ -1,4 +1,4 @@
-"""Pictures and films in, masks and overlays out."""
+"""Pictures and videos in, masks and overlays out."""
 
 import sys
 
@@ -124,7 +124,7 @@ def write_film(path, frames, codec, pix_fmt):
     [("f.avi", "mjpeg", "yuvj444p"), ("f.mp4", "mpeg4", "yuv420p"), ("f.mkv", "ffv1", "bgr0")],
 )
 def test_films(tmp_path, name, codec, pix_fmt):
-    pytest.importorskip("av", reason="PyAV, which reads films, is not installed")
+    pytest.importorskip("av", reason="PyAV, which reads videos, is not installed")
     shades = [np.full((48, 64, 3), (10 * n, 255 - 10 * n, 100), np.uint8) for n in range(12)]
     write_film(tmp_path / name, shades, codec, pix_fmt)
     video = read_video(tmp_path / name)
@@ -134,7 +134,7 @@ def test_films(tmp_path, name, codec, pix_fmt):
 
 
 def test_grey_films_stay_grey(tmp_path):
-    pytest.importorskip("av", reason="PyAV, which reads films, is not installed")
+    pytest.importorskip("av", reason="PyAV, which reads videos, is not installed")
     frames = [np.full((48, 64), 20 * n, np.uint8) for n in range(5)]
     write_film(tmp_path / "f.mkv", frames, "ffv1", "gray")
     np.testing.assert_array_equal(read_video(tmp_path / "f.mkv").array, frames)
@@ -142,7 +142,7 @@ def test_grey_films_stay_grey(tmp_path):
 
 @pytest.mark.parametrize("part", [0.0001, 0.2, 0.5])
 def test_truncated_films(tmp_path, part):
-    pytest.importorskip("av", reason="PyAV, which reads films, is not installed")
+    pytest.importorskip("av", reason="PyAV, which reads videos, is not installed")
     path = tmp_path / "f.mp4"
     write_film(path, list(RNG.integers(0, 256, (10, 48, 64, 3)).astype(np.uint8)), "mpeg4", "yuv420p")
     path.write_bytes(path.read_bytes()[: max(int(path.stat().st_size * part), 1)])
@@ -161,7 +161,7 @@ def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
 
 
 def test_an_overlay_is_in_the_window_that_is_given(tmp_path):
-    pytest.importorskip("av", reason="PyAV, which writes films, is not installed")
+    pytest.importorskip("av", reason="PyAV, which writes videos, is not installed")
     session = two_boxes(Volume(np.full((4, 16, 16), 300, np.int16)))
     shown = []
     for number, window in enumerate([(300, 100), (300, 1000), (500, 200)]):
@@ -194,7 +194,7 @@ def test_a_folder_that_holds_something_is_not_touched(tmp_path):
 @pytest.mark.parametrize("colour", [False, True])
 @pytest.mark.parametrize("size", [(48, 64), (47, 63)])
 def test_an_overlay_shows_each_segment_in_its_colour(tmp_path, colour, size):
-    pytest.importorskip("av", reason="PyAV, which writes films, is not installed")
+    pytest.importorskip("av", reason="PyAV, which writes videos, is not installed")
     array = np.full((6, *size, 3) if colour else (6, *size), 100, np.uint8)
     left, right = np.zeros((2, 6, *size), bool)
     left[:, 8:40, 4:28] = True
@@ -215,7 +215,7 @@ def test_an_overlay_shows_each_segment_in_its_colour(tmp_path, colour, size):
 
 
 def test_an_overlay_windows_what_is_not_eight_bit(tmp_path):
-    pytest.importorskip("av", reason="PyAV, which writes films, is not installed")
+    pytest.importorskip("av", reason="PyAV, which writes videos, is not installed")
     ramp = np.broadcast_to(np.linspace(-1000, 2000, 64), (3, 48, 64)).astype(np.float32)
     write_overlay_video(tmp_path / "o.mp4", Segments(Volume(ramp), {"s": np.zeros(ramp.shape, bool)}), fps=5)
     shown = read_video(tmp_path / "o.mp4").array[1, 24].astype(int)

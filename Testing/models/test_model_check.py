@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from biosam2.errors import ModelError
 from biosam2.models import ModelEntry, get
-from biosam2.models.check import Finding, check
+from biosam2.models.check import ModelFinding, check
 from biosam2.models.download import download
 from web_server import Handler, Server, honest, redirects, status, tells
 
@@ -22,7 +22,7 @@ DEADLINE = 60
 """Seconds that no answer of loopback needs; a test that waits for it has failed."""
 
 
-def ask(entry: ModelEntry, seconds: float = DEADLINE) -> Finding:
+def ask(entry: ModelEntry, seconds: float = DEADLINE) -> ModelFinding:
     """The finding of a checkpoint's own address."""
     return check([entry], seconds=seconds)[0]
 

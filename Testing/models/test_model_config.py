@@ -67,10 +67,10 @@ def test_rotary_tables_follow_the_image_size() -> None:
 def test_the_network_equals_sam2s_own_from_the_same_configuration() -> None:
     config = load_config("nano")
     torch.manual_seed(0)
-    theirs = instantiate(config, _recursive_=True).eval()
-    ours = build_network(config)
-    ours.load_state_dict(theirs.state_dict())
-    for own, reference in zip(ours.modules(), theirs.modules(), strict=True):
+    original = instantiate(config, _recursive_=True).eval()
+    built = build_network(config)
+    built.load_state_dict(original.state_dict())
+    for own, reference in zip(built.modules(), original.modules(), strict=True):
         if isinstance(reference, RoPEAttention):
             assert isinstance(own, RoPEAttention)
             assert torch.equal(own.freqs_cis, reference.freqs_cis)
@@ -268,6 +268,6 @@ def test_without_initialising_only_values_differ() -> None:
     other.load_state_dict(one.state_dict())
     frame = torch.rand(1, 3, 256, 256)
     with torch.inference_mode():
-        ours = one.forward_image(frame)["backbone_fpn"]
-        theirs = other.forward_image(frame)["backbone_fpn"]
-    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+        built = one.forward_image(frame)["backbone_fpn"]
+        original = other.forward_image(frame)["backbone_fpn"]
+    assert all(torch.equal(a, b) for a, b in zip(built, original, strict=True))

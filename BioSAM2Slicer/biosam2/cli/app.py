@@ -26,7 +26,7 @@ from .worklist import worklist
 def cli(ctx: click.Context) -> None:
     """BioSAM-2: prompt an image, a volume or a video, and get masks.
 
-    Exit codes: 0 done, 2 something you can mend (one line says what), 130 stopped, 1 a fault of ours.
+    Exit codes: 0 done, 2 something you can mend (one line says what), 130 stopped, 1 an internal error.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

@@ -17,7 +17,7 @@ import click
 from ..errors import BioSAM2Error, InputError
 from ..io.guards import existing
 from .markups import read_markups
-from .progress import Progress
+from .progress import ProgressBar
 from .run import run
 
 _COLUMNS = ("image", "output", "prompts", "markups")
@@ -26,7 +26,7 @@ _TOO_MANY = "too many cells: put those with commas in quotes"
 
 
 @dataclass(frozen=True)
-class Row:
+class CohortRow:
     """One volume.
 
     Attributes:
@@ -39,10 +39,10 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Done:
+class RowResult:
     """What became of a row: what the command would have said, or why it failed."""
 
-    row: Row
+    row: CohortRow
     said: str = ""
     failure: str = ""
     details: str = ""
@@ -68,7 +68,7 @@ def run_cohort(
 
     rows = read_table(command, table, shared)
     failures = []
-    with Progress(len(rows), "segmented", "volumes", quiet=quiet) as progress:
+    with ProgressBar(len(rows), "segmented", "volumes", quiet=quiet) as progress:
         for done in in_parallel(segment_row, rows, jobs, cluster):
             progress.advance()
             if done.failure:
@@ -82,7 +82,7 @@ def run_cohort(
         raise InputError(f"{len(failures)} of {len(rows)} volumes were not segmented: {'; '.join(failures[:3])}")
 
 
-def read_table(command: click.Command, table: Path, shared: Mapping[str, Any]) -> list[Row]:
+def read_table(command: click.Command, table: Path, shared: Mapping[str, Any]) -> list[CohortRow]:
     """The rows, each with all that its segmentation needs.
 
     Raises:
@@ -104,20 +104,22 @@ def read_table(command: click.Command, table: Path, shared: Mapping[str, Any]) -
     return rows
 
 
-def segment_row(row: Row) -> Done:
+def segment_row(row: CohortRow) -> RowResult:
     """Do a row, in whatever process; what goes wrong is told, so that other rows go on."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             run("segment", **{**row.arguments, "quiet": True})
     except (BioSAM2Error, click.ClickException) as error:
-        return Done(row, failure=error.format_message() if isinstance(error, click.ClickException) else str(error))
+        return RowResult(row, failure=error.format_message() if isinstance(error, click.ClickException) else str(error))
     except Exception as error:  # noqa: BLE001 - one volume's fault, of whatever kind, must not end the others
-        return Done(row, failure=f"{type(error).__name__}: {error}", details=traceback.format_exc())
-    return Done(row, said.getvalue())
+        return RowResult(row, failure=f"{type(error).__name__}: {error}", details=traceback.format_exc())
+    return RowResult(row, said.getvalue())
 
 
-def _row(command: click.Command, where: str, cells: Mapping[str, Any], folder: Path, shared: Mapping[str, Any]) -> Row:
+def _row(
+    command: click.Command, where: str, cells: Mapping[str, Any], folder: Path, shared: Mapping[str, Any]
+) -> CohortRow:
     unknown = sorted(set(cells) - set(_COLUMNS))
     if unknown or not {"image", "output"} <= set(cells) or not {"prompts", "markups"} & set(cells):
         more = f", and nothing else ({', '.join(unknown)})" if unknown else ""
@@ -141,7 +143,7 @@ def _row(command: click.Command, where: str, cells: Mapping[str, Any], folder: P
     typed = [(segment, _moved(text, folder)) for segment, text in context.params["prompts"]]
     left_out = ("image", "cases", "jobs", "cluster")
     arguments = {name: value for name, value in {**shared, **own}.items() if name not in left_out}
-    return Row(where, {**arguments, "source": image, "output": output, "prompts": [*prompts, *typed]})
+    return CohortRow(where, {**arguments, "source": image, "output": output, "prompts": [*prompts, *typed]})
 
 
 def _words(text: str, where: str) -> Sequence[str]:

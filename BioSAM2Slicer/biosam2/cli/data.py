@@ -10,7 +10,7 @@ import click
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from ..datasets.checking import Finding
+    from ..datasets.checking import CaseFinding
 
 _PATH = click.Path(path_type=Path)
 # datasets.finding.LAYOUTS and datasets.CASE_KINDS have them; importing those would import readers. A test compares.
@@ -214,11 +214,11 @@ def pack(
     )
 
 
-def _check(cases: Any) -> list[Finding]:
+def _check(cases: Any) -> list[CaseFinding]:
     from ..datasets.checking import check_all, line, summary
     from .outcome import check_stopped
 
-    def report(finding: Finding) -> None:
+    def report(finding: CaseFinding) -> None:
         check_stopped()
         click.echo(line(finding))
 

@@ -100,7 +100,7 @@ def evaluate(
     from ..evaluation.results import Plan
     from ..evaluation.runs import Settings
     from ..evaluation.summary import summarise
-    from .progress import Progress
+    from .progress import ProgressBar
 
     if protocol is not None and _given("tolerance"):
         raise click.UsageError(f"the protocol {protocol} has tolerances of its own; leave out --tolerance")
@@ -130,7 +130,7 @@ def evaluate(
         fixed,
         threads=1 if jobs > 1 or cluster else None,
     )
-    with Progress(len(tasks_of(plan)), "measured", "cases", quiet=quiet) as progress:
+    with ProgressBar(len(tasks_of(plan)), "measured", "cases", quiet=quiet) as progress:
 
         def report(outcome: Outcome) -> None:
             progress.advance()

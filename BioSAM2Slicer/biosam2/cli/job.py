@@ -20,7 +20,7 @@ from ..speed import Speed
 from ..volume import Volume
 from .grammar import MarkupText, PlacesText, PromptText, StartText
 from .markups import read_kind
-from .progress import Progress
+from .progress import ProgressBar
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -82,7 +82,7 @@ def check_outputs(pipeline: Pipeline, output: Path, others: Iterable[Path | None
         if path.is_dir() and not (path == output and folder):
             raise OutputError(f"cannot write {path}: it is a folder; give a file name")
     if folder or any(path is not None and path.suffix.lower() == ".mp4" for path in others):
-        extras.require("video", "an overlay film")
+        extras.require("video", "an overlay video")
     if extension(output) in (".dcm", ".seg.dcm"):
         extras.require("dicom", "DICOM SEG", "highdicom")
     if folder and output.is_file():
@@ -218,7 +218,7 @@ def open_session(
         crop: ``auto``, ``none``, or None for what serves the user: a crop unless `exact`.
         exact: nothing approximate.
         policy: of the memory, or None for what serves the user: ``path`` unless `exact`.
-        speed: short cuts, by default those of `Session`.
+        speed: optimisations, by default those of `Session`.
     """
     settings: dict[str, Any] = {
         "axis": axis,
@@ -301,7 +301,7 @@ def propagate(pipeline: Pipeline, session: Session, *, quiet: bool, **how: Any) 
     """
     label = ", ".join(session.segments)
     total = session.count_steps(**how)
-    with Progress(
+    with ProgressBar(
         total, label if len(label) <= 40 else f"{len(session.segments)} segments", UNITS[pipeline], quiet=quiet
     ) as shown:
         for _ in session.propagate(**how):

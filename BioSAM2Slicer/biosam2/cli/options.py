@@ -22,7 +22,7 @@ _NEGATIVE = ", or with ',-' what does not"
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 
 
-class Places(click.ParamType):  # type: ignore[type-arg]  # can be subscripted from click 8.3 on
+class PlacesType(click.ParamType):  # type: ignore[type-arg]  # can be subscripted from click 8.3 on
     """Places of one kind of prompt, with ``:`` between them, or a markups file that holds some.
 
     A minus sign at the end, ``,-``, says that they do not belong to the segment.
@@ -118,8 +118,8 @@ class Window(click.ParamType):  # type: ignore[type-arg]  # can be subscripted f
         return numbers[0], numbers[1]
 
 
-class Speed(click.ParamType):  # type: ignore[type-arg]  # can be subscripted from click 8.3 on
-    """Short cuts as `biosam2.speed.Speed.parse` takes them."""
+class SpeedType(click.ParamType):  # type: ignore[type-arg]  # can be subscripted from click 8.3 on
+    """Optimisations as `biosam2.speed.Speed.parse` takes them."""
 
     name = "speed"
 
@@ -141,7 +141,7 @@ def prompts(axes: str = "ijk") -> Callable[..., Any]:
     placed = [
         click.option(
             *(f"--{each}" for each in (name, *kind.aliases)),
-            type=Places(name, axes),
+            type=PlacesType(name, axes),
             multiple=True,
             help=f"{kind.help}{_NEGATIVE if kind.markup.signed else ''}; in {index}, or a markups file of 3D Slicer.",
         )
@@ -257,9 +257,9 @@ def propagation() -> Callable[..., Any]:
             ),
             click.option(
                 "--speed",
-                type=Speed(),
-                help="Short cuts by name: -encoder or -attention leave an exact one out; stop=8 ends where the target "
-                "has been absent from 8 slices, local follows corrections only (approximate).",
+                type=SpeedType(),
+                help="Optimisations by name: -encoder or -attention leave an exact one out; stop=8 ends where the "
+                "target has been absent from 8 slices, local follows corrections only (approximate).",
             ),
             crop(),
             exact(),
@@ -272,7 +272,7 @@ def crop() -> Callable[..., Any]:
     return click.option(
         "--crop",
         type=click.Choice(["auto", "none"]),
-        help="auto (the default): a target that fills less than a quarter of the frame is looked at closely. "
+        help="auto (the default): a target that fills less than a quarter of the frame is cropped. "
         "Approximate: results differ from SAM 2's own.",
     )
 

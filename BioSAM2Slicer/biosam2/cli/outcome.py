@@ -4,7 +4,7 @@
 2    something the user can mend: a bad input, a bad option, a full disk
 130  stopped by the user (Ctrl-C); 143 stopped by the system (SIGTERM)
 141  whoever read our output went away
-1    a fault of ours: the traceback is printed, for the report
+1    an internal error: the traceback is printed, for the report
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import click
 from ..errors import BioSAM2Error
 from ..extras import explain
 
-# What the file system says that no change of ours could mend.
+# Errors of the file system that no change of this program could mend.
 _USER_ERRNOS = {
     errno.EACCES,
     errno.EDQUOT,
@@ -116,7 +116,7 @@ def _code(error: BaseException) -> int:
             return _say("error: out of memory; use a smaller volume, a smaller model or close other programs", 2)
     with contextlib.suppress(OSError):
         traceback.print_exception(error)
-    return _say(f"fault of ours: {type(error).__name__}: {error}; please report it with the lines above", 1)
+    return _say(f"internal error: {type(error).__name__}: {error}; please report it with the lines above", 1)
 
 
 def _drop_unwritten() -> None:

@@ -12,10 +12,10 @@ import click
 from .outcome import check_stopped
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
+    from rich.progress import Progress
 
 
-class Progress:
+class ProgressBar:
     """Counts steps of known total; use as a context manager.
 
     Args:
@@ -25,7 +25,7 @@ class Progress:
         quiet: show nothing; steps still notice Ctrl-C.
 
     Example:
-        >>> with Progress(25, "lesion", "slices") as progress:
+        >>> with ProgressBar(25, "lesion", "slices") as progress:
         ...     for update in session.propagate():
         ...         progress.advance()
     """
@@ -38,7 +38,7 @@ class Progress:
         self._lines = not quiet and not sys.stderr.isatty()
         self._bar = None if quiet or self._lines else _bar()
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressBar:
         if self._bar is not None:
             self._bar.start()
             self._task = self._bar.add_task(self._label, total=self._total, unit=self._unit, rate="")
@@ -78,7 +78,7 @@ class Progress:
         )
 
 
-def _bar() -> Bar:
+def _bar() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -9,7 +9,7 @@ import click
 
 from ..errors import InputError
 from . import options
-from .progress import Progress
+from .progress import ProgressBar
 
 _FILE = click.Path(path_type=Path)
 
@@ -69,7 +69,7 @@ def replay(
         if session.model.sha256 != model["sha256"]:
             raise InputError(f"model {session.model.name} is not that of the record {record}: its SHA-256 differs")
         total = sum(len(entry.finished) for entry in entries if isinstance(entry, Propagated))
-        with Progress(total, "replay", job.UNITS[pipeline], quiet=quiet) as progress:
+        with ProgressBar(total, "replay", job.UNITS[pipeline], quiet=quiet) as progress:
             for entry in entries:
                 session.replay(entry, on_update=lambda _: progress.advance())
         if output is not None:

@@ -14,7 +14,7 @@ import click
 from .. import extras
 from ..errors import InputError
 from .options import Window
-from .progress import Progress
+from .progress import ProgressBar
 
 if TYPE_CHECKING:
     from ..datasets import Case
@@ -103,7 +103,7 @@ def nano(
         raise InputError("--carry hands on the run of one process; leave it out under torchrun")
     if carry is not None and take_over(carry, out):
         click.echo(f"going on from {carry}", err=True)
-    with Progress(recipe.steps, "training", "steps", quiet=quiet or not first) as progress:
+    with ProgressBar(recipe.steps, "training", "steps", quiet=quiet or not first) as progress:
         path = train_nano(out, settings, _counted(progress), learnt, measured, begin=begin or "", recipe=recipe)
     if first:
         if carry is not None:
@@ -231,7 +231,7 @@ def finetune(
             f"on; after Ctrl-C the same command goes on where it last saved in {out}",
             err=True,
         )
-    with Progress(settings.resolved().steps, "training", "steps", quiet=quiet or not first) as progress:
+    with ProgressBar(settings.resolved().steps, "training", "steps", quiet=quiet or not first) as progress:
         path = run(out, begun, learnt, settings, validation=measured, name=name, on_step=_counted(progress))
     if path is not None:
         click.echo(f"wrote {path} and its card {path.with_suffix('.md')}")
@@ -245,7 +245,7 @@ def _is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _counted(progress: Progress) -> Callable[[int, float], None]:
+def _counted(progress: ProgressBar) -> Callable[[int, float], None]:
     """What counts a run's steps; one that goes on begins where it stopped."""
     begun = False
 

@@ -19,13 +19,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.argument("video", type=_EXISTING)
 @click.option("-o", "--output", type=_EXISTING, required=True, help="A folder: one PNG a frame, and overlay.mp4.")
 @options.prompts()
-@click.option("--window", type=options.Window(), help="What the network sees; default: robust percentiles.")
+@click.option("--window", type=options.Window(), help="Of the network's input; default: robust percentiles.")
 @options.propagation()
 @options.network()
 @options.elsewhere()
 @options.reports()
 @click.option("--areas", type=_FILE, help="Write a CSV: each segment's area on each frame, in pixels, mm² and seconds.")
-@click.option("--overlay", type=_FILE, help="Write the film with the segments in colour: .mp4.")
+@click.option("--overlay", type=_FILE, help="Write the video with the segments in colour: .mp4.")
 def video(video: Path, **given: Any) -> None:
     """Segment a video: mp4, avi, a folder of frames, a DICOM cine, or 3D Slicer's .seq.nrrd. K is the frame, from 0.
 

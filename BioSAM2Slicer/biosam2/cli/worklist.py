@@ -39,7 +39,7 @@ def worklist(ctx: click.Context) -> None:
 def make(source: Path, output: Path, kind: Any, modality: str, segments: tuple[str, ...], window: Any) -> None:
     """Make a worklist of the images in a FOLDER, labelled or not, or of a dataset's MANIFEST.
 
-    Each volume, picture, film and DICOM series is a case; masks are left out. Segmentations will lie in a folder
+    Each volume, picture, video and DICOM series is a case; masks are left out. Segmentations will lie in a folder
     beside the list. Segments and window of each case stand in LIST.template.json, which may be edited.
 
     \b

@@ -10,14 +10,14 @@ from ..errors import InputError
 from ..io.formats import DICOM, PICTURE, SEGMENTATION, extension
 from ..io.guards import existing
 from .case import Case, CaseKind, Target, check_cases
-from .checking import Finding, check_case
+from .checking import CaseFinding, check_case
 from .layout import DatasetOptions, named_targets, stem
 from .manifest import load_dataset, save_dataset
 
 _KINDS: dict[str, CaseKind] = {"segment": "3D", "image": "2D", "video": "video"}
 
 
-def add_case(manifest: Path, case: Case) -> Finding:
+def add_case(manifest: Path, case: Case) -> CaseFinding:
     """Put a case at the end of a manifest, which is made if there is none; what it holds is checked first.
 
     Returns:

@@ -14,7 +14,7 @@ from .opening import open_case
 
 
 @dataclass(frozen=True)
-class Finding:
+class CaseFinding:
     """What one case holds.
 
     Attributes:
@@ -37,18 +37,18 @@ class Finding:
         return [name for name, count in self.voxels.items() if count == 0]
 
 
-def check_case(case: Case) -> Finding:
+def check_case(case: Case) -> CaseFinding:
     """Open a case and say what it holds."""
     try:
         sample = open_case(case)
     except InputError as error:
-        return Finding(case, problem=str(error))
+        return CaseFinding(case, problem=str(error))
     voxels = {name: int(np.count_nonzero(mask)) for name, mask in sample.masks.items()}
     k, j, i = sample.volume.shape
-    return Finding(case, (i, j, k), sample.volume.spacing, voxels)
+    return CaseFinding(case, (i, j, k), sample.volume.spacing, voxels)
 
 
-def check_all(cases: Iterable[Case], report: Callable[[Finding], None] | None = None) -> list[Finding]:
+def check_all(cases: Iterable[Case], report: Callable[[CaseFinding], None] | None = None) -> list[CaseFinding]:
     """Open every case.
 
     Args:
@@ -63,7 +63,7 @@ def check_all(cases: Iterable[Case], report: Callable[[Finding], None] | None = 
     return findings
 
 
-def refuse_misfits(findings: Sequence[Finding]) -> None:
+def refuse_misfits(findings: Sequence[CaseFinding]) -> None:
     """Refuse a dataset with cases that cannot be used.
 
     Raises:
@@ -77,7 +77,7 @@ def refuse_misfits(findings: Sequence[Finding]) -> None:
     raise InputError(f"{len(bad)} of {len(findings)} cases cannot be used: {shown}{more}")
 
 
-def line(finding: Finding) -> str:
+def line(finding: CaseFinding) -> str:
     """A case in one line."""
     case = finding.case
     if finding.problem:
@@ -89,7 +89,7 @@ def line(finding: Finding) -> str:
     return f"{case.name}: {', '.join(facts)}, {size} voxels of {spacing} mm; {targets}"
 
 
-def summary(findings: Sequence[Finding]) -> list[str]:
+def summary(findings: Sequence[CaseFinding]) -> list[str]:
     """The whole in a few lines: cases, sizes and spacings from least to greatest, targets, empty labels."""
     good = [finding for finding in findings if not finding.problem]
     lines = [f"{len(good)} of {len(findings)} cases can be used"]

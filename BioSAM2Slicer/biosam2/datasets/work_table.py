@@ -248,7 +248,7 @@ def labelled_cases(table: WorkTable) -> list[Case]:
 
 
 def kind_of(image: Path) -> CaseKind:
-    """2D for a picture, video for a film, 3D for what else there is."""
+    """2D for a picture, video for a video file, 3D for what else there is."""
     ending = extension(image)
     return "2D" if ending in PICTURE else "video" if ending in MOVIE else "3D"
 

@@ -84,7 +84,7 @@ class FeatureCache:
 
     @property
     def room(self) -> int:
-        """Bytes that can be held without letting go of a frame."""
+        """Bytes that can be held without releasing a frame."""
         return self.budget - self.nbytes
 
     def get(self, key: Hashable, encode: Callable[[], EncodedFrame]) -> EncodedFrame:

@@ -51,7 +51,7 @@ class SliceMemory:
     features_region: Region | None = None
 
     def release(self) -> None:
-        """Let go of the encoded memory; it can be made again from the logits."""
+        """Release the encoded memory; it can be made again from the logits."""
         self.features = None
         self.features_region = None
 
@@ -163,7 +163,7 @@ class MemoryPolicy(ABC):
         """The memories for a slice.
 
         Args:
-            bank: what is remembered of the segment; it has a conditioning slice.
+            bank: the segment's memories; it has a conditioning slice.
             step: where the sweep is.
             encode: gives the encoded memory, (1, M, S/16, S/16), of any slice in the bank.
         """
@@ -178,7 +178,7 @@ class MemoryPolicy(ABC):
         """Swept slices to attend to, with temporal positions 1 (oldest) to ``reach.memories - 1`` (latest).
 
         Args:
-            bank: what is remembered of the segment.
+            bank: the segment's memories.
             far: conditioning slices beyond the network's limit, which count as swept ones.
             step: where the sweep is.
             encode: gives the encoded memory of a slice.

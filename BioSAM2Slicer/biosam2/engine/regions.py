@@ -1,4 +1,4 @@
-"""Which part of a frame the network looks at, so that a small target is seen at full resolution. Approximate.
+"""The crop: the part of a frame that the network runs on, so that a small target has full resolution. Approximate.
 
 Masks come out of SAM 2 at a quarter of its input size; a target that fills little of the frame keeps few pixels.
 A crop around the prompts shows it larger, and follows it as it grows from slice to slice.

@@ -1,4 +1,4 @@
-"""Tensors that lie in a temporary file instead of in memory, and are read where they are looked at."""
+"""Tensors that lie in a temporary file instead of in memory, and are read when they are used."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Tracker:
         policy: what a swept slice is compared with.
         features: where encoded frames are kept.
         precision: ``"float32"`` (exact), or ``"bfloat16"``, ``"float16"``, ``"auto"`` (approximate).
-        speed: which short cuts are taken.
+        speed: which optimisations are used.
     """
 
     def __init__(
@@ -82,12 +82,12 @@ class Tracker:
             signed_pointers=network.use_signed_tpos_enc_to_obj_ptrs,
             stride=network.memory_temporal_stride_for_eval,
         )
-        # The slice prompted last, the part of it that was looked at, and the bytes that this took.
+        # The slice prompted last, its crop, and the bytes that this took.
         self._near: tuple[int, Region, int] | None = None
         self._spill = Spill() if speed.disk else None
         self._working = False
         self._take(model)
-        # A memory's features and what was projected from them; and what each bank's sweep looked at last.
+        # A memory's features and what was projected from them; and what each bank's sweep attended to last.
         self._projections: WeakKeyDictionary[SliceMemory, tuple[torch.Tensor, ProjectedMemory]] = WeakKeyDictionary()
         self._looked_at: WeakKeyDictionary[MemoryBank, set[SliceMemory]] = WeakKeyDictionary()
 
@@ -116,7 +116,7 @@ class Tracker:
         return self.features.get((self._origin, slice_index, region), encode)
 
     def encode_ahead(self, busy: Callable[[], bool]) -> bool:
-        """Encode one more slice around the one prompted last, the nearest first, as that one was looked at.
+        """Encode one more slice around the one prompted last, the nearest first, in the same crop.
 
         Args:
             busy: asked between the parts of the work; once it says so, the slice is given up.
@@ -210,7 +210,7 @@ class Tracker:
         return memory.features
 
     def rest(self) -> None:
-        """Let go of what only a running sweep needs."""
+        """Release what only a running sweep needs."""
         self._projections.clear()
         self._looked_at.clear()
 
@@ -376,7 +376,7 @@ class Tracker:
         return known[1]
 
     def _leave_behind(self, bank: MemoryBank, looked_at: set[SliceMemory]) -> None:
-        """Let go of projections that the bank's sweep no longer looks at."""
+        """Release projections that the bank's sweep no longer attends to."""
         for memory in self._looked_at.get(bank, set()) - looked_at:
             self._projections.pop(memory, None)
         self._looked_at[bank] = looked_at

@@ -128,7 +128,7 @@ class Outcome:
         metrics: of each target and way; targets that mark nothing are left out.
         pictures: PNG files by name.
         failure: why there are no metrics, or empty.
-        details: for our own eyes, where the failure is a fault of ours.
+        details: the traceback, where the failure is an internal error.
     """
 
     task: Task

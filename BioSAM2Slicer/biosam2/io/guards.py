@@ -86,7 +86,7 @@ def available_memory() -> int:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep from the user what parsers remark on odd files: Python warnings, and what C libraries print.
+    """Suppress what parsers report on odd files: Python warnings, and what C libraries print.
 
     The latter goes to the debug log. Standard error is caught for the whole process while this lasts, so keep it
     around the library's call only; threads take turns.

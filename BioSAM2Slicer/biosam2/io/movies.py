@@ -1,4 +1,4 @@
-"""Films by PyAV: mp4, avi and whatever else FFmpeg decodes."""
+"""Videos by PyAV: mp4, avi and whatever else FFmpeg decodes."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from .guards import available_memory, require_memory, unreadable
 
 
 def read(path: Path) -> Volume:
-    """Read every frame of a film's first video stream as RGB, or as grey where the stream is grey.
+    """Read every frame of a file's first video stream as RGB, or as grey where the stream is grey.
 
     Returns:
         Volume (K, J, I, 3) or (K, J, I), uint8; spacing 1; metadata["fps"] is the average frame rate,
         metadata["frame_times"] the seconds of each frame from the first.
 
     Raises:
-        InputError: the film is damaged, holds no picture, or does not fit in memory.
+        InputError: the video is damaged, holds no picture, or does not fit in memory.
         DependencyError: PyAV is not installed.
     """
     av = _av()
     frames: list[NDArray[Any]] = []
     times: list[float | None] = []
-    with unreadable(path, "a video"), av.open(str(path)) as film:
-        if not film.streams.video:
+    with unreadable(path, "a video"), av.open(str(path)) as video:
+        if not video.streams.video:
             raise InputError(f"{path} holds no video stream")
-        stream = film.streams.video[0]
+        stream = video.streams.video[0]
         rate = stream.average_rate
         require_memory(path, 2.0 * 3 * stream.width * stream.height * max(_count(stream), 1))
         grey = stream.format is not None and stream.format.name.startswith("gray")
-        for frame in film.decode(stream):
+        for frame in video.decode(stream):
             picture = frame.to_ndarray(format="gray" if grey else "rgb24")
             if frames and picture.shape != frames[0].shape:
                 raise InputError(f"{path} changes its picture size at frame {len(frames)}; convert it to one size")
@@ -58,7 +58,7 @@ def read(path: Path) -> Volume:
 
 
 def write(path: Path, frames: Iterable[NDArray[np.uint8]], fps: float, *, overwrite: bool = True) -> None:
-    """Write RGB frames of one size as a film, H.264 where FFmpeg has it; atomic.
+    """Write RGB frames of one size as a video, H.264 where FFmpeg has it; atomic.
 
     Args:
         path: .mp4 or another container that FFmpeg knows by its extension.
@@ -74,15 +74,15 @@ def write(path: Path, frames: Iterable[NDArray[np.uint8]], fps: float, *, overwr
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     with atomic_path(path, overwrite=overwrite) as temporary:
         try:
-            with av.open(str(temporary), "w") as film:
-                stream = film.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
+            with av.open(str(temporary), "w") as video:
+                stream = video.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
                 stream.pix_fmt = "yuv420p"
                 for number, frame in enumerate(frames):
                     even = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
                     if number == 0:
                         stream.height, stream.width = even.shape[:2]
-                    film.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
-                film.mux(stream.encode())
+                    video.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+                video.mux(stream.encode())
         except (av.FFmpegError, ValueError) as error:
             raise cannot_write(path, error) from error
 
@@ -91,7 +91,7 @@ def _av() -> ModuleType:
     try:
         import av
     except ImportError:
-        raise DependencyError("reading and writing films needs PyAV: pip install 'biosam2[video]'") from None
+        raise DependencyError("reading and writing videos needs PyAV: pip install 'biosam2[video]'") from None
     av.logging.set_level(av.logging.PANIC)  # it would print on standard error
     return av
 

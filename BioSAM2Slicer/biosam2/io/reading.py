@@ -66,7 +66,7 @@ def read_image(path: str | os.PathLike[str]) -> Volume:
 
 
 def read_video(path: str | os.PathLike[str]) -> Volume:
-    """Read a video: a film (mp4, avi …), a folder of pictures, a DICOM cine, or a sequence of 3D Slicer (.seq.nrrd).
+    """Read a video: a file (mp4, avi …), a folder of pictures, a DICOM cine, or a sequence of 3D Slicer (.seq.nrrd).
 
     The pictures of a folder are in natural order of their names (frame2 before frame10).
 
@@ -76,7 +76,7 @@ def read_video(path: str | os.PathLike[str]) -> Volume:
 
     Raises:
         InputError: the file cannot be used; frames differ in size.
-        DependencyError: PyAV, which reads films, is not installed.
+        DependencyError: PyAV, which reads videos, is not installed.
     """
     source = existing(path)
     if source.is_dir():

@@ -11,7 +11,7 @@ from ..volume import Volume
 def frame_times(volume: Volume) -> NDArray[np.float64] | None:
     """Seconds of each frame from the first, (K,); None where the source does not say when they were taken.
 
-    The times are those that the source gives its frames (a DICOM frame time vector, a film's time stamps, a sequence's
+    The times are those that the source gives its frames (a DICOM frame time vector, a video's time stamps, a sequence's
     index), else they follow from its frame rate.
     """
     given = volume.metadata.get("frame_times")

@@ -1,4 +1,4 @@
-"""What a video session found: one PNG of labels a frame, and a film to look at."""
+"""What a video session found: one PNG of labels a frame, and a video with the segments drawn in."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def write_overlay_video(
     fps: float | None = None,
     window: tuple[float, float] | None = None,
 ) -> None:
-    """Write the frames with their segments in colour and outlined, for looking at; atomic.
+    """Write the frames with their segments in colour and outlined, as a video; atomic.
 
     Args:
         path: .mp4, .avi …
@@ -56,7 +56,7 @@ def write_overlay_video(
     Raises:
         InputError: there is no segment, or `fps` is not positive.
         OutputError: unknown extension, or the file cannot be written.
-        DependencyError: PyAV, which writes films, is not installed.
+        DependencyError: PyAV, which writes videos, is not installed.
     """
     from . import movies
 

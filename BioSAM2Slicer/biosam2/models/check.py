@@ -37,7 +37,7 @@ _LISTING_STEP = 1_000_000
 
 
 @dataclass(frozen=True)
-class Finding:
+class ModelFinding:
     """What one address of the registry answered.
 
     Attributes:
@@ -66,7 +66,7 @@ class _Address:
     entry: ModelEntry | None = None  # of a checkpoint; a page has none
 
 
-def check(models: Sequence[ModelEntry] | None = None, *, seconds: float = 30) -> list[Finding]:
+def check(models: Sequence[ModelEntry] | None = None, *, seconds: float = 30) -> list[ModelFinding]:
     """Ask every address of some models at once: of the checkpoint, and of the pages with its licence and terms.
 
     Of a checkpoint the first byte is asked for, and the size and the hash that come with the answer are compared with
@@ -85,11 +85,11 @@ def check(models: Sequence[ModelEntry] | None = None, *, seconds: float = 30) ->
     if models is None:
         models = [entry for entry in registry.list_models() if entry.source == "download"]
     addresses = _addresses(models)
-    answers: queue.SimpleQueue[tuple[int, Finding | BaseException]] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[tuple[int, ModelFinding | BaseException]] = queue.SimpleQueue()
     for number, address in enumerate(addresses):
         # Daemons: neither a name server nor a host that sends a byte now and then can hold up the program's end.
         threading.Thread(target=_answer, args=(number, address, answers), daemon=True).start()
-    findings: dict[int, Finding] = {}
+    findings: dict[int, ModelFinding] = {}
     end = time.monotonic() + seconds
     while len(findings) < len(addresses):
         try:
@@ -101,7 +101,7 @@ def check(models: Sequence[ModelEntry] | None = None, *, seconds: float = 30) ->
         findings[number] = answer
     late = f"the server does not answer within {seconds:g} s"
     return [
-        findings.get(number) or Finding(address.subject, address.url, "unreachable", late)
+        findings.get(number) or ModelFinding(address.subject, address.url, "unreachable", late)
         for number, address in enumerate(addresses)
     ]
 
@@ -121,14 +121,16 @@ def _addresses(models: Sequence[ModelEntry]) -> list[_Address]:
     return [*files, *pages.values()]
 
 
-def _answer(number: int, address: _Address, answers: queue.SimpleQueue[tuple[int, Finding | BaseException]]) -> None:
+def _answer(
+    number: int, address: _Address, answers: queue.SimpleQueue[tuple[int, ModelFinding | BaseException]]
+) -> None:
     try:
         answers.put((number, _ask(address)))
     except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
         answers.put((number, error))
 
 
-def _ask(address: _Address) -> Finding:
+def _ask(address: _Address) -> ModelFinding:
     headers = {"Accept-Encoding": "identity"}
     if address.entry is not None:
         # Not HEAD: addresses that a host signs for its storage are often good for GET alone.
@@ -141,37 +143,37 @@ def _ask(address: _Address) -> Finding:
             ) as response:
                 return _judge(address, response)
     except (requests.ConnectionError, requests.Timeout) as error:
-        return Finding(address.subject, address.url, "unreachable", connection_failure(error))
+        return ModelFinding(address.subject, address.url, "unreachable", connection_failure(error))
     except requests.TooManyRedirects:
-        return Finding(address.subject, address.url, "refused", "it redirects without end")
+        return ModelFinding(address.subject, address.url, "refused", "it redirects without end")
     except requests.RequestException as error:
-        return Finding(address.subject, address.url, "refused", str(error).splitlines()[0])
+        return ModelFinding(address.subject, address.url, "refused", str(error).splitlines()[0])
 
 
-def _judge(address: _Address, response: requests.Response) -> Finding:
+def _judge(address: _Address, response: requests.Response) -> ModelFinding:
     status = f"HTTP {response.status_code} {response.reason}".strip()
     moved = _moved_to(response)
     if response.status_code in _GONE:
-        return Finding(address.subject, address.url, "missing", f"{status}; {moved or 'it is there no more'}")
+        return ModelFinding(address.subject, address.url, "missing", f"{status}; {moved or 'it is there no more'}")
     if response.status_code in TEMPORARY_STATUS:
-        return Finding(address.subject, address.url, "unreachable", f"the server is busy ({status})")
+        return ModelFinding(address.subject, address.url, "unreachable", f"the server is busy ({status})")
     if address.entry is None:
         return _judge_page(address, response, status)
     if response.status_code not in {200, 206}:
-        return Finding(address.subject, address.url, "refused", f"the server answers {status}")
+        return ModelFinding(address.subject, address.url, "refused", f"the server answers {status}")
     size, sha256 = offered_bytes(response), published_sha256(response, address.entry)
     differences = [text for text in (_other_size(address.entry, size), _other_hash(address.entry, sha256)) if text]
     state: State = "differs" if differences else "moved" if moved else "good"
     detail = "; ".join([*differences, *filter(None, [moved])]) or _facts(size, sha256)
-    return Finding(address.subject, address.url, state, detail, size, sha256)
+    return ModelFinding(address.subject, address.url, state, detail, size, sha256)
 
 
-def _judge_page(address: _Address, response: requests.Response, status: str) -> Finding:
+def _judge_page(address: _Address, response: requests.Response, status: str) -> ModelFinding:
     """A page is good as long as its host has it: where it leads a reader, and whether programs may read it, is free."""
     moved = _moved_to(response)
     if moved and urlsplit(str(response.url)).hostname != urlsplit(address.url).hostname:
-        return Finding(address.subject, address.url, "moved", moved)
-    return Finding(address.subject, address.url, "good", f"its host answers {status}")
+        return ModelFinding(address.subject, address.url, "moved", moved)
+    return ModelFinding(address.subject, address.url, "good", f"its host answers {status}")
 
 
 def _other_size(entry: ModelEntry, size: int | None) -> str | None:

@@ -57,7 +57,8 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     The rotary position tables (`feat_sizes`) follow `image_size`, so that an override of the size is enough.
 
     Args:
-        source: a file's path; the name of one of ours (``nano``) or of sam2's (``sam2.1_hiera_t``); or a mapping.
+        source: a file's path; the name of a configuration of this package (``nano``) or of sam2's
+            (``sam2.1_hiera_t``); or a mapping.
         overrides: OmegaConf dot-list changes, for example ``image_size=512``.
 
     Raises:

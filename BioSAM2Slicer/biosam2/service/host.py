@@ -512,10 +512,10 @@ class Host:
                 id=request, kind="DeviceError", text="out of memory; use a smaller volume or close other programs"
             )
         except Exception as error:  # noqa: BLE001
-            # A fault of ours must not take the other sessions, or the user's state, with it.
+            # An internal error must not take the other sessions, or the user's state, with it.
             _log.exception("request %s failed", request)
             yield m.Failure(
-                id=request, kind="ServiceError", text=f"fault of ours: {type(error).__name__}: {_line(error)}"
+                id=request, kind="ServiceError", text=f"internal error: {type(error).__name__}: {_line(error)}"
             )
 
 

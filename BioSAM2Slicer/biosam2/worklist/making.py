@@ -32,7 +32,7 @@ def find_work(
     """The images of a folder or a manifest, as cases without targets, and the names of the targets that were there.
 
     A folder of a dataset whose layout is known (nnU-Net, DAVIS …) is read as such. Of any other each volume, picture,
-    film and DICOM series below it is a case; masks and segmentations are left out.
+    video and DICOM series below it is a case; masks and segmentations are left out.
 
     Args:
         path: a folder, or a manifest (.csv, .json).

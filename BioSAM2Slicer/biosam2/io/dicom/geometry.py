@@ -16,7 +16,7 @@ from .header import FramePlace
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
+class FrameGrid:
     """A regular stack of frames.
 
     Attributes:
@@ -32,7 +32,7 @@ class Grid:
     direction: NDArray[np.float64]
 
 
-def arrange(source: Path, places: Sequence[FramePlace], names: Sequence[str], thickness: float) -> Grid:
+def arrange(source: Path, places: Sequence[FramePlace], names: Sequence[str], thickness: float) -> FrameGrid:
     """Sort frames along their normal and check that they form a regular grid.
 
     Slices may be off the regular grid by a tenth of their distance (positions are written with few decimals) and
@@ -67,7 +67,7 @@ def arrange(source: Path, places: Sequence[FramePlace], names: Sequence[str], th
             f"{source}: the slices are shifted sideways against each other by up to {shift:.2f} mm (gantry tilt); "
             "resample to a regular grid first"
         )
-    return Grid(
+    return FrameGrid(
         order=tuple(int(n) for n in order),
         spacing=(*first.spacing, spacing_k),
         origin=(float(start[0]), float(start[1]), float(start[2])),

@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import InputError
 from ...volume import Volume
 from ..guards import require_memory
-from .geometry import Grid, arrange
+from .geometry import FrameGrid, arrange
 from .header import Header, read_header
 from .pixels import read_pixels
 from .series import choose
@@ -76,7 +76,7 @@ def _volume(source: Path, headers: list[Header], keep_order: bool) -> Volume:
         grid = arrange(source, places, names, first.thickness)
     else:
         spacing = places[0].spacing if places else first.pixel_spacing
-        grid = Grid(tuple(range(n_frames)), (*spacing, 1.0), (0.0, 0.0, 0.0), np.eye(3))
+        grid = FrameGrid(tuple(range(n_frames)), (*spacing, 1.0), (0.0, 0.0, 0.0), np.eye(3))
 
     metadata: dict[str, Any] = {"source": str(source), "modality": first.modality, "series_uid": first.series_uid}
     if len(headers) == 1:
