@@ -22,6 +22,7 @@ from .errors import InputError
 from .masks import pack
 
 if TYPE_CHECKING:
+    from .io.review import Review
     from .models import Model
     from .session import Session
 
@@ -59,6 +60,7 @@ def build(
     config: str | None,
     session: Session,
     outputs: Sequence[Path],
+    review: Review | None = None,
 ) -> dict[str, Any]:
     """The record of a finished run, as JSON data.
 
@@ -72,8 +74,9 @@ def build(
         config: the configuration that the user gave with a checkpoint.
         session: with its journal.
         outputs: what was written.
+        review: what a person looked at and approved.
     """
-    return {
+    content: dict[str, Any] = {
         "format": FORMAT,
         "pipeline": pipeline,
         "input": {"path": str(source), "sha256": input_sha256, "series_uid": series},
@@ -89,6 +92,23 @@ def build(
         "labelmap_sha256": hash_labels(session),
         "outputs": [{"path": str(path), "sha256": hash_input(path)} for path in outputs],
     }
+    return content if review is None else with_review(content, review)
+
+
+def with_review(record: dict[str, Any], review: Review) -> dict[str, Any]:
+    """A record that says what a person looked at and approved."""
+    return {**record, "review": review.to_json()}
+
+
+def review_of(record: dict[str, Any]) -> Review | None:
+    """What a record says that a person looked at and approved, or None.
+
+    Raises:
+        InputError: that part is damaged.
+    """
+    from .io.review import Review
+
+    return Review.from_json(record["review"]) if "review" in record else None
 
 
 def write(path: Path, record: dict[str, Any]) -> None:

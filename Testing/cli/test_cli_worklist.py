@@ -2,13 +2,19 @@
 
 import csv
 import json
+import shutil
+from pathlib import Path
 
+import pydicom
 import pytest
+from biosam2 import record as records
 from biosam2.cli import worklist as command
 from biosam2.datasets import CASE_KINDS
 from biosam2.datasets.work_table import STATES
+from biosam2.io.review import Review
 from biosam2.worklist import Worklist
 from cli_helpers import files_below
+from pydicom.data import get_testdata_file
 
 NETWORK = ("--model", "seer.safetensors", "--config", "seer.yaml", "-q")
 
@@ -55,6 +61,43 @@ def test_from_a_folder_to_a_model_trained_on_what_was_approved(biosam2, folder):
     assert {(row["case"], row["target"], row["split"]) for row in rows} == {("ball", "ball", "approved")}
 
 
+def test_what_was_approved_is_exported_with_who_looked_at_what(biosam2, folder):
+    series = get_testdata_file("dicomdirtests/98892001/CT5N/2062", download=False)
+    if series is None:
+        pytest.skip("this pydicom does not carry its DICOMDIR test files")
+    scans = folder / "scans"
+    shutil.copytree(Path(series).parent, scans / "ct")
+    assert biosam2.here("worklist", "make", "scans", "-o", "list.csv", "--segment", "liver=#00ff00").code == 0
+    worklist = Worklist(folder / "list.csv")
+    case = worklist.open("ct")
+    with case.saving(state="approved") as files:
+        done = biosam2.here(
+            "segment", "scans/ct", "-o", files.segmentation, "--segment", "liver", "--box", "4,4,2:11,11,2",
+            "--record", files.record, *NETWORK,
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        found = records.with_review(records.read(files.record), Review(looked_at={"liver": (2,)}))
+        records.write(files.record, found)
+    case.close()
+    exported = biosam2.here("worklist", "export", "list.csv", "-o", "out")
+    assert exported.code == 0, exported.err
+    assert exported.out == f"wrote {Path('out', 'ct.dcm')}\nwrote {Path('out', 'ct.json')}\n"
+    written = pydicom.dcmread(folder / "out" / "ct.dcm")
+    (segment,) = written.SegmentSequence
+    assert segment.SegmentLabel == "liver"
+    assert segment.SegmentDescription.startswith("A person looked at 1 of the ")
+    assert segment.SegmentDescription.endswith(", and approved the segmentation.")
+    review = records.review_of(records.read(folder / "out" / "ct.json"))
+    assert (review.approved, review.reviewer, review.looked_at) == (True, worklist.case("ct").by, {"liver": (2,)})
+    again = biosam2.here("worklist", "export", "list.csv", "-o", "out")
+    assert again.code == 2
+    assert "exists already" in again.last_line
+    assert biosam2.here("worklist", "export", "list.csv", "-o", "other", "--format", "nii.gz").code == 0
+    assert files_below(folder / "other") == {"ct.nii.gz", "ct.json"}
+    refused = biosam2.here("worklist", "export", "list.csv", "-o", "new", "--state", "to be looked at")
+    assert "has no case with a segmentation that is to be looked at" in refused.last_line
+
+
 def test_a_list_is_shown_as_json_and_by_state(biosam2, folder):
     assert biosam2.here("worklist", "make", ".", "-o", "list.csv").code == 0
     case = Worklist(folder / "list.csv").open("picture")
@@ -76,6 +119,7 @@ def test_a_list_is_shown_as_json_and_by_state(biosam2, folder):
         (("show", "nothing.csv"), "there is no file"),
         (("show", "list.csv"), "lacks the columns image and state"),
         (("set", "list.csv", "ball", "--state", "done"), "--state"),
+        (("export", "list.csv", "-o", "out", "--format", ".png"), "cannot write a segmentation as .png"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(biosam2, folder, arguments, said):

@@ -1,4 +1,4 @@
-"""biosam2 worklist: make, show, set."""
+"""biosam2 worklist: make, show, set, export."""
 
 from __future__ import annotations
 
@@ -102,6 +102,25 @@ def set_state(path: Path, names: tuple[str, ...], state: Any) -> None:
     for name in names:
         found.set_state(name, state)
         click.echo(f"{name}: {state}")
+
+
+@worklist.command()
+@click.argument("path", type=_PATH, metavar="LIST")
+@click.option("-o", "--output", type=_PATH, required=True, help="A folder, which is made.")
+@click.option("--format", "ending", default=".dcm", show_default=True, help=".dcm (SEG), .seg.nrrd, .nrrd, .nii.gz …")
+@click.option("--state", type=click.Choice(STATES), default="approved", show_default=True, help="Which cases.")
+def export(path: Path, output: Path, ending: str, state: Any) -> None:
+    """Write the approved segmentations of a LIST in another format, with their records.
+
+    A DICOM SEG says how many slices of each segment a person looked at, who approved it and when.
+    """
+    from ..worklist import Worklist
+    from ..worklist.exporting import export as write
+    from .outcome import check_stopped
+
+    for written in write(Worklist(path), output, ending if ending.startswith(".") else f".{ending}", state):
+        check_stopped()
+        click.echo(f"wrote {written}")
 
 
 def _line(case: WorkCase, claim: Claim | None) -> str:

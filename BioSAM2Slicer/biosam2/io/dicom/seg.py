@@ -17,6 +17,7 @@ from ..atomic import atomic_path
 from ..colours import segment_colour
 from ..grid import TOLERANCE
 from ..guards import existing, quiet, unreadable
+from ..review import Review
 from ..segmented import Segmented
 from ..terminology import Code, Terminology
 from .header import FramePlace, frame_places, read_header
@@ -39,13 +40,22 @@ class Look:
     terminology: Terminology = field(default_factory=Terminology)
 
 
-def write(path: Path, session: Segmented, *, looks: Mapping[str, Look] | None = None, overwrite: bool = True) -> None:
+def write(
+    path: Path,
+    session: Segmented,
+    *,
+    looks: Mapping[str, Look] | None = None,
+    review: Review | None = None,
+    overwrite: bool = True,
+) -> None:
     """Write every segment, overlapping ones too, as a binary DICOM SEG that refers to the images; atomic.
 
     Args:
         path: the file.
         session: the segments, and the image that came from DICOM.
         looks: of segments by name; others are tissue in the colours of `biosam2.io.colours`.
+        review: what a person looked at and approved; said in the attributes that the Segmentation IOD has for it, see
+            `_add_review`.
         overwrite: whether an earlier file of that name may be replaced.
 
     Raises:
@@ -115,10 +125,55 @@ def write(path: Path, session: Segmented, *, looks: Mapping[str, Look] | None = 
             f"cannot write {path}: DICOM SEG needs more than these images say ({str(error).splitlines()[0][:200]}); "
             f"{_INSTEAD}"
         ) from error
-    if not all(name.isascii() for name in session.segments):
+    if review is not None:
+        _add_review(segmentation, session, review)
+    if not all(name.isascii() for name in (*session.segments, review.reviewer if review else "")):
         segmentation.SpecificCharacterSet = "ISO_IR 192"  # UTF-8; the images' own may not have the letters
     with atomic_path(path, overwrite=overwrite) as temporary:
         segmentation.save_as(temporary)
+
+
+def _add_review(segmentation: Dataset, session: Segmented, review: Review) -> None:
+    """Say in a SEG what a person looked at and approved.
+
+    The Segmentation IOD has no Approval Module (DICOM PS3.3, A.51): that is for the objects of radiotherapy. SOP
+    Instance Status would claim an authorisation for diagnosis. What it has is used: the description of each segment,
+    Frame Comments on frames that were looked at, the content's creator, and an item of the contributing equipment with
+    who, when and what.
+    """
+    axis = {"k": 0, "j": 1, "i": 2}[review.axis]
+    others = tuple(n for n in range(3) if n != axis)
+    for item in segmentation.SegmentSequence:
+        name = str(item.SegmentLabel)
+        shown = np.flatnonzero(session.mask(name).any(axis=others)).tolist()
+        item.SegmentDescription = review.text(name, shown)
+    if review.axis == "k":
+        names = {int(item.SegmentNumber): str(item.SegmentLabel) for item in segmentation.SegmentSequence}
+        size = (segmentation.Rows, segmentation.Columns)
+        frames = segmentation.PerFrameFunctionalGroupsSequence
+        for frame, place in zip(frames, frame_places(segmentation, len(frames)), strict=False):
+            k = _slice_of(Path(), place, size, session.volume)
+            if k in review.looked_at.get(names[_segment_number(segmentation, frame)], ()):
+                frame.FrameContentSequence[0].FrameComments = "A person looked at this frame."
+    done = Dataset()
+    done.Manufacturer = "BioSAM2Slicer"
+    done.ManufacturerModelName = "biosam2"
+    done.SoftwareVersions = __version__
+    done.ContributionDescription = "Approved by a person" if review.approved else "Looked at by a person, not approved"
+    if review.when:
+        done.ContributionDateTime = f"{''.join(c for c in review.when if c.isdecimal())[:14]}+0000"
+    if review.reviewer:
+        done.OperatorsName = segmentation.ContentCreatorName = _person(review.reviewer)
+    purpose = Dataset()
+    purpose.CodeValue, purpose.CodingSchemeDesignator, purpose.CodeMeaning = "109102", "DCM", "Processing Equipment"
+    done.PurposeOfReferenceCodeSequence = [purpose]
+    segmentation.ContributingEquipmentSequence = [*segmentation.get("ContributingEquipmentSequence", ()), done]
+
+
+def _person(name: str) -> str:
+    """A name as DICOM takes it, family name first; a name of one word, as of an account, is the family name."""
+    words = "".join(c if c.isprintable() and c not in "\\^=" else " " for c in name).split() or ["somebody"]
+    return f"{words[-1]}^{' '.join(words[:-1])}"[:64]
 
 
 def read(path: Path, like: Volume) -> dict[int, tuple[str, NDArray[np.bool_]]]:
