@@ -15,7 +15,7 @@ class Update:
     Attributes:
         segment: its name.
         slice_index: the slice, along the session's axis.
-        mask: bool (rows, columns); the user's own pixels where the slice is theirs.
+        mask: bool (rows, columns); the user's own pixels where the user owns the slice.
         score: predicted IoU × probability that the segment is there, 0 to 1.
     """
 

@@ -36,9 +36,9 @@ def remembered(s, score=1.0, direction=0.0, prompted=False):
     )  # fmt: skip
 
 
-def bank(conditioning, swept):
+def bank(conditioning, propagated):
     prompted = {s: remembered(s, prompted=True) for s in conditioning}
-    return MemoryBank(prompted, {m.slice_index: m for m in swept}, {})
+    return MemoryBank(prompted, {m.slice_index: m for m in propagated}, {})
 
 
 def recalled(policy, bank, s, backward=False, reach=REACH, count=30):
@@ -109,12 +109,12 @@ def test_dissimilar_but_weak_slices_are_not_taken():
 
 def test_dissimilarity_grown_step_by_step_is_the_same_as_at_once():
     rng = np.random.default_rng(3)
-    swept = [remembered(s, score=rng.uniform(0.5, 1), direction=rng.uniform(0, 3)) for s in range(3, 15)]
+    propagated = [remembered(s, score=rng.uniform(0.5, 1), direction=rng.uniform(0, 3)) for s in range(3, 15)]
     growing, policy = bank([2], []), DissimilarityPolicy()
-    for memory in swept:
+    for memory in propagated:
         recalled(policy, growing, memory.slice_index)
-        growing.swept[memory.slice_index] = memory
-    assert recalled(policy, growing, 15) == recalled(DissimilarityPolicy(), bank([2], swept), 15)
+        growing.propagated[memory.slice_index] = memory
+    assert recalled(policy, growing, 15) == recalled(DissimilarityPolicy(), bank([2], propagated), 15)
 
 
 def test_policies_have_the_same_names_where_torch_is_not_loaded():

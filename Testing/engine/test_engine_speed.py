@@ -32,7 +32,7 @@ def long_volume():
 
 
 def with_presence(model, logit):
-    """The model, but with every swept slice's presence decided."""
+    """The model, but with every propagated slice's presence decided."""
     network = copy.deepcopy(model.network)
     head = network.sam_mask_decoder.pred_obj_score_head.layers[-1]
     with torch.no_grad():
@@ -165,8 +165,8 @@ def test_memories_out_of_reach_are_let_go(model, long_volume):
     session = biosam2.Session(model, long_volume)
     session.add_prompt("x", Point((11, 7, 0)))
     list(session.propagate())
-    swept = session._executor._bank(session.state, "x").swept
-    held = {s for s, memory in swept.items() if memory.features is not None}
+    propagated = session._executor._bank(session.state, "x").propagated
+    held = {s for s, memory in propagated.items() if memory.features is not None}
     # Those around the start, where the next propagation begins, and those that the sweep looked at last.
     assert held <= set(range(1, 7)) | set(range(17, 24))
     assert not session._executor.tracker._projections

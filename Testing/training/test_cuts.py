@@ -10,7 +10,7 @@ pytest.importorskip("torchio")
 from biosam2.datasets import load_dataset
 from biosam2.errors import BioSAM2Error
 from biosam2.training.augmentation import augment_clip
-from biosam2.training.clips import Places
+from biosam2.training.clips import SamplerIndices
 from biosam2.training.cuts import CaseBatches, Cutting
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -96,9 +96,9 @@ def test_labels_move_with_the_image(seed):
 @given(first=st.integers(0, 5), steps=st.integers(0, 5), share=st.integers(1, 4), processes=st.integers(1, 4))
 def test_processes_share_the_places_of_each_step(first, steps, share, processes):
     number = share * processes
-    parts = [list(Places(first, first + steps, number, p, processes)) for p in range(processes)]
+    parts = [list(SamplerIndices(first, first + steps, number, p, processes)) for p in range(processes)]
     assert {len(part) for part in parts} == {steps * share}
-    assert sorted(place for part in parts for place in part) == list(Places(first, first + steps, number))
+    assert sorted(place for part in parts for place in part) == list(SamplerIndices(first, first + steps, number))
 
 
 def test_a_case_that_cannot_be_opened_is_told_as_a_value(dataset, tmp_path):

@@ -17,7 +17,7 @@ from biosam2.training.clips import ClipBatches, GeneratedClips
 from biosam2.training.losses import Decoded, segmentation_loss
 from biosam2.training.nano import nano_settings, nano_trainer, train_nano, validate
 from biosam2.training.recipes import NANO
-from biosam2.training.rounds import Round
+from biosam2.training.rounds import PromptSimulation
 from biosam2.training.schedule import Stage
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -53,7 +53,7 @@ def _steps(trainer, count):
 
 @pytest.mark.parametrize("kind", PROMPT_KINDS)
 def test_every_prompt_kind_gives_finite_losses(a_network, a_clip, kind):
-    answers = Round(a_network, a_clip, np.random.default_rng(0)).answer_clip(kind, correct=True)
+    answers = PromptSimulation(a_network, a_clip, np.random.default_rng(0)).answer_clip(kind, correct=True)
     assert torch.isfinite(answers.loss)
     assert set(answers.masks) == {0, 1, 2, 3}
     assert all(0 <= value <= 1 for values in answers.dice.values() for value in values)
@@ -64,7 +64,7 @@ def test_every_prompt_kind_gives_finite_losses(a_network, a_clip, kind):
 def test_a_corrected_clip_is_swept_again_and_only_then_trained(a_network, a_clip, kind, corrections):
     """Corrections are judged, the sweeps before them are not; one frame is always left for the last sweep."""
     for seed in range(3):
-        answers = Round(a_network, a_clip, np.random.default_rng(seed)).answer_again(kind, corrections)
+        answers = PromptSimulation(a_network, a_clip, np.random.default_rng(seed)).answer_again(kind, corrections)
         assert torch.isfinite(answers.loss)
         assert answers.loss.requires_grad
         assert set(answers.masks) == {0, 1, 2, 3}
@@ -74,7 +74,7 @@ def test_a_corrected_clip_is_swept_again_and_only_then_trained(a_network, a_clip
 
 
 def test_the_worst_frame_is_corrected(a_network, a_clip):
-    one = Round(a_network, a_clip, np.random.default_rng(0))
+    one = PromptSimulation(a_network, a_clip, np.random.default_rng(0))
     truth = a_clip.masks[0].float()
     right = {frame: {"pred_masks": truth[:, frame, None] * 20 - 10} for frame in range(4)}
     for frame in range(4):
@@ -106,8 +106,10 @@ def test_an_absent_target_empties_masks_and_presence_and_leaves_quality_alone():
 
 def test_another_clip_holds_none_of_the_targets(a_network):
     clip = ClipBatches(2, 2, (3,), GeneratedClips(2, SIZE)).clip(0)
-    plain = Round(a_network, clip, np.random.default_rng(0)).answer_clip("mask", correct=False)
-    foreign = Round(a_network, clip, np.random.default_rng(0)).answer_clip("mask", correct=False, foreign=True)
+    plain = PromptSimulation(a_network, clip, np.random.default_rng(0)).answer_clip("mask", correct=False)
+    foreign = PromptSimulation(a_network, clip, np.random.default_rng(0)).answer_clip(
+        "mask", correct=False, foreign=True
+    )
     assert set(foreign.masks) == set(plain.masks)  # it is judged, not answered
     assert foreign.loss != plain.loss
     for frame, mask in plain.masks.items():
@@ -121,7 +123,7 @@ def test_training_moves_every_parameter(tmp_path):
     for kind in PROMPT_KINDS:  # the last steps draw their prompts at random: let each kind have its turn
         clip = ClipBatches(2, 1, (4,), GeneratedClips(2, SIZE)).clip(3)
         for correct in (False, True):
-            answers = Round(trainer.network, clip, np.random.default_rng(3)).answer_clip(kind, correct)
+            answers = PromptSimulation(trainer.network, clip, np.random.default_rng(3)).answer_clip(kind, correct)
             answers.loss.backward()
     assert np.all(np.isfinite(losses))
     # SAM 2 uses the first of these in no configuration that adds "no memory" directly, the others on empty frames only.

@@ -24,7 +24,7 @@ from biosam2.training.collection import collection_cases, source_of
 from biosam2.training.nano import nano_settings, nano_trainer
 from biosam2.training.real import RealClips, set_in_motion, validate_real
 from biosam2.training.recipes import NANO_REAL
-from biosam2.training.rounds import Round
+from biosam2.training.rounds import PromptSimulation
 from biosam2.training.schedule import Stage
 from click.testing import CliRunner
 
@@ -173,7 +173,7 @@ def test_targets_end_within_some_clips(learnt):
 def test_several_prompted_frames_train_the_memory(a_network, learnt, kind, swept_before):
     clip = _batches(learnt, 1, 2, 1, (5,)).clip(0)
     for seed in range(3):
-        answers = Round(a_network, clip, np.random.default_rng(seed)).answer_several(kind, 3, swept_before)
+        answers = PromptSimulation(a_network, clip, np.random.default_rng(seed)).answer_several(kind, 3, swept_before)
         assert torch.isfinite(answers.loss)
         assert set(answers.masks) == set(range(5))
         assert ("several swept again" if swept_before else "several swept") in answers.dice

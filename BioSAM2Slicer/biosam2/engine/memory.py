@@ -66,12 +66,12 @@ class MemoryBank:
 
     Attributes:
         conditioning: results of prompted slices, in the order in which they were first prompted.
-        swept: results of the other slices that a propagation visited.
+        propagated: results of the other slices that a propagation visited.
         visited: for each slice that a sweep has passed, whether it passed backward (towards lower indices).
     """
 
     conditioning: dict[int, SliceMemory]
-    swept: dict[int, SliceMemory]
+    propagated: dict[int, SliceMemory]
     visited: dict[int, bool]
 
     @classmethod
@@ -81,16 +81,16 @@ class MemoryBank:
 
     def copy(self) -> MemoryBank:
         """A bank of the same memories, which are shared."""
-        return MemoryBank(dict(self.conditioning), dict(self.swept), dict(self.visited))
+        return MemoryBank(dict(self.conditioning), dict(self.propagated), dict(self.visited))
 
     def result(self, slice_index: int) -> SliceMemory | None:
         """The segment's result on a slice, if there is one."""
-        return self.conditioning.get(slice_index) or self.swept.get(slice_index)
+        return self.conditioning.get(slice_index) or self.propagated.get(slice_index)
 
     def results(self) -> Iterator[SliceMemory]:
         """Every result."""
         yield from self.conditioning.values()
-        yield from self.swept.values()
+        yield from self.propagated.values()
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Reach:
         conditioning: largest number of conditioning slices attended to, -1 for all.
         past_pointers_only: conditioning pointers from ahead of the sweep are left out.
         signed_pointers: a conditioning pointer's distance keeps its sign.
-        stride: every how many slices a swept memory is taken.
+        stride: every how many slices a propagated memory is taken.
     """
 
     memories: int
@@ -130,10 +130,10 @@ class Step:
     count: int
     reach: Reach
 
-    def passed(self, swept: dict[int, SliceMemory]) -> list[int]:
-        """Swept slices that lie behind the sweep, nearest first."""
+    def passed(self, propagated: dict[int, SliceMemory]) -> list[int]:
+        """Propagated slices that lie behind the sweep, nearest first."""
         here = self.slice_index
-        behind = [s for s in swept if (s > here if self.backward else s < here)]
+        behind = [s for s in propagated if (s > here if self.backward else s < here)]
         return sorted(behind, key=lambda s: abs(s - here))
 
 
@@ -157,7 +157,7 @@ class Recall:
 
 
 class MemoryPolicy(ABC):
-    """Chooses what a slice is compared with: conditioning slices always, swept slices as `select` says."""
+    """Chooses what a slice is compared with: conditioning slices always, propagated slices as `select` says."""
 
     def recall(self, bank: MemoryBank, step: Step, encode: Encode) -> Recall:
         """The memories for a slice.
@@ -175,17 +175,17 @@ class MemoryPolicy(ABC):
 
     @abstractmethod
     def select(self, bank: MemoryBank, far: dict[int, SliceMemory], step: Step, encode: Encode) -> list[Positioned]:
-        """Swept slices to attend to, with temporal positions 1 (oldest) to ``reach.memories - 1`` (latest).
+        """Propagated slices to attend to, with temporal positions 1 (oldest) to ``reach.memories - 1`` (latest).
 
         Args:
             bank: the segment's memories.
-            far: conditioning slices beyond the network's limit, which count as swept ones.
+            far: conditioning slices beyond the network's limit, which count as propagated ones.
             step: where the sweep is.
             encode: gives the encoded memory of a slice.
         """
 
     def remembers(self, memory: SliceMemory) -> bool:
-        """Whether a swept slice's object pointer may be seen."""
+        """Whether a propagated slice's object pointer may be seen."""
         return True
 
     def span(self, reach: Reach) -> int | None:
@@ -207,7 +207,7 @@ class MemoryPolicy(ABC):
             s = here - sign * distance
             if not 0 <= s < step.count:
                 break
-            passed = bank.swept.get(s) or far.get(s)
+            passed = bank.propagated.get(s) or far.get(s)
             if passed is not None and self.remembers(passed):
                 pointers.append((distance, passed))
         return pointers, limit - 1
@@ -225,7 +225,7 @@ class Sam2Policy(MemoryPolicy):
         chosen: list[Positioned] = []
         for back in range(step.reach.memories - 1, 0, -1):
             s = _behind(step, back)
-            memory = bank.swept.get(s) or far.get(s)
+            memory = bank.propagated.get(s) or far.get(s)
             if memory is not None:
                 chosen.append((step.reach.memories - back, memory))
         return chosen
@@ -243,7 +243,7 @@ class PathPolicy(Sam2Policy):
         """See `MemoryPolicy.recall`."""
         start, here = min(bank.conditioning), step.slice_index
         between = range(min(start, here), max(start, here) + 1)
-        passed = MemoryBank(bank.conditioning, {s: m for s, m in bank.swept.items() if s in between}, bank.visited)
+        passed = MemoryBank(bank.conditioning, {s: m for s, m in bank.propagated.items() if s in between}, bank.visited)
         return super().recall(passed, step, encode)
 
 
@@ -263,7 +263,7 @@ class QualityGatePolicy(MemoryPolicy):
 
     def select(self, bank: MemoryBank, far: dict[int, SliceMemory], step: Step, encode: Encode) -> list[Positioned]:
         """See `MemoryPolicy.select`."""
-        good = {s: m for s, m in bank.swept.items() if self.remembers(m)}
+        good = {s: m for s, m in bank.propagated.items() if self.remembers(m)}
         return _by_distance([good[s] for s in step.passed(good)], step)
 
 
@@ -286,7 +286,7 @@ class DissimilarityPolicy(MemoryPolicy):
 
     def select(self, bank: MemoryBank, far: dict[int, SliceMemory], step: Step, encode: Encode) -> list[Positioned]:
         """See `MemoryPolicy.select`."""
-        arrived = [bank.swept[s] for s in reversed(step.passed(bank.swept))]
+        arrived = [bank.propagated[s] for s in reversed(step.passed(bank.propagated))]
         offered, kept = self._kept.get(bank, ([], []))
         if len(offered) > len(arrived) or any(a is not b for a, b in zip(offered, arrived, strict=False)):
             offered, kept = [], []

@@ -53,7 +53,7 @@ class Tracker:
     Args:
         model: the network and its device.
         frames: the slices.
-        policy: what a swept slice is compared with.
+        policy: what a propagated slice is compared with.
         features: where encoded frames are kept.
         precision: ``"float32"`` (exact), or ``"bfloat16"``, ``"float16"``, ``"auto"`` (approximate).
         speed: which optimisations are used.
@@ -411,7 +411,7 @@ class Tracker:
         frame = self.encode(memory.slice_index, region)
         logits = _resampled(memory.low_logits, memory.region, region).to(device)
         if not memory.prompted and network._use_multimask(False, None):
-            # sam2 enlarges all candidates of a swept slice, and rounds otherwise than for one alone.
+            # sam2 enlarges all candidates of a propagated slice, and rounds otherwise than for one alone.
             logits = logits.expand(-1, network.sam_mask_decoder.num_multimask_outputs, -1, -1)
         with torch.inference_mode(), autocast(device, self.precision):
             size = (self.frames.image_size, self.frames.image_size)

@@ -113,10 +113,10 @@ def _against(results: Results, kind: Kind, rival: Callable[[list[float]], float]
     pairs = []
     for ceiling in results.ceilings:
         here = [r for r in results.records if _about(r, ceiling) and r.prompt == kind]
-        ours = [r.dice[0] for r in here if r.method == CROP]
-        theirs = [r.dice[0] for r in here if r.method in TOOLS]
-        if ours and theirs:
-            pairs.append((ours[0], float(rival(theirs))))
+        own = [r.dice[0] for r in here if r.method == CROP]
+        classical = [r.dice[0] for r in here if r.method in TOOLS]
+        if own and classical:
+            pairs.append((own[0], float(rival(classical))))
     return pairs
 
 

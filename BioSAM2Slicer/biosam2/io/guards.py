@@ -39,7 +39,7 @@ def unreadable(path: Path, what: str = "an image") -> Iterator[None]:
     """Turn whatever a parser raises on a damaged file into an InputError that names the file.
 
     Wrap calls of a third-party parser only, never our own code: parsers raise anything on hostile bytes, and
-    here, and only here, any exception of theirs means that the file is bad.
+    here, and only here, any exception of a parser means that the file is bad.
     """
     try:
         yield

@@ -11,7 +11,7 @@ class ServiceError(BioSAM2Error):
 
 
 class ProtocolError(ServiceError):
-    """Bytes or a message that the other side should not have sent; the connection can go on."""
+    """Bytes or a message that a client or host should not have sent; the connection can go on."""
 
 
 class RefusedError(ServiceError):
@@ -42,7 +42,7 @@ _KINDS: dict[str, type[BioSAM2Error]] = {
 
 
 def name_of(error: BioSAM2Error) -> str:
-    """The name under which an error travels: of the nearest class that the other side knows."""
+    """The name under which an error travels: of the nearest class that client and host both know."""
     return next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _KINDS)
 
 

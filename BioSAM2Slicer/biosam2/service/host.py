@@ -51,7 +51,7 @@ class Engine(Protocol):
         """Do a piece of what will be asked for, until `busy`; whether there is more."""
 
     def close(self, session: Session) -> None:
-        """Let go of what only this session needs."""
+        """Release what only this session needs."""
 
 
 @dataclass

@@ -16,7 +16,7 @@ from .errors import ProtocolError, RefusedError
 if TYPE_CHECKING:
     from ..session import Session
 
-_PATIENCE = 30.0
+_RETRY_TIMEOUT = 30.0
 # Slices that the server may be ahead of the client at this end.
 _AHEAD = 8
 
@@ -43,7 +43,7 @@ class RelayEngine:
         if asked.checkpoint is not None:
             raise RefusedError("a server runs its own models; give a model's name, not a checkpoint")
         yield m.Progress(id=asked.id, stage="reaching the server")
-        http = Http(self._url, self._key, self._verify, _PATIENCE)
+        http = Http(self._url, self._key, self._verify, _RETRY_TIMEOUT)
         try:
             models = {model.name: model for model in server_info(http).models}
         finally:
@@ -69,7 +69,7 @@ class RelayEngine:
             api_key=self._key,
             model=self._model,
             verify=self._verify,
-            patience=_PATIENCE,
+            patience=_RETRY_TIMEOUT,
             ahead=_AHEAD,
             on_notice=self._tell,
             **msgspec.structs.asdict(asked.settings),

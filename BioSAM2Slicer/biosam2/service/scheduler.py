@@ -14,7 +14,7 @@ Deliver: TypeAlias = Callable[[m.Reply], None]
 
 _log = logging.getLogger(__name__)
 # Requests answered in a row while a propagation waits; more would let busy clients starve it.
-_PATIENCE = 4
+_MOST_IN_A_ROW = 4
 
 
 class Scheduler:
@@ -101,7 +101,7 @@ class Scheduler:
     def _next(self) -> Host | None:
         asking = next((host for host in self._hosts if host.waiting), None)
         moving = next((host for host in self._hosts if host.moving and not host.waiting), None)
-        if asking is None or (moving is not None and self._requests_in_a_row >= _PATIENCE):
+        if asking is None or (moving is not None and self._requests_in_a_row >= _MOST_IN_A_ROW):
             return moving
         return asking
 

@@ -31,7 +31,7 @@ def take_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def pieces(incoming: IO[bytes]) -> Iterator[bytes]:
-    """What comes, as it comes, until the other side closes its end."""
+    """What comes, as it comes, until the writer closes its end."""
     while True:
         try:
             data = incoming.read(_READ)

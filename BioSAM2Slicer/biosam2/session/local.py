@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # Propagations whose memories are kept; what lies deeper in the past is run again when it is needed.
 _KEPT = 100
-# A mask that reaches the crop's border is looked at again in a larger one, at most this often on a slice.
+# A mask that reaches the crop's border is segmented again in a larger one, at most this often on a slice.
 _REGROWTHS = 3
 
 
@@ -261,7 +261,7 @@ class LocalExecutor:
             fresh[s] = self._prompted(prompt, bank)
         for s, memory in fresh.items():
             bank.conditioning[s] = memory
-            bank.swept.pop(s, None)
+            bank.propagated.pop(s, None)
         return sweep_of(before, name, asked, bank, old)
 
     def _sweeping(self, sweeps: Sequence[Sweep], backward: bool, seen: set[tuple[str, int]]) -> Iterator[Found]:
@@ -276,10 +276,10 @@ class LocalExecutor:
                 regions = [sweep.region for sweep in moving]
                 results = self.tracker.sweep_step([m.bank for m in moving], regions, s, backward)
                 for sweep, result in zip(moving, results, strict=True):
-                    sweep.bank.swept[s] = self._followed(sweep, result, backward)
+                    sweep.bank.propagated[s] = self._followed(sweep, result, backward)
             for sweep in here:
                 sweep.bank.visited[s] = backward
-                result = sweep.bank.conditioning.get(s) or sweep.bank.swept[s]
+                result = sweep.bank.conditioning.get(s) or sweep.bank.propagated[s]
                 if result.prompted:
                     sweep.region = result.region
                 self._leave_behind(sweep, s, backward)
@@ -289,7 +289,7 @@ class LocalExecutor:
                 seen.add((sweep.name, s))
                 yield Found(sweep.name, s, self._unpacked(result), result.score)
             for sweep in over:
-                old = sweep.bank.swept.pop(s, None)
+                old = sweep.bank.propagated.pop(s, None)
                 if old is None or not old.mask.any() or s in sweep.own:
                     continue
                 # What an earlier propagation found beyond the segment's end is taken back.
@@ -303,7 +303,7 @@ class LocalExecutor:
         if not self.settings.speed.release or span is None:
             return
         left = here + span + 1 if backward else here - span - 1
-        memory = sweep.bank.swept.get(left)
+        memory = sweep.bank.propagated.get(left)
         # The backward sweep, and the next propagation, begin where this one began, and look at what lies around.
         if memory is not None and abs(left - min(sweep.bank.conditioning)) > span:
             memory.release()
@@ -363,6 +363,6 @@ def _without(bank: MemoryBank, emptied: Sequence[int]) -> MemoryBank:
     for s in emptied:
         result = bank.conditioning.pop(s, None)
         if result is not None:
-            bank.swept[s] = result
+            bank.propagated[s] = result
             bank.visited.pop(s, None)
     return bank

@@ -49,7 +49,7 @@ class BaseSession:
         self._running: _Propagation | None = None
         self._cancelled = False
 
-    # -- what there is ---------------------------------------------------------------------------
+    # -- properties -----------------------------------------------------------------------------
 
     @property
     def settings(self) -> SessionSettings:
@@ -242,7 +242,7 @@ class BaseSession:
     ) -> Iterator[Update]:
         """Carry segments through the volume, slice by slice, from their earliest prompted slice.
 
-        Forward first, then backward, which sees the forward memories, as SAM 2 does. Slices prompted outside the
+        Forward first, then backward, which attends to the forward memories, as SAM 2 does. Slices prompted outside the
         range still take part as memories. Arguments are checked at once; work is done as the iterator is advanced,
         and what it has yielded stands when it is closed or `cancel` is called.
 
@@ -283,7 +283,7 @@ class BaseSession:
         self._cancelled = True
 
     def mask(self, segment: str) -> NDArray[np.bool_]:
-        """The segment, bool (K, J, I): results of propagations, and the user's own pixels where slices are theirs.
+        """The segment, bool (K, J, I): results of propagations, and the user's own pixels on slices that the user owns.
 
         Raises:
             InputError: there is no such segment.

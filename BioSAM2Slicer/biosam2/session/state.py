@@ -251,7 +251,7 @@ class SessionState:
         return set(state.locked) | {s for s, told in self._told(state).items() if told.mask is not None}
 
     def user_mask(self, name: str, slice_index: int) -> NDArray[np.bool_] | None:
-        """The user's own pixels on a slice that is theirs, bool (rows, columns); None where it is not."""
+        """The user's own pixels on a slice that the user owns, bool (rows, columns); None where it is not."""
         state = self.segment(name)
         if slice_index in state.locked:
             return self._slice(state.locked[slice_index])

@@ -23,7 +23,7 @@ class Sweep:
         name: of the segment.
         bank: its memories, which grow.
         forward, backward: slices in the order in which they are passed.
-        region: the part of the frame that the network sees at present.
+        region: the crop that the network runs on at present.
         own: slices that were the user's own when the propagation began; what the user does meanwhile must not change
             which slices are finished, or the entry could not be run again.
         started: whether the segment had a mask to start from then.

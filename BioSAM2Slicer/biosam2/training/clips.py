@@ -149,8 +149,8 @@ class ClipBatches(Dataset[Batch | BioSAM2Error]):
         return batch.clip
 
 
-class Places(Sampler[tuple[int, int]]):
-    """Places of the steps from one to another, those that one of several processes works on.
+class SamplerIndices(Sampler[tuple[int, int]]):
+    """Sampler indices of the steps from one to another, those that one of several processes works on.
 
     Args:
         first: step.

@@ -96,7 +96,7 @@ def segmentation_loss(decoded: Decoded, target: Tensor, area: Tensor, ambiguous:
         best = each[:, 1:].min(dim=1).values + _ALL_MASKS_WEIGHT * each[:, 1:].mean(dim=1)
         terms["mask"] = (best + (_AMBIGUOUS_WEIGHT if ambiguous else 1.0) * each[:, 0]).mean()
         iou = _iou(logits, truth)
-        # Cross entropy, not a distance: predictions saturate at nought while all masks are bad, and must come back.
+        # Cross entropy, not a distance: predictions saturate at 0 while all masks are bad, and must come back.
         quality = decoded.ious[present]
         # No number: binary_cross_entropy would stop the process, and CUDA with it, before anybody could say why.
         usable = bool(torch.isfinite(quality).all())

@@ -24,7 +24,7 @@ from .real import RealClips, validate_real
 from .recipes import NANO, NANO_REAL
 from .recipes.recipe import Recipe
 from .reporting import MAIN_GROUP, Reporter
-from .rounds import Round
+from .rounds import PromptSimulation
 from .schedule import Stage
 from .trainer import STATE, RunSettings, Trainer
 
@@ -183,8 +183,8 @@ def validate(network: SAM2Base, clips: int, report: Reporter | None = None, step
         clip = to_device(batches.clip(index), device)
         rng = np.random.default_rng([_VALIDATION_SEED, 1, index])
         for kind in ("click", "clicks", "box", "mask"):
-            answers = Round(network, clip, rng).answer_clip(kind, correct=False)
-            again = Round(network, clip, rng).answer_again(kind, corrections=1)
+            answers = PromptSimulation(network, clip, rng).answer_clip(kind, correct=False)
+            again = PromptSimulation(network, clip, rng).answer_again(kind, corrections=1)
             for name, values in [*answers.dice.items(), *again.dice.items()]:
                 dice[name].extend(values)
             if report is not None and kind == "click" and index < 4:

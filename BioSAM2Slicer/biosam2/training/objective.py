@@ -14,7 +14,7 @@ from .clips import Clip
 from .localization import localization_loss
 from .losses import LOSSES
 from .recipes.recipe import Recipe
-from .rounds import Answers, Round
+from .rounds import Answers, PromptSimulation
 from .schedule import Stage
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Objective(nn.Module):
         if clip is None:
             answers = [Answers(localization_loss(self.network, rng, stage.targets))]
         else:
-            one = Round(self.network, clip, rng, LOSSES[self._recipe.loss])
+            one = PromptSimulation(self.network, clip, rng, LOSSES[self._recipe.loss])
             if clip.images.shape[1] == 1:
                 answers = self._answer_frame(one, rng)
             else:
@@ -62,7 +62,7 @@ class Objective(nn.Module):
             merged.loss = merged.loss + 0.0 * sum(p.sum() for p in self.network.parameters() if p.requires_grad)
         return merged
 
-    def _answer_frame(self, one: Round, rng: np.random.Generator) -> list[Answers]:
+    def _answer_frame(self, one: PromptSimulation, rng: np.random.Generator) -> list[Answers]:
         """A slice by itself: from a click, and from another prompt, each with corrections."""
         mix = self._recipe.prompts
         if self.bank is not None:
@@ -75,7 +75,7 @@ class Objective(nn.Module):
         answers.append(one.answer_frame(kind, corrections=int(rng.integers(0, second + 1))))
         return answers
 
-    def _answer_clip(self, one: Round, rng: np.random.Generator, stage: Stage, prompted: int) -> Answers:
+    def _answer_clip(self, one: PromptSimulation, rng: np.random.Generator, stage: Stage, prompted: int) -> Answers:
         """A prompt, swept both ways; corrected on the way, or afterwards and swept again, or not."""
         mix = self._recipe.prompts
         kind = str(rng.choice(_CLIP_KINDS, p=mix.clips))
@@ -92,7 +92,7 @@ class Objective(nn.Module):
 @torch.no_grad()
 def answer(network: SAM2Base, clip: Clip, kind: str, seeds: Sequence[int]) -> Answers:
     """What a network makes of a batch from one prompt: a slice, or a clip swept both ways."""
-    one = Round(network, clip, np.random.default_rng(list(seeds)))
+    one = PromptSimulation(network, clip, np.random.default_rng(list(seeds)))
     return one.answer_frame(kind, 0) if clip.images.shape[1] == 1 else one.answer_clip(kind, correct=False)
 
 

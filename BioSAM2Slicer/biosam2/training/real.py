@@ -30,7 +30,7 @@ from .augmentation import augment_clip
 from .clips import Clip, ClipBatches, finish_clip, to_device
 from .collection import source_of
 from .crops import covered, varied
-from .rounds import Round
+from .rounds import PromptSimulation
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
@@ -228,7 +228,7 @@ def validate_real(
         dice: dict[str, list[float]] = defaultdict(list)
         frames = ClipBatches(_VALIDATION_SEED, 1, (1,), RealClips(members, 1, network.image_size, 0.0, augment=False))
         for index in range(images):
-            one = Round(
+            one = PromptSimulation(
                 network, to_device(frames.clip(index), device), np.random.default_rng([_VALIDATION_SEED, index])
             )
             answers = [one.answer_frame(kind, corrections=2, feed_back=False) for kind in ("click", "box")]
@@ -240,7 +240,7 @@ def validate_real(
         for index in range(volumes if solid else 0):
             clip = to_device(clips.clip(index), device)
             for kind in ("box", "mask"):
-                one = Round(network, clip, np.random.default_rng([_VALIDATION_SEED, index]))
+                one = PromptSimulation(network, clip, np.random.default_rng([_VALIDATION_SEED, index]))
                 for answer in (one.answer_clip(kind, correct=False), one.answer_several(kind, 2, swept_before=True)):
                     for name, values in answer.dice.items():
                         dice[name].extend(values)
@@ -340,7 +340,7 @@ def _pieces(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
 
 
 def _region(rng: np.random.Generator, mask: NDArray[np.bool_], frames: Frames, vary: bool) -> Region:
-    """What is looked at: the whole frame, the crop that inference would take, or any crop around the target."""
+    """The region of a frame: the whole frame, the crop that inference would take, or any crop around the target."""
     choice = rng.random()
     rows, columns = np.nonzero(mask)
     if not rows.size or (choice < 0.3 and rows.size > 2 * _SMALLEST * mask.size):

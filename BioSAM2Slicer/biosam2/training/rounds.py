@@ -41,7 +41,7 @@ class Answers:
     masks: dict[int, Tensor] = field(default_factory=dict)
 
 
-class Round:
+class PromptSimulation:
     """A batch of clips in front of a network in evaluation mode; every pair of clip and target is one object.
 
     Args:

@@ -31,7 +31,7 @@ from .. import devices
 from ..datasets import Case
 from ..errors import BioSAM2Error, InputError, TrainingError
 from ..models.config import first_line
-from .clips import Batch, Clip, Places, to_device
+from .clips import Batch, Clip, SamplerIndices, to_device
 from .files import digests, save_state
 from .freezing import apply_recipe, check_recipe, frozen_digest
 from .objective import Objective, answer
@@ -367,7 +367,7 @@ class Trainer:
             loader = DataLoader(
                 self.task.batches(stage, self.settings.seed),
                 batch_size=None,
-                sampler=Places(begin, end, number, self._accelerator.process_index, self.processes),
+                sampler=SamplerIndices(begin, end, number, self._accelerator.process_index, self.processes),
                 num_workers=workers,
                 prefetch_factor=max(_AHEAD, 2 * share) if workers else None,
             )

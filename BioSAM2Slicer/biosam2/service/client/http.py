@@ -73,7 +73,7 @@ class RemoteSession(ClientSession):
         api_key: what the server wants to be shown.
         model: one of the server's models; by default its first.
         verify: whether to check the server's certificate, or a file of those to trust.
-        patience: seconds for which a server that is out of reach is tried again.
+        patience: the retry timeout: seconds for which a server that is out of reach is tried again.
         ahead: slices that the server may be ahead; hides the network's delay.
         settings: the other arguments of `ClientSession`.
 
@@ -161,7 +161,7 @@ class Http:
             raise ServiceError(f"{self.url} cannot be used: {_line(error)}") from error
 
     def patiently(self, once: Callable[[], _Got]) -> _Got:
-        """The outcome of one request, made again while the server is out of reach or busy, as long as patience lasts.
+        """The outcome of one request, made again while the server is out of reach or busy, until the retry timeout.
 
         Args:
             once: makes the request.
@@ -181,7 +181,8 @@ class Http:
             except _BROKEN as error:
                 if time.monotonic() > until:
                     raise ServiceError(
-                        f"the server {self.url} is out of reach ({_reason(error)}); is it running, and is the way free?"
+                        f"the server {self.url} is out of reach ({_reason(error)}); check that it runs, and "
+                        "check firewall and proxy"
                     ) from error
             never.wait(min(0.1 * 2**tries, 2.0))
         raise AssertionError("never here")
@@ -246,7 +247,7 @@ class Http:
         self._session.cookies.clear()
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         self._session.close()
 
 
@@ -300,7 +301,7 @@ class HttpConnector:
         raise refused
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         self._http.close()
 
     def _upload(self, progress: Progress) -> None:

@@ -30,7 +30,7 @@ class Link(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of the host, and of the session on it."""
+        """Release the host, and the session on it."""
 
 
 class Connector(Protocol):
@@ -44,4 +44,4 @@ class Connector(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of what was kept for opening again."""
+        """Release what was kept for opening again."""

@@ -28,7 +28,7 @@ from .session import ClientSession
 
 _READ = 1 << 20
 _PACKAGE = Path(__file__).resolve().parents[2]
-# In memory, where there is one: the worker maps it, and a disk never sees the voxels.
+# In memory, where there is one: the worker maps it, and the voxels are not written to a disk.
 _SHARED_MEMORY = Path("/dev/shm")
 _GOODBYE_SECONDS = 10
 
@@ -182,7 +182,7 @@ class PipeLink:
                 while data:
                     data = data[pipe.write(data) :]
         except (OSError, ValueError) as error:
-            raise ConnectionLostError(self._epitaph()) from error
+            raise ConnectionLostError(self._exit_reason()) from error
 
     def call(self, request: m.Request, progress: Progress) -> m.Reply:
         """The final answer to a request.
@@ -197,7 +197,7 @@ class PipeLink:
                 raise error_of(reply.kind, reply.text)
             elif isinstance(reply, m.Answer):
                 return reply
-        raise ConnectionLostError(self._epitaph())
+        raise ConnectionLostError(self._exit_reason())
 
     def _replies(self, request: int) -> Iterator[m.Reply]:
         waiting = self._waiting[request]
@@ -220,7 +220,7 @@ class PipeLink:
         except (OSError, ValueError):
             data = b""
         if not data:
-            raise ConnectionLostError(self._epitaph())
+            raise ConnectionLostError(self._exit_reason())
         for reply in self._decoder.feed(data):
             if isinstance(reply, Refused):
                 raise ProtocolError(f"the worker said something that is not understood: {reply.reason}")
@@ -231,7 +231,7 @@ class PipeLink:
             elif reply.id in self._waiting:
                 self._waiting[reply.id].append(reply)
 
-    def _epitaph(self) -> str:
+    def _exit_reason(self) -> str:
         """How the worker ended, in one line."""
         try:
             code = self.process.wait(_GOODBYE_SECONDS)
@@ -295,7 +295,7 @@ def _environment(given: dict[str, str] | None, python: str | os.PathLike[str] | 
     """The worker's environment: it shall run this very package, in whatever interpreter."""
     environment = dict(os.environ if given is None else given)
     if python is not None and Path(python) != Path(sys.executable):
-        # Another interpreter must not look for its library in ours.
+        # Another interpreter must not look for its library in this one's folders.
         for name in ("PYTHONHOME", "PYTHONPATH", "PYTHONNOUSERSITE", "PYTHONEXECUTABLE"):
             environment.pop(name, None)
     root = _PACKAGE.parent

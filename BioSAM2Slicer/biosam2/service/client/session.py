@@ -17,7 +17,7 @@ class ClientSession(BaseSession):
     """A `biosam2.Session` whose network is elsewhere. Not thread-safe, but for `cancel`.
 
     Entries and all finished masks are here. When the host dies or forgets the session, the next operation that needs it
-    opens it again and sends it what it lacks; the caller sees a pause and one notice.
+    opens it again and sends it what it lacks; the caller notices a pause and gets one notice.
 
     Args:
         connector: how the host is reached.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("biosam2.server")
 
-# The server has looked at sizes already; an envelope is a little larger than what is in it.
+# The server has checked sizes already; an envelope is a little larger than what is in it.
 LIMITS = Limits(head=1 << 20, body=1 << 30, decoded=2 << 30)
 
 
