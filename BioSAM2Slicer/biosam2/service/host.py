@@ -240,6 +240,9 @@ class Host:
                 yield m.Done(id=asked.id)
             case m.Create():
                 yield from self._stop()
+                # Of the session before, nothing is asked for again.
+                self._running = None
+                self._answered.clear()
                 if self._session is not None:
                     self._engine.close(self._session)
                     self._session = None
