@@ -1,4 +1,4 @@
-"""The command: python -m bench time|count|memory|agree|worker|history."""
+"""The command: python -m bench time|count|memory|agree|worker|train|history."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from biosam2.errors import InputError
 from biosam2.io import atomic_path
 from biosam2.speed import Speed
 
-from . import agreement, count, peak, results, timing, worker
+from . import agreement, count, peak, results, timing, training, worker
 from .networks import network_of, reference_of, trained
 from .phases import PHASES, noise
 from .sides import EngineSide, PredictorSide, Side
@@ -188,6 +188,39 @@ def _worker(threads: int, out: Path | None, record: bool, model: str, device: st
     click.echo(worker.table(found))
     values = {f"{c.work}, {name}": getattr(c, name) for c in found for name in ("best", "median", "cpu")}
     _keep(out, record, "times as long as in this process", values, {"costs": [c.to_json() for c in found]})
+
+
+@main.command("train")
+@_network
+@_size
+@_threads
+@_kept
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+@click.option("--precision", default="auto", show_default=True, help="Of the network's arithmetic.")
+@click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that make the data.")
+@click.option("--seconds", type=float, default=30.0, show_default=True, help="For each kind of stage.")
+@click.argument("recipes", nargs=-1, type=click.Choice(training.NAMES))
+def _train(
+    network: str,
+    size: int | None,
+    threads: int,
+    out: Path | None,
+    record: bool,
+    device: str,
+    precision: str,
+    workers: int,
+    seconds: float,
+    recipes: tuple[str, ...],
+) -> None:
+    """Images per second and GPU memory of training, for each kind of stage of each recipe."""
+    torch.set_num_threads(threads)
+    found: list[training.Measured] = []
+    for each in training.measure(recipes or training.NAMES, network, size, device, precision, workers, seconds):
+        click.echo(f"{time.strftime('%H:%M:%S')} {each.recipe}, stage {each.stage} done", err=True)
+        found.append(each)
+    click.echo(training.table(found))
+    values = {f"{m.recipe}, stage {m.stage}": m.images_per_second for m in found}
+    _keep(out, record, "images per second", values, {"stages": [asdict(m) for m in found]})
 
 
 @main.command("history")

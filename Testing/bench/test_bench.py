@@ -1,6 +1,7 @@
 """The bench works at its smallest size; its figures are not checked here."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -118,3 +119,17 @@ def test_a_damaged_result_is_named(results, tmp_path):
 
 def test_the_results_that_are_kept_can_be_read(results):
     assert results.history()
+
+
+def test_training_is_timed_on_whatever_device_by_one_script(tmp_path):
+    options = ("cpu", "0", "--network", "nano", "--size", "64", "decoder", "nano-real")
+    environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        ["sh", "bench/gpu.sh", str(tmp_path / "figures"), *options], cwd=ROOT, env=environment, check=True, timeout=300
+    )
+    figures = json.loads((tmp_path / "figures" / "training.json").read_text(encoding="utf-8"))
+    assert figures["unit"] == "images per second"
+    stages = figures["details"]["stages"]
+    assert [(s["recipe"], s["stage"]) for s in stages] == [("decoder", 1), *(("nano-real", n) for n in (1, 2, 3))]
+    assert all(s["images_per_second"] > 0 for s in stages)
+    assert {s["size"] for s in stages} == {64}

@@ -181,6 +181,29 @@ def test_a_run_that_stopped_goes_on_with_the_same_losses(stop, whole_run, tiny, 
     assert _losses(tmp_path) == whole_run
 
 
+def test_a_memory_bank_across_images_goes_on_where_it_was(tiny, dataset, tmp_path):
+    """Memories of earlier images condition later ones, so that a bank that was lost would change the losses."""
+    settings = replace(SHORT, recipe="biosam2-reference", steps=15, batch=1, lengths=(), minutes=None)
+    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
+    assert finetune(whole, tiny, _cases(dataset), settings) == whole / "tiny-biosam2-reference.safetensors"
+    assert finetune(pieces, tiny, _cases(dataset), replace(settings, minutes=0)) is None
+    assert len(torch.load(pieces / "state.pt", weights_only=True)["bank"]) == 1
+    finetune(pieces, tiny, _cases(dataset), settings)
+    assert _losses(pieces) == _losses(whole)
+    # Two images, each once with an empty bank and once with a full one.
+    trainer = finetuner(whole, tiny, _cases(dataset), settings)
+    batch = CaseBatches(_cases(dataset), Cutting(64, targets=1), seed=0).batch(0, 0)
+    answers = [trainer._core(batch.clip, (0,), trainer.stage).loss for _ in range(2)]
+    trainer._core.bank.load([], trainer.device)
+    assert trainer._core(batch.clip, (0,), trainer.stage).loss not in answers
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_data_that_is_made_in_other_processes_is_the_same(workers, whole_run, tiny, dataset, tmp_path):
+    finetune(tmp_path, tiny, _cases(dataset), replace(SHORT, workers=workers))
+    assert _losses(tmp_path) == whole_run
+
+
 @pytest.mark.parametrize(
     ("number", "times"),
     [

@@ -193,10 +193,25 @@ def finetuner(
     *,
     validation: Sequence[Case] = (),
     name: str | None = None,
+    recipe: Recipe | None = None,
 ) -> Trainer:
-    """The trainer of a run; see `finetune` for the arguments. The folder must exist."""
+    """The trainer of a run.
+
+    Args:
+        folder: of the run; it must exist.
+        model: to begin with; it is not changed.
+        cases: to learn from.
+        settings: how.
+        validation: cases that Dice is measured on, before, in between and after.
+        name: of the result's files; by default the model's and the recipe's.
+        recipe: in the place of the one that the settings name.
+
+    Raises:
+        InputError: the settings or the cases do not do, or the folder holds another run.
+    """
     settings = settings or FineTuneSettings()
-    return Trainer(folder, settings.resolved(), _FineTuning(model, cases, validation, settings, name), settings.run())
+    recipe = recipe or settings.resolved()
+    return Trainer(folder, recipe, _FineTuning(model, cases, validation, settings, name), settings.run())
 
 
 class _FineTuning:
