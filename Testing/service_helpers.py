@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import biosam2
 import numpy as np
+from biosam2 import Point
 from biosam2.service import messages as m
+from biosam2.service.client import RemoteSession
 from biosam2.service.engines import new_session
 from biosam2.service.errors import ConnectionLostError, error_of
 from biosam2.service.framing import Decoder, Refused, encode
@@ -123,3 +127,49 @@ def same_updates(one: list, other: list) -> None:
     """Assert that two propagations told the same."""
     assert [(u.segment, u.slice_index, u.score) for u in one] == [(u.segment, u.slice_index, u.score) for u in other]
     assert all(np.array_equal(a.mask, b.mask) for a, b in zip(one, other, strict=True))
+
+
+@contextmanager
+def killed_amid_propagations(
+    url: str, model: biosam2.models.Model, volumes: Callable[..., biosam2.Volume], kill: Callable[[], None]
+) -> Iterator[list[list[str]]]:
+    """Four sessions on a server propagate, something is killed after three slices of each, and nothing differs.
+
+    Args:
+        url: of the server.
+        model: the network that runs there, here.
+        volumes: makes one for each session.
+        kill: called while all four wait for their fourth slice.
+
+    Yields:
+        The notices that each session gave; the sessions are open until the context ends.
+    """
+    notices: list[list[str]] = [[] for _ in range(4)]
+    sessions = [RemoteSession(url, volumes(n, slices=20), ahead=4, on_notice=notices[n].append) for n in range(4)]
+    begun, killed = threading.Barrier(5), threading.Event()
+    got: list[list[biosam2.Update]] = [[] for _ in sessions]
+
+    def one(n: int) -> None:
+        sessions[n].add_prompt("a", Point((11, 10, 9)))
+        for update in sessions[n].propagate():
+            got[n].append(update)
+            if len(got[n]) == 3:
+                begun.wait(60)
+                killed.wait(60)
+
+    threads = [threading.Thread(target=one, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    begun.wait(60)
+    kill()
+    killed.set()
+    for thread in threads:
+        thread.join()
+    for n, session in enumerate(sessions):
+        here = biosam2.Session(model, session.volume)
+        here.add_prompt("a", Point((11, 10, 9)))
+        same_updates(got[n], list(here.propagate()))
+        same_state(session, here)
+    yield notices
+    for session in sessions:
+        session.close()

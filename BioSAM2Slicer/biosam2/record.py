@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from . import __version__
 from .errors import InputError
 from .masks import pack
+from .models.hashing import digest_of
 
 if TYPE_CHECKING:
     from .io.review import Review
@@ -169,20 +170,12 @@ def hash_input(path: Path) -> str:
     try:
         files = files_of(path)
         if files == [path]:
-            return _hash(path)
+            return digest_of(path)
         folder = path if path.is_dir() else path.parent
-        lines = (f"{file.relative_to(folder).as_posix()}\0{_hash(file)}\n" for file in files)
+        lines = (f"{file.relative_to(folder).as_posix()}\0{digest_of(file)}\n" for file in files)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
     except OSError as error:
         raise InputError(f"cannot read {error.filename or path}: {error.strerror}") from error
-
-
-def _hash(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class Segments(Protocol):

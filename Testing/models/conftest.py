@@ -7,6 +7,7 @@ import hashlib
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -48,16 +49,22 @@ def nano_checkpoint(tmp_path_factory: pytest.TempPathFactory, nano_weights: dict
     return path
 
 
+@contextmanager
+def serving(server: Server) -> Iterator[None]:
+    """Serve in a thread for as long as the context lasts."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield
+    server.shutdown()
+    thread.join()
+
+
 @pytest.fixture
 def server() -> Iterator[Server]:
     """A web server on loopback with a model file of 3 MB."""
     content = hashlib.shake_256(b"a model").digest(3_000_000)
-    with Server(content) as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with Server(content) as running, serving(running):
         yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -86,11 +93,8 @@ def hub(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     authority.issue_cert("localhost").configure_cert(context)
     with Server(b"") as running:
         running.socket = context.wrap_socket(running.socket, server_side=True)
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
+        with serving(running):
+            yield running
 
 
 @pytest.fixture

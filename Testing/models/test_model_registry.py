@@ -189,8 +189,8 @@ def test_a_home_that_cannot_be_written(nano_checkpoint: Path, home: Path) -> Non
 
 def test_a_large_file_is_hashed_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[Path] = []
-    original = hashing._hash
-    monkeypatch.setattr(hashing, "_hash", lambda path: reads.append(path) or original(path))
+    original = hashing.digest_of
+    monkeypatch.setattr(hashing, "digest_of", lambda path: reads.append(path) or original(path))
     path = tmp_path / "large.pt"
     path.write_bytes(b"first")
     first = hashing.sha256_of(path, remember_from=1)

@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,7 +18,7 @@ from biosam2 import Point
 from biosam2.service.client import RemoteSession
 from command_helpers import ServerProcess
 from server_helpers import listen
-from service_helpers import same_state, same_updates
+from service_helpers import killed_amid_propagations, same_updates
 
 HAPROXY = shutil.which("haproxy")
 pytestmark = pytest.mark.skipif(HAPROXY is None, reason="HAProxy is not here (Debian: apt-get install haproxy)")
@@ -80,42 +79,16 @@ def sessions_of(server: ServerProcess) -> int:
 
 def test_a_server_that_is_killed_changes_nothing(servers, balancer, model, volumes) -> None:
     """kill -9 in the middle of four propagations: their masks equal those of undisturbed ones."""
-    notices: list[list[str]] = [[] for _ in range(4)]
-    sessions = [
-        RemoteSession(balancer.url, volumes(n, slices=20), ahead=4, on_notice=notices[n].append) for n in range(4)
-    ]
-    there = [sessions_of(server) for server in servers]
-    assert sum(there) == 4
-    victim = max(range(3), key=lambda n: there[n])
-    begun, killed = threading.Barrier(5), threading.Event()
-    got: list[list] = [[] for _ in sessions]
+    there: list[int] = []
 
-    def one(n: int) -> None:
-        sessions[n].add_prompt("a", Point((11, 10, 9)))
-        for update in sessions[n].propagate():
-            got[n].append(update)
-            if len(got[n]) == 3:
-                begun.wait(60)
-                killed.wait(60)
+    def kill() -> None:
+        there.extend(sessions_of(server) for server in servers)
+        servers.pop(there.index(max(there))).kill()
 
-    threads = [threading.Thread(target=one, args=(n,)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    begun.wait(60)
-    servers[victim].kill()
-    killed.set()
-    for thread in threads:
-        thread.join()
-    for n, session in enumerate(sessions):
-        here = biosam2.Session(model, session.volume)
-        here.add_prompt("a", Point((11, 10, 9)))
-        same_updates(got[n], list(here.propagate()))
-        same_state(session, here)
-    assert sum(map(len, notices)) == there[victim], notices
-    servers.pop(victim)
-    assert sum(map(sessions_of, servers)) == 4
-    for session in sessions:
-        session.close()
+    with killed_amid_propagations(balancer.url, model, volumes, kill) as notices:
+        assert sum(there) == 4
+        assert sum(map(len, notices)) == max(there), notices
+        assert sum(map(sessions_of, servers)) == 4
 
 
 def test_a_draining_server_keeps_its_sessions_and_ends_with_the_last(servers, balancer, model, volumes) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 
 import biosam2
 import numpy as np
@@ -16,7 +15,7 @@ from biosam2.service.server import process
 from biosam2.service.server.process import ProcessDevice, start_all
 from command_helpers import biosam2_command
 from server_helpers import Served, metrics
-from service_helpers import same_state, same_updates
+from service_helpers import killed_amid_propagations, same_state, same_updates
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="several devices need Linux")
 
@@ -72,38 +71,10 @@ def test_sessions_go_to_the_least_busy_device(served, model, volumes) -> None:
 
 def test_a_dead_device_s_sessions_come_back_on_another(served, devices, model, volumes) -> None:
     """kill -9 while all of them propagate: equal masks, one notice for each session that was there."""
-    notices: list[list[str]] = [[] for _ in range(4)]
-    sessions = [
-        RemoteSession(served.url, volumes(n, slices=20), ahead=4, on_notice=notices[n].append) for n in range(4)
-    ]
     dead = devices[0].process.pid
-    begun, killed = threading.Barrier(5), threading.Event()
-    got: list[list] = [[] for _ in sessions]
-
-    def one(n: int) -> None:
-        sessions[n].add_prompt("a", Point((11, 10, 9)))
-        for update in sessions[n].propagate():
-            got[n].append(update)
-            if len(got[n]) == 3:
-                begun.wait(60)
-                killed.wait(60)
-
-    threads = [threading.Thread(target=one, args=(n,)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    begun.wait(60)
-    os.kill(dead, signal.SIGKILL)
-    killed.set()
-    for thread in threads:
-        thread.join()
-    for n, session in enumerate(sessions):
-        here = biosam2.Session(model, session.volume)
-        here.add_prompt("a", Point((11, 10, 9)))
-        same_updates(got[n], list(here.propagate()))
-        same_state(session, here)
-        session.close()
-    assert sorted(map(len, notices)) == [0, 0, 1, 1]
-    assert any("ended by signal 9" in text for told in notices for text in told), notices
+    with killed_amid_propagations(served.url, model, volumes, lambda: os.kill(dead, signal.SIGKILL)) as notices:
+        assert sorted(map(len, notices)) == [0, 0, 1, 1]
+        assert any("ended by signal 9" in text for told in notices for text in told), notices
     assert devices[0].ready.wait(60)
     assert devices[0].process.pid != dead
 

@@ -29,19 +29,24 @@ def sha256_of(path: str | Path, remember_from: int = _REMEMBERED_FROM) -> str:
         before = path.stat()
         key, stamp = str(path), [before.st_size, before.st_mtime_ns]
         if before.st_size < remember_from:
-            return _hash(path)
+            return digest_of(path)
         memory = _memory()
         known = _recall(memory).get(key)
         if isinstance(known, list) and known[:2] == stamp and isinstance(known[2], str):
             return known[2]
-        found = _hash(path)
+        found = digest_of(path)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error
     _remember(memory, key, [*stamp, found])
     return found
 
 
-def _hash(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """A file's SHA-256 in lower-case hex, computed now.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

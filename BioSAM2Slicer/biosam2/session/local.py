@@ -71,14 +71,7 @@ class LocalExecutor:
     @property
     def facts(self) -> ModelFacts:
         """See `Executor.facts`."""
-        model = self.model
-        return ModelFacts(
-            name=model.name,
-            sha256=model.sha256,
-            device=str(model.device),
-            device_reason=model.device_reason,
-            image_size=model.image_size,
-        )
+        return facts_of(self.model)
 
     @property
     def precision(self) -> str:
@@ -353,6 +346,17 @@ class LocalRun:
         """See `Run.stop`; nothing is found that was not asked for."""
         self._found.close()  # type: ignore[attr-defined]
         return []
+
+
+def facts_of(model: Model) -> ModelFacts:
+    """The facts of a network that runs in this process."""
+    return ModelFacts(
+        name=model.name,
+        sha256=model.sha256,
+        device=str(model.device),
+        device_reason=model.device_reason,
+        image_size=model.image_size,
+    )
 
 
 def _without(bank: MemoryBank, emptied: Sequence[int]) -> MemoryBank:

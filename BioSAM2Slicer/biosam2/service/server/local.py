@@ -11,6 +11,7 @@ from ...engine.features import FeatureCache
 from ...errors import InputError
 from ...models import Model, load_model
 from ...session import ModelFacts, Session
+from ...session.local import facts_of
 from ...volume import Volume
 from .. import messages as m
 from ..engines import new_session
@@ -64,7 +65,7 @@ class LocalDevice:
     @property
     def models(self) -> dict[str, ModelFacts]:
         """See `Device.models`."""
-        return {name: _facts(model) for name, model in self._models.items()}
+        return {name: facts_of(model) for name, model in self._models.items()}
 
     @property
     def alive(self) -> bool:
@@ -161,13 +162,3 @@ class _Engine:
 
     def close(self, session: Session) -> None:
         self._features.forget()
-
-
-def _facts(model: Model) -> ModelFacts:
-    return ModelFacts(
-        name=model.name,
-        sha256=model.sha256,
-        device=str(model.device),
-        device_reason=model.device_reason,
-        image_size=model.image_size,
-    )
