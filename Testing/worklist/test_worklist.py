@@ -17,7 +17,7 @@ from biosam2.datasets.work_table import STATES, WorkCase, WorkTable, is_worklist
 from biosam2.errors import InputError, OutputError
 from biosam2.io import itk
 from biosam2.volume import Volume
-from biosam2.worklist import Worklist, find_work, make_worklist, template_of
+from biosam2.worklist import Worklist, WorkTimer, find_work, make_worklist, template_of
 from biosam2.worklist.claims import claim_path, read_claim
 from biosam2.worklist.template import read_template, template_path
 from desk import segments
@@ -321,6 +321,41 @@ def test_the_next_case_goes_round_and_passes_over_what_is_done_or_open(worklist)
         other.communicate("close\n")
 
 
+def test_a_list_that_cannot_be_changed_keeps_what_was_approved(worklist):
+    """The list is damaged by another program: nothing takes the place of the approved segmentation."""
+    case = worklist.open("one")
+    save(case, 20, state="approved")
+    before, text = case.files.segmentation.read_bytes(), worklist.path.read_bytes()
+    worklist.path.write_bytes(text[:60])
+    with pytest.raises(InputError, match=r"list\.csv"):
+        save(case, 90)
+    assert case.files.segmentation.read_bytes() == before
+    worklist.path.write_bytes(text)
+    save(case, 90)
+    assert worklist.case("one").state == "in work"
+    assert case.files.segmentation.read_bytes() != before
+
+
+def test_breaks_are_no_work():
+    now = [0.0]
+    timer = WorkTimer(idle=60, clock=lambda: now[0])
+    for time in (10, 30, 1000):
+        now[0] = time
+        timer.interact()
+    now[0] = 1010
+    timer.notice()
+    assert timer.take() == (10 + 20 + 60 + 10, 3)
+    assert timer.take() == (0, 0)
+    timer.put_back(100, 3)
+    now[0] = 1020
+    timer.notice()
+    assert timer.take() == (110, 3)
+    now[0] = 2000
+    timer.restart()
+    timer.interact()
+    assert timer.take() == (0, 1)
+
+
 # Several at once ------------------------------------------------------------------------------------------------------
 
 
@@ -355,6 +390,16 @@ def test_who_was_taken_over_cannot_save(worklist):
     assert read_claim(mine.files.segmentation) is not None
     assert mine.files.segmentation.read_bytes() == saved
     again.close()
+
+
+def test_a_case_can_be_released_for_a_computer_that_is_gone(worklist):
+    with desk("save", worklist.path, "one") as other:
+        assert other.stdout.readline() == "open\n"
+        assert worklist.release("one").process == other.pid
+        assert worklist.release("one") is None
+        other.communicate()
+        assert other.returncode == 1
+    assert worklist.claims() == {}
 
 
 def test_a_case_left_open_by_a_process_that_was_killed_is_free_and_whole(worklist):

@@ -1,4 +1,4 @@
-"""biosam2 worklist: make, show, set, export."""
+"""biosam2 worklist: make, show, set, release, export."""
 
 from __future__ import annotations
 
@@ -102,6 +102,22 @@ def set_state(path: Path, names: tuple[str, ...], state: Any) -> None:
     for name in names:
         found.set_state(name, state)
         click.echo(f"{name}: {state}")
+
+
+@worklist.command()
+@click.argument("path", type=_PATH, metavar="LIST")
+@click.argument("names", nargs=-1, required=True, metavar="CASE...")
+def release(path: Path, names: tuple[str, ...]) -> None:
+    """Mark cases of a LIST as closed that were left open on a computer that is gone.
+
+    Who has one open after all cannot save it any more.
+    """
+    from ..worklist import Worklist
+
+    found = Worklist(path)
+    for name in names:
+        claim = found.release(name)
+        click.echo(f"{name}: was not open" if claim is None else f"{name}: was open for {claim}")
 
 
 @worklist.command()

@@ -100,7 +100,10 @@ class Worklist:
 
     def claims(self) -> dict[str, Claim]:
         """Who has which case open, by the case's name; processes that have ended on this computer do not count."""
-        found = {case.name: read_claim(case.segmentation) for case in self.cases}
+        cases = self.cases
+        # One look at each folder, not one for each case: the list may be long and the folder on another machine.
+        there = {file for folder in {case.segmentation.parent for case in cases} for file in _files(folder)}
+        found = {c.name: read_claim(c.segmentation) for c in cases if claim_path(c.segmentation) in there}
         return {name: claim for name, claim in found.items() if claim is not None and not claim.is_stale}
 
     def open(self, name: str, *, take_over: bool = False) -> OpenCase:
@@ -171,6 +174,22 @@ class Worklist:
                     f"case {name} is open elsewhere ({claim}); change its state there, or once it is closed"
                 )
             self.change(name, lambda case: with_state(case, state))
+
+    def release(self, name: str) -> Claim | None:
+        """Mark a case as closed that was left open on a computer that is gone.
+
+        Returns:
+            Who had it open, or None if nobody had. If they work on after all, they cannot save any more.
+
+        Raises:
+            InputError: the list has no such case.
+            OutputError: the mark cannot be removed.
+        """
+        with self.locked():
+            segmentation = self.case(name).segmentation
+            found = read_claim(segmentation)
+            _remove(claim_path(segmentation))
+        return found
 
     def add(self, cases: Sequence[WorkCase]) -> list[WorkCase]:
         """Put cases at the end of the list, but for those whose image it has already.
@@ -276,7 +295,8 @@ class OpenCase:
     def saving(self, *, state: State | None = None, seconds: float = 0.0, interactions: int = 0) -> Iterator[CaseFiles]:
         """Save the results: they are written into a temporary folder and then take the place of the earlier ones.
 
-        On any failure the earlier files and the list stay as they were.
+        On a failure the earlier files stay as they were. The list is written before they are replaced, so that it never
+        says that something is approved which was changed since; an approval is written after them.
 
         Args:
             state: that the case then has; by default a new or an approved one is in work, and others stay.
@@ -295,9 +315,14 @@ class OpenCase:
                 yield CaseFiles.of(temporary)
                 held.enter_context(self.worklist.locked())
                 self._check()
-            self._claim = saved_now(self._claim)
-            write_claim(self.files.segmentation, self._claim)
-            self._change(state, seconds, interactions, saved=True)
+                if not temporary.is_file():
+                    raise OutputError(f"cannot save case {self.name}: no segmentation was written")
+                self._claim = saved_now(self._claim)
+                write_claim(self.files.segmentation, self._claim)
+                if state != "approved":
+                    self._change(state, seconds, interactions, saved=True)
+            if state == "approved":
+                self._change(state, seconds, interactions, saved=True)
 
     def set_state(self, state: State) -> None:
         """Change the state; nothing else is written.
@@ -328,7 +353,7 @@ class OpenCase:
         """Say that the case is not open any more; one that was taken over is left to the other."""
         with self.worklist.locked():
             if self._is_mine():
-                claim_path(self.files.segmentation).unlink(missing_ok=True)
+                _remove(claim_path(self.files.segmentation))
 
     def _change(self, state: State | None, seconds: float, interactions: int, *, saved: bool) -> None:
         def changed(case: WorkCase) -> WorkCase:
@@ -368,3 +393,20 @@ def _named(table: WorkTable, name: str, source: Path) -> WorkCase:
         if case.name == name:
             return case
     raise InputError(f"{source} has no case {name}; biosam2 worklist show lists them")
+
+
+def _files(folder: Path) -> list[Path]:
+    """What lies in a folder; nothing where there is no folder."""
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _remove(path: Path) -> None:
+    """Remove a file that may be gone already.
+
+    Raises:
+        OutputError: it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
