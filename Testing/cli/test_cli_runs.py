@@ -188,6 +188,26 @@ def test_video_gives_a_sequence_its_areas_and_a_film(biosam2: Biosam2, folder: P
     assert "its name must end in .csv" in refused.last_line
 
 
+def test_one_slice_of_a_sequence_of_volumes_is_followed(biosam2: Biosam2, folder: Path, ball: Volume) -> None:
+    grey = np.clip(ball.array[4:8] / 2 + 60, 0, 255).astype(np.uint8)  # (K, J, I), the same in each of three frames
+    header = (
+        "NRRD0004\ntype: unsigned char\ndimension: 4\nspace: left-posterior-superior\nsizes: 48 40 4 3\n"
+        "space directions: (1,0,0) (0,1,0) (0,0,2) none\nkinds: domain domain domain list\nencoding: raw\n"
+        "space origin: (0,0,10)\n\n"
+    )
+    (folder / "heart.seq.nrrd").write_bytes(header.encode() + np.stack([grey] * 3).tobytes())
+    run = ("video", "heart.seq.nrrd", "-o", "ball.seq.nrrd", "--point", "24,20,1", *NET, "-q")
+    refused = biosam2.here(*run)
+    assert refused.code == 2
+    assert "choose the one to follow (--slice, 0 to 3)" in refused.last_line
+    ended = biosam2.here(*run, "--slice", "2", "--record", "run.json")
+    assert ended.code == 0, ended.err
+    masks = read_video(folder / "ball.seq.nrrd")
+    assert masks.shape == (3, 40, 48)
+    assert masks.origin == (0, 0, 14)
+    assert "bit for bit" in biosam2.here("replay", "run.json").out
+
+
 def test_a_dicom_folder_gives_a_dicom_segmentation(biosam2: Biosam2, folder: Path) -> None:
     series = get_testdata_file("dicomdirtests/98892001/CT5N/2062", download=False)
     if series is None:

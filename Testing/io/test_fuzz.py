@@ -38,6 +38,7 @@ def corpus(tmp_path_factory) -> Path:
     overlapping = two_boxes(Volume(array))
     overlapping.masks["both"] = np.ones(array.shape, bool)
     write_segmentation(folder / "overlap.seg.nrrd", overlapping)
+    write_segmentation(folder / "video-masks.seq.nrrd", two_boxes(Volume(array, metadata={"fps": 25.0})))
 
     grey = Image.fromarray((array[0] % 256).astype(np.uint8))
     for extension in ("png", "jpg", "tif", "bmp"):

@@ -43,14 +43,23 @@ def test_sequences_that_are_no_video_of_grey_frames_are_refused(tmp_path):
     path = tmp_path / "a.seq.nrrd"
     header = "NRRD0004\ntype: unsigned char\ndimension: {}\nsizes: {}\nkinds: {}\nencoding: raw\n\n"
     for text, said in (
-        (header.format(4, "2 2 3 2", "domain domain domain list"), "3 slices in each of 2 frames"),
-        (header.format(3, "2 2 2", "domain domain domain"), "is no sequence of grey images"),
+        (
+            header.format(4, "2 2 3 2", "domain domain domain list"),
+            "3 slices in each of 2 frames; choose the one to follow",
+        ),
+        (header.format(3, "2 2 2", "domain domain domain"), "is no sequence of images"),
         ("NRRD0004\n", "cannot read"),
     ):
         path.write_bytes(text.encode() + bytes(24))
         with pytest.raises(InputError, match=r"a\.seq") as caught:
             read_video(path)
         assert said in str(caught.value)
+    for wrong in (3, -1):
+        path.write_bytes(header.format(4, "2 2 3 2", "domain domain domain list").encode() + bytes(24))
+        with pytest.raises(InputError, match=f"has no slice {wrong}; its slices are 0 to 2"):
+            read_video(path, wrong)
+    with pytest.raises(InputError, match="leave the slice out"):
+        read_video(SHIPPED / "examples_ybr_color.dcm", 0)
     with pytest.raises(InputError, match="use read_video"):
         read_volume(path)
 

@@ -198,30 +198,37 @@ def test_a_sequence_of_labelmaps_opens_in_slicer(grid, timed, tmp_path):
         np.testing.assert_allclose(RAS @ matrix(to_ras), video.ijk_to_lps, atol=1e-6)
 
 
-def test_a_sequence_that_slicer_wrote_is_read_as_a_video(tmp_path):
-    """Grey frames, one slice each, at uneven times in milliseconds, as Slicer's own writer leaves them."""
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("slices", [1, 3])
+def test_a_sequence_that_slicer_wrote_is_read_as_a_video(channels, slices, tmp_path):
+    """Frames at uneven times in milliseconds, grey or in colour, of one slice or several."""
     rng = np.random.default_rng(0)
-    array = rng.integers(0, 255, (4, 5, 6)).astype(np.uint8)
-    video = Volume(array, spacing=(0.5, 0.7, 2.0), origin=(3, -4, 5))
+    array = rng.integers(0, 255, (4, slices, 5, 6, channels)).astype(np.uint8)
+    grid = Volume(array[0, ..., 0], (0.5, 0.7, 2.0), (3, -4, 5), [[0, -1, 0], [1, 0, 0], [0, 0, -1]])
     scene = slicer_core.vtkMRMLScene()
     node = scene.AddNewNodeByClass("vtkMRMLSequenceNode")
     node.SetIndexName("time")
     node.SetIndexUnit("ms")
+    to_ras = vtk.vtkMatrix4x4()
+    for row, column in np.ndindex(4, 4):
+        to_ras.SetElement(row, column, (RAS @ grid.ijk_to_lps)[row, column])
     for frame, time in zip(array, ("0", "40", "90", "100"), strict=True):
-        volume = slicer_core.vtkMRMLScalarVolumeNode()
+        volume = slicer_core.vtkMRMLScalarVolumeNode() if channels == 1 else slicer_core.vtkMRMLVectorVolumeNode()
         image = vtk.vtkImageData()
-        image.SetDimensions(6, 5, 1)
-        image.GetPointData().SetScalars(numpy_to_vtk(frame.ravel(), deep=True))
+        image.SetDimensions(6, 5, slices)
+        image.GetPointData().SetScalars(numpy_to_vtk(frame.reshape(-1, channels), deep=True))
         volume.SetAndObserveImageData(image)
-        to_ras = vtk.vtkMatrix4x4()
-        for row, column in np.ndindex(4, 4):
-            to_ras.SetElement(row, column, (RAS @ video.ijk_to_lps)[row, column])
+        if channels == 3:
+            volume.SetVoxelVectorType(volume.VoxelVectorTypeColorRGB)
         volume.SetIJKToRASMatrix(to_ras)
         node.SetDataNodeAtValue(volume, time)
     storage = scene.AddNewNodeByClass("vtkMRMLVolumeSequenceStorageNode")
     storage.SetFileName(str(tmp_path / "cine.seq.nrrd"))
     assert storage.WriteData(node)
-    again = read_video(tmp_path / "cine.seq.nrrd")
-    np.testing.assert_array_equal(again.array, array)
-    np.testing.assert_allclose(again.ijk_to_lps, video.ijk_to_lps, atol=1e-9)
+    chosen = slices - 1
+    again = read_video(tmp_path / "cine.seq.nrrd", chosen if slices > 1 else None)
+    np.testing.assert_array_equal(again.array, array[:, chosen, ..., 0] if channels == 1 else array[:, chosen])
+    corners = np.array([(0, 0, 0), (5, 0, 0), (0, 4, 0)], float)
+    there = grid.lps_from_ijk(corners + np.array([0, 0, chosen]))
+    np.testing.assert_allclose(again.lps_from_ijk(corners), there, atol=1e-6)
     np.testing.assert_allclose(again.metadata["frame_times"], [0, 0.04, 0.09, 0.1])

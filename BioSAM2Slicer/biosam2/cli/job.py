@@ -110,7 +110,7 @@ def check_format(output: Path, volume: Volume) -> None:
         raise OutputError(f"cannot write {output}: DICOM SEG needs a DICOM input; write .seg.nrrd or .nii.gz instead")
 
 
-def read(pipeline: Pipeline, path: Path, series: str | None = None) -> Volume:
+def read(pipeline: Pipeline, path: Path, series: str | None = None, slice_index: int | None = None) -> Volume:
     """Read the input as the pipeline sees it.
 
     Raises:
@@ -120,7 +120,7 @@ def read(pipeline: Pipeline, path: Path, series: str | None = None) -> Volume:
 
     if pipeline == "image":
         return io.read_image(path)
-    return io.read_video(path) if pipeline == "video" else io.read_volume(path, series_uid=series)
+    return io.read_video(path, slice_index) if pipeline == "video" else io.read_volume(path, series_uid=series)
 
 
 def locate(texts: Sequence[tuple[str, PromptText]], volume: Volume, axis: str) -> list[tuple[str, Prompt | Start]]:

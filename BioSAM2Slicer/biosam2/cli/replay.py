@@ -55,7 +55,7 @@ def replay(
         job.check_outputs(pipeline, output, (montage, None), [record, source])
     if records.hash_input(source) != known["input"]["sha256"]:
         raise InputError(f"{source} is not the input of the record {record}: its SHA-256 differs")
-    volume = job.read(pipeline, source, known["input"]["series_uid"])
+    volume = job.read(pipeline, source, known["input"]["series_uid"], known["input"].get("slice"))
     if known["input"].get("reversed_slices"):
         volume = volume.reversed_slices()
 

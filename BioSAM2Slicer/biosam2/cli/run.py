@@ -36,6 +36,7 @@ def run(
     series: str | None = None,
     areas: Path | None = None,
     overlay: Path | None = None,
+    slice_index: int | None = None,
 ) -> None:
     """Segment one input; the arguments are the options."""
     from .. import io
@@ -46,7 +47,7 @@ def run(
     files = [text.path for _, text in prompts if not isinstance(text, PlacesText)]
     job.check_outputs(pipeline, output, (montage, record, areas, overlay), [source, *files])
     input_sha256 = records.hash_input(source) if record else ""
-    volume = job.read(pipeline, source, series)
+    volume = job.read(pipeline, source, series, slice_index)
     job.check_format(output, volume)
     located = job.locate(prompts, volume, axis)
 
@@ -69,5 +70,7 @@ def run(
             content = records.build(
                 pipeline, source, input_sha256, series, session.model, model, config, session, written
             )
+            if slice_index is not None:
+                content["input"]["slice"] = slice_index
             records.write(record, content)
         job.report(pipeline, session, [output, montage, areas, overlay, record])

@@ -24,6 +24,9 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @options.network()
 @options.elsewhere()
 @options.reports()
+@click.option(
+    "--slice", "slice_index", type=click.IntRange(min=0), metavar="N", help="Of a sequence of volumes: which to follow."
+)
 @click.option("--areas", type=_FILE, help="Write a CSV: each segment's area on each frame, in pixels, mm² and seconds.")
 @click.option("--overlay", type=_FILE, help="Write the video with the segments in colour: .mp4.")
 def video(video: Path, **given: Any) -> None:

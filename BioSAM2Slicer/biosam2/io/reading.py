@@ -65,10 +65,14 @@ def read_image(path: str | os.PathLike[str]) -> Volume:
     return volume
 
 
-def read_video(path: str | os.PathLike[str]) -> Volume:
+def read_video(path: str | os.PathLike[str], slice_index: int | None = None) -> Volume:
     """Read a video: a file (mp4, avi …), a folder of pictures, a DICOM cine, or a sequence of 3D Slicer (.seq.nrrd).
 
     The pictures of a folder are in natural order of their names (frame2 before frame10).
+
+    Args:
+        path: the file or folder.
+        slice_index: of a sequence of volumes the slice k that is followed; others have none to choose.
 
     Returns:
         Volume with K = frames; metadata["fps"] is the frame rate and metadata["frame_times"] the seconds of each
@@ -79,16 +83,18 @@ def read_video(path: str | os.PathLike[str]) -> Volume:
         DependencyError: PyAV, which reads videos, is not installed.
     """
     source = existing(path)
+    if extension(source) == SEQUENCE:
+        from . import sequence
+
+        return sequence.read(source, slice_index)
+    if slice_index is not None:
+        raise InputError(f"{source} is no sequence of volumes, of which one slice could be chosen; leave the slice out")
     if source.is_dir():
         return _read_folder(source, None)
     if extension(source) in MOVIE:
         from . import movies
 
         return movies.read(source)
-    if extension(source) == SEQUENCE:
-        from . import sequence
-
-        return sequence.read(source)
     if extension(source) in DICOM or is_dicom(source):
         from . import dicom
 

@@ -1,4 +1,4 @@
-"""The .seq.nrrd file of 3D Slicer: one image for each frame of a video, or one labelmap.
+"""The .seq.nrrd file of 3D Slicer: one image, or one labelmap, for each frame of a video.
 
 An NRRD file of four dimensions, the slowest of them of kind "list", whose label, unit and values (``axis 3 index
 values``) say which frame is when; ``DataNodeClassName`` says what Slicer makes of a frame. It is what Slicer's
@@ -55,39 +55,72 @@ def write(path: Path, session: Segmented, *, overwrite: bool = True) -> None:
                 packed.write(np.ascontiguousarray(frame).data)
 
 
-def read(path: Path) -> Volume:
-    """Read a sequence of single slices as a video.
+def read(path: Path, slice_index: int | None = None) -> Volume:
+    """Read a sequence as a video: frames of one slice, or one slice of a sequence of volumes.
+
+    Args:
+        path: .seq.nrrd, grey or in colour.
+        slice_index: which slice k of each frame; needed where frames have several.
 
     Returns:
-        Volume (K, J, I) with K = frames; metadata["frame_times"] are their seconds where the file says them.
+        Volume (K, J, I) or (K, J, I, 3) with K = frames, where that slice lies; metadata["frame_times"] are their
+        seconds where the file says them.
 
     Raises:
-        InputError: it is damaged, in colour, no sequence, or its frames have several slices.
+        InputError: it is damaged or no sequence, or its frames have several slices and none is chosen.
     """
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     with unreadable(path, "a sequence"), quiet():
         reader.ReadImageInformation()
         header = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
-        size, frames = reader.GetSize(), reader.GetNumberOfComponents()
-    if len(size) != 3 or header.get("NRRD_kinds[pixel]") != "list":
-        raise InputError(f"{path} is no sequence of grey images; export its frames from 3D Slicer as pictures")
-    if size[2] != 1:
-        raise InputError(f"{path} holds {size[2]} slices in each of {frames} frames; a video has one")
-    require_memory(path, 4.0 * np.prod(size, dtype=float) * frames * 4)
+        size, components = reader.GetSize(), reader.GetNumberOfComponents()
+    # The list is what ITK takes for a voxel's components, or in colour for a fourth dimension.
+    grey = len(size) == 3 and header.get("NRRD_kinds[pixel]") == "list"
+    colour = len(size) == 4 and header.get("NRRD_kinds[3]") == "list" and components in (1, 3, 4)
+    if not (grey or colour):
+        raise InputError(f"{path} is no sequence of images; export its frames from 3D Slicer as pictures")
+    frames = components if grey else size[3]
+    k = _chosen_slice(path, slice_index, size[2], frames)
+    require_memory(path, 4.0 * np.prod(size, dtype=float) * components * 4)
     with unreadable(path, "a sequence"), quiet():
         image = reader.Execute()
-        array = sitk.GetArrayFromImage(image).reshape(size[1], size[0], frames)
-        first = sitk.VectorIndexSelectionCast(image, 0) if frames > 1 else image
+        array = sitk.GetArrayFromImage(image)
         values = [float(value) for value in header.get("axis 3 index values", "").split()]
-    place = volume_from_image(path, first)
-    unit = _UNITS.get(header.get("NRRD_units[pixel]", ""))
+        if grey:
+            array = np.moveaxis(array.reshape(*size[::-1], frames), -1, 0)
+            place = sitk.VectorIndexSelectionCast(image, 0) if frames > 1 else image
+        else:
+            array = array.reshape(*size[::-1], components)[..., :3]
+            array = array[..., 0] if components == 1 else array
+            reader.SetExtractSize([*size[:3], 0])
+            place = reader.Execute()
+            place = sitk.VectorIndexSelectionCast(place, 0) if components > 1 else place
+    grid = volume_from_image(path, place)
     metadata: dict[str, Any] = {"source": str(path)}
+    unit = _UNITS.get(header.get("NRRD_units[pixel]" if grey else "NRRD_units[3]", ""))
     if unit and len(values) == frames and np.isfinite(values).all() and (np.diff(values) > 0).all():
         metadata["frame_times"] = [(value - values[0]) * unit for value in values]
         if rate := rate_of(np.array(metadata["frame_times"])):
             metadata["fps"] = rate
-    return Volume(np.moveaxis(array, -1, 0).copy(), place.spacing, place.origin, place.direction, metadata)
+    origin = grid.lps_from_ijk(np.array([[0.0, 0.0, k]]))[0]
+    return Volume(array[:, k].copy(), grid.spacing, tuple(origin.tolist()), grid.direction, metadata)
+
+
+def _chosen_slice(path: Path, slice_index: int | None, slices: int, frames: int) -> int:
+    """The slice that is followed.
+
+    Raises:
+        InputError: there are several and none is chosen, or there is no such slice.
+    """
+    if slice_index is None and slices > 1:
+        raise InputError(
+            f"{path} holds {slices} slices in each of {frames} frames; choose the one to follow (--slice, 0 to "
+            f"{slices - 1})"
+        )
+    if slice_index is not None and not 0 <= slice_index < slices:
+        raise InputError(f"{path} has no slice {slice_index}; its slices are 0 to {slices - 1}")
+    return slice_index or 0
 
 
 def _header(session: Segmented, dtype: np.dtype) -> str:
