@@ -120,6 +120,56 @@ def test_a_head_means_the_same_however_one_came_to_it(entries, data) -> None:
     assert back.in_force == state.in_force
 
 
+@given(st.lists(ENTRIES, max_size=12), st.integers(0, 13))
+def test_the_head_moves_to_an_entry_and_back(entries, to) -> None:
+    state = told(entries)
+    moved = state.moved_to(to)
+    last = max([each.id for each in state.in_force if each.id <= to], default=0)
+    assert moved.head == last
+    assert shown(moved) == shown(state.up_to(last))
+    assert shown(moved.moved_to(state.head)) == shown(state)
+    assert moved.in_force + moved.undone_entries == state.in_force
+
+
+@given(st.lists(ENTRIES, max_size=12), st.data())
+def test_without_an_entry_all_others_are_as_they_would_have_been(entries, data) -> None:
+    """Told again without it, removed prompts by what they are instead of where they stand."""
+    state = told(entries)
+    if not state.in_force:
+        return
+    refused = data.draw(st.sampled_from(state.in_force))
+    expected, before = empty(), empty()
+    for each in state.in_force:
+        entry = each.entry
+        if isinstance(entry, Removed):
+            gave = before.segment(entry.segment).given[entry.position]
+            known = expected.segment(entry.segment).given if entry.segment in expected.segments else ()
+            entry = Removed(entry.segment, known.index(gave)) if gave in known else None
+        before = before.with_entry(each.id, each.entry)
+        if each is refused or entry is None:
+            continue
+        with contextlib.suppress(InputError):
+            expected = expected.with_entry(each.id, entry)
+    without = state.without(refused.id)
+    assert shown(without) == shown(expected)
+    assert [each.id for each in without.in_force] == [each.id for each in expected.in_force]
+
+
+@given(st.lists(ENTRIES, max_size=12))
+def test_each_prompt_knows_its_entry_and_what_has_to_be_predicted(entries) -> None:
+    state = told(entries)
+    by_id = {each.id: each.entry for each in state.in_force}
+    for name in state.segments:
+        segment = state.segment(name)
+        assert [by_id[entry_id].prompt for entry_id in segment.given] == list(segment.prompts)
+        for s in range(6):
+            if state.is_to_predict(name, s):
+                assert s in state.prompted_slices(name)
+                assert s not in state.user_slices(name)
+                assert s in segment.pending or s not in segment.results
+    assert set(state.prompted) == {name for name in state.segments if state.prompts(name)}
+
+
 @given(st.lists(ENTRIES, max_size=8), ENTRIES)
 def test_a_new_entry_ends_what_could_be_redone(entries, another) -> None:
     state = told(entries)

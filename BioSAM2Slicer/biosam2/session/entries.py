@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import zlib
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import msgspec
@@ -101,6 +102,18 @@ def from_json(data: Any) -> Entry:
         InputError: it is not an entry.
     """
     return _converted(data, Entry, "the journal holds an entry that cannot be read")
+
+
+def renamed(entry: Entry, names: Mapping[str, str]) -> Entry:
+    """An entry whose segments go by other names; those that are not in `names` keep theirs."""
+    if not isinstance(entry, Propagated):
+        return msgspec.structs.replace(entry, segment=names.get(entry.segment, entry.segment))
+    return msgspec.structs.replace(
+        entry,
+        segments=tuple(names.get(name, name) for name in entry.segments),
+        finished=tuple((names.get(name, name), s) for name, s in entry.finished),
+        gone=tuple((names.get(name, name), s) for name, s in entry.gone),
+    )
 
 
 def prompt_to_json(prompt: Prompt) -> dict[str, Any]:

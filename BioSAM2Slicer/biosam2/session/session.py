@@ -211,13 +211,10 @@ class BaseSession:
             DeviceError: out of memory.
         """
         state = self.state
-        known = state.segment(segment)
-        self.frames.check_index(slice_index)
-        if state.user_mask(segment, slice_index) is None:
-            if state.prompt_on(segment, slice_index) is None:
-                raise PromptError(f"segment {segment!r} has no prompt on slice {slice_index}")
-            if slice_index not in known.results or slice_index in known.pending:
-                return self._executor.predict(state, segment, slice_index)
+        if state.is_to_predict(segment, slice_index):
+            return self._executor.predict(state, segment, slice_index)
+        if state.user_mask(segment, slice_index) is None and state.prompt_on(segment, slice_index) is None:
+            raise PromptError(f"segment {segment!r} has no prompt on slice {slice_index}")
         return state.mask_on(segment, slice_index, self._results)
 
     def encode_ahead(self, busy: Callable[[], bool]) -> bool:

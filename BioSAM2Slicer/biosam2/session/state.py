@@ -43,6 +43,7 @@ class SegmentState:
 
     Attributes:
         prompts: in the order in which they were given.
+        given: identifiers of the entries that gave them.
         pending: slices whose prompts changed since the last propagation, in the order of their first change.
         results: slice → identifier of the propagation whose result stands there.
         locked: slice → packed mask that the user locked.
@@ -51,6 +52,7 @@ class SegmentState:
     """
 
     prompts: tuple[Prompt, ...] = ()
+    given: tuple[int, ...] = ()
     pending: tuple[int, ...] = ()
     results: Mapping[int, int] = field(default_factory=dict)
     locked: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
@@ -152,6 +154,38 @@ class SessionState:
         """The state with the entry undone last in force again; None where there is none."""
         return self._moved(self._head + 1) if self._head < len(self._entries) else None
 
+    def moved_to(self, entry_id: int) -> SessionState:
+        """The state with the head on the last known entry up to an identifier, in force or undone; 0: before all."""
+        return self._moved(sum(each.id <= entry_id for each in self._entries))
+
+    def without(self, entry_id: int) -> SessionState:
+        """The state without an entry in force that the network refused, and nothing undone.
+
+        Later entries keep their identifiers; those that do not fit without it are left out too.
+        """
+        state = self.before(entry_id)
+        refused, *later = (each for each in self.in_force if each.id >= entry_id)
+        segment = refused.entry.segment if isinstance(refused.entry, Prompted) else None
+        # Where the refused prompt stands among its segment's.
+        place = len(state._segments.get(segment, SegmentState()).prompts) if segment is not None else -1
+        for each in later:
+            entry = each.entry
+            if place >= 0 and isinstance(entry, Cleared) and entry.segment == segment:
+                place = -1
+            elif place >= 0 and isinstance(entry, Removed) and entry.segment == segment:
+                if entry.position == place:
+                    place = -1
+                    continue
+                if entry.position > place:
+                    entry = Removed(entry.segment, entry.position - 1)
+                else:
+                    place -= 1
+            try:
+                state = state.with_entry(each.id, entry)
+            except InputError:
+                continue
+        return state
+
     def _moved(self, head: int) -> SessionState:
         return SessionState(self.settings, self.frames, self._entries, head, self._folds)
 
@@ -203,6 +237,11 @@ class SessionState:
         return tuple(self._segments)
 
     @property
+    def prompted(self) -> tuple[str, ...]:
+        """Names of segments with prompts, in order of creation."""
+        return tuple(name for name, state in self._segments.items() if state.prompts)
+
+    @property
     def _segments(self) -> Segments:
         return self._folds[self._head]
 
@@ -245,6 +284,10 @@ class SessionState:
 
     # -- whose a slice is, and what it shows -----------------------------------------------------
 
+    def drawn_slices(self, name: str) -> set[int]:
+        """Slices that the user drew a mask on, whether or not later prompts refined it."""
+        return {s for s, told in self._told(self.segment(name)).items() if told.drawn is not None}
+
     def user_slices(self, name: str) -> set[int]:
         """Slices whose mask is the user's own: locked, or prompted by a mask that nothing refined."""
         state = self.segment(name)
@@ -261,8 +304,19 @@ class SessionState:
     def finished_slices(self, name: str) -> tuple[int, ...]:
         """Slices with a result or the user's own mask, ascending."""
         state = self.segment(name)
-        drawn = {s for s, told in self._told(state).items() if told.drawn is not None}
-        return tuple(sorted({*state.results, *state.locked, *drawn}))
+        return tuple(sorted({*state.results, *state.locked, *self.drawn_slices(name)}))
+
+    def is_to_predict(self, name: str, slice_index: int) -> bool:
+        """Whether what a slice shows has to be asked of the network: it is prompted, and no result tells it yet.
+
+        Raises:
+            InputError: there is no such segment or slice.
+        """
+        state = self.segment(name)
+        self.frames.check_index(slice_index)
+        if self.user_mask(name, slice_index) is not None or self.prompt_on(name, slice_index) is None:
+            return False
+        return slice_index not in state.results or slice_index in state.pending
 
     def _told(self, state: SegmentState) -> dict[int, SlicePrompt]:
         """What a segment was told about each of its prompted slices."""
@@ -353,10 +407,9 @@ class SessionState:
         if isinstance(segments, str):
             raise InputError(f"segments are a list of names; use [{segments!r}]")
         if segments is None:
-            names = tuple(name for name, state in self._segments.items() if state.prompts)
-            if not names:
+            if not self.prompted:
                 raise PromptError("nothing to propagate: no segment has a prompt")
-            return names
+            return self.prompted
         asked = list(segments)
         for name in asked:
             if not self.segment(name).prompts:
@@ -454,22 +507,25 @@ def _applied(segments: Segments, entry_id: int, entry: Entry, frames: Frames) ->
             for name, state in segments.items()
         }
     state = segments.get(entry.segment, SegmentState())
-    return {**segments, entry.segment: _changed(state, entry, frames)}
+    return {**segments, entry.segment: _changed(state, entry_id, entry, frames)}
 
 
-def _changed(state: SegmentState, entry: Entry, frames: Frames) -> SegmentState:
+def _changed(state: SegmentState, entry_id: int, entry: Entry, frames: Frames) -> SegmentState:
     match entry:
         case Prompted():
             pending = _once(state.pending, entry.prompt.slice_of(frames))
-            return replace(state, prompts=(*state.prompts, entry.prompt), pending=pending)
+            prompts, given = (*state.prompts, entry.prompt), (*state.given, entry_id)
+            return replace(state, prompts=prompts, given=given, pending=pending)
         case Removed():
             prompts = state.prompts[: entry.position] + state.prompts[entry.position + 1 :]
+            given = state.given[: entry.position] + state.given[entry.position + 1 :]
             s = state.prompts[entry.position].slice_of(frames)
             if any(prompt.slice_of(frames) == s for prompt in prompts):
-                return replace(state, prompts=prompts, pending=_once(state.pending, s))
+                return replace(state, prompts=prompts, given=given, pending=_once(state.pending, s))
             # As SAM 2 does: what the slice showed is remembered like any other slice's result.
             pending = tuple(p for p in state.pending if p != s)
-            return replace(state, prompts=prompts, pending=pending, conditioning=state.conditioning - {s})
+            conditioning = state.conditioning - {s}
+            return replace(state, prompts=prompts, given=given, pending=pending, conditioning=conditioning)
         case Started():
             return replace(state, start=pack(entry.mask))
         case Locked():
