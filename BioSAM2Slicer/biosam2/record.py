@@ -10,7 +10,7 @@ import importlib.metadata
 import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,7 +25,7 @@ from .models.hashing import digest_of
 if TYPE_CHECKING:
     from .io.review import Review
     from .models import Model
-    from .session import Session
+    from .session import ModelFacts
 
 FORMAT = "biosam2-record-1"
 _ABSENT = object()
@@ -53,44 +53,38 @@ _PACKAGES = ("torch", "rf-sam-2", "sam2", "numpy", "SimpleITK")
 
 def build(
     pipeline: str,
-    source: Path,
-    input_sha256: str,
-    series: str | None,
-    model: Model,
-    model_typed: str | None,
-    config: str | None,
-    session: Session,
-    outputs: Sequence[Path],
+    source: Mapping[str, Any],
+    model: Model | ModelFacts,
+    session: Mapping[str, Any],
+    segments: Segments,
+    outputs: Sequence[Path] = (),
+    typed: str | None = None,
+    config: str | None = None,
     review: Review | None = None,
 ) -> dict[str, Any]:
     """The record of a finished run, as JSON data.
 
     Args:
         pipeline: ``segment``, ``image`` or ``video``.
-        source: the input's path as typed.
-        input_sha256: of `hash_input`, taken before it was read.
-        series: the SeriesInstanceUID that the user asked for.
+        source: the input: ``path`` as typed, ``sha256`` of `hash_input` taken before it was read, ``series_uid`` that
+            the user asked for, and what else is known.
         model: what was used.
-        model_typed: how the user called it: a name, a path, or nothing.
-        config: the configuration that the user gave with a checkpoint.
-        session: with its journal.
+        session: what `Session.to_record` told.
+        segments: what came out.
         outputs: what was written.
+        typed: how the user called the model: a name, a path, or nothing.
+        config: the configuration that the user gave with a checkpoint.
         review: what a person looked at and approved.
     """
     content: dict[str, Any] = {
         "format": FORMAT,
         "pipeline": pipeline,
-        "input": {"path": str(source), "sha256": input_sha256, "series_uid": series},
-        "model": {
-            "name": model.name,
-            "sha256": model.sha256,
-            "typed": model_typed,
-            "config": config,
-        },
+        "input": {"series_uid": None, **source},
+        "model": {"name": model.name, "sha256": model.sha256, "typed": typed, "config": config},
         "device": str(model.device),
         "versions": versions(),
-        "session": session.to_record(),
-        "labelmap_sha256": hash_labels(session),
+        "session": dict(session),
+        "labelmap_sha256": hash_labels(segments),
         "outputs": [{"path": str(path), "sha256": hash_input(path)} for path in outputs],
     }
     return content if review is None else with_review(content, review)

@@ -67,8 +67,9 @@ def run(
             io.write_overlay_video(overlay, session, window=session.frames.window)
         if record is not None:
             written = [path for path in (output, montage, areas, overlay) if path is not None]
+            read = {"path": str(source), "sha256": input_sha256, "series_uid": series}
             content = records.build(
-                pipeline, source, input_sha256, series, session.model, model, config, session, written
+                pipeline, read, session.model, session.to_record(), session, written, typed=model, config=config
             )
             if slice_index is not None:
                 content["input"]["slice"] = slice_index
