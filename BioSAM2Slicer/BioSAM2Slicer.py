@@ -1,6 +1,9 @@
 """BioSAM2Slicer: mark a structure on one slice, and carry its outline through the volume."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import Any
 
 import slicer
 from slicer.i18n import tr as _
@@ -16,7 +19,7 @@ from slicer.ScriptedLoadableModule import (
 class BioSAM2Slicer(ScriptedLoadableModule):
     """What Slicer shows about the module."""
 
-    def __init__(self, parent):
+    def __init__(self, parent: Any) -> None:
         ScriptedLoadableModule.__init__(self, parent)
         parent.title = _("BioSAM2Slicer")
         parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
@@ -35,13 +38,13 @@ class BioSAM2Slicer(ScriptedLoadableModule):
         # Sample Data may be loaded after this module.
         slicer.app.startupCompleted.connect(self.onStartupCompleted)
 
-    def onStartupCompleted(self):
+    def onStartupCompleted(self) -> None:
         from BioSAM2SlicerLib.SampleVolume import registerSampleVolume
 
         registerSampleVolume(iconPath())
 
 
-def iconPath():
+def iconPath() -> Path | None:
     """Where the icon is: beside the module when installed, at the top of a checkout; None if it is missing."""
     folder = Path(__file__).resolve().parent
     places = [top / "Resources" / "Icons" / "BioSAM2Slicer.png" for top in (folder, folder.parent)]
@@ -55,12 +58,12 @@ class BioSAM2SlicerLogic(ScriptedLoadableModuleLogic):
 class BioSAM2SlicerWidget(ScriptedLoadableModuleWidget):
     """Hands Slicer's calls on to the panel."""
 
-    def __init__(self, parent=None):
+    def __init__(self, parent: Any = None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
-        self.panel = None
-        self.installPanel = None
+        self.panel: Any = None
+        self.installPanel: Any = None
 
-    def setup(self):
+    def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
         from BioSAM2SlicerLib.InstallPanel import logicFor
         from BioSAM2SlicerLib.WorkerPlace import readPlace
@@ -70,7 +73,7 @@ class BioSAM2SlicerWidget(ScriptedLoadableModuleWidget):
         else:
             self.showChoice()
 
-    def showPanel(self):
+    def showPanel(self) -> None:
         # Only now: it needs packages that Slicer does not bring.
         from BioSAM2SlicerLib.Widget import Widget
 
@@ -80,13 +83,13 @@ class BioSAM2SlicerWidget(ScriptedLoadableModuleWidget):
         if slicer.util.mainWindow() is not None and slicer.util.selectedModule() == self.moduleName:
             self.panel.enter()
 
-    def showChoice(self):
+    def showChoice(self) -> None:
         from BioSAM2SlicerLib.InstallPanel import InstallPanel
         from BioSAM2SlicerLib.WorkerPlace import readPlace
 
         self.installPanel = InstallPanel(self.layout, readPlace(slicer.app.userSettings()), self.onReady)
 
-    def onReady(self, place):
+    def onReady(self, place: Any) -> None:
         """It is said where the network runs, and what that needs is there."""
         from BioSAM2SlicerLib.WorkerPlace import writePlace
 
@@ -96,7 +99,7 @@ class BioSAM2SlicerWidget(ScriptedLoadableModuleWidget):
         self.showPanel()
         self.panel.enter()
 
-    def onChangePlace(self):
+    def onChangePlace(self) -> None:
         """The work stays in the scene; the panel takes it up again afterwards, but for the steps that can be undone."""
         if self.panel.session.canUndo and not slicer.util.confirmOkCancelDisplay(
             _("Prompts and masks stay as they are, but what was done until now cannot be undone any more."),
@@ -107,15 +110,15 @@ class BioSAM2SlicerWidget(ScriptedLoadableModuleWidget):
         self.panel = None
         self.showChoice()
 
-    def enter(self):
+    def enter(self) -> None:
         if self.panel is not None:
             self.panel.enter()
 
-    def exit(self):
+    def exit(self) -> None:
         if self.panel is not None:
             self.panel.exit()
 
-    def cleanup(self):
+    def cleanup(self) -> None:
         if self.installPanel is not None:
             self.installPanel.cleanup()
             self.installPanel = None
@@ -127,13 +130,13 @@ class BioSAM2SlicerWidget(ScriptedLoadableModuleWidget):
 class BioSAM2SlicerTest(ScriptedLoadableModuleTest):
     """Runs inside Slicer (Reload and Test): what the demo does, where the network can run; the scene is empty then."""
 
-    def setUp(self):
+    def setUp(self) -> None:
         slicer.mrmlScene.Clear()
 
-    def tearDown(self):
+    def tearDown(self) -> None:
         slicer.mrmlScene.Clear()
 
-    def runTest(self):
+    def runTest(self) -> None:
         self.setUp()
         try:
             from BioSAM2SlicerLib.SelfTest import SelfTest

@@ -7,7 +7,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from .Controls import fillChoice, loadSection
-from .SessionLogic import SessionLogic
+from .PanelSession import PanelSession
 
 
 class AdvancedPanel:
@@ -18,7 +18,7 @@ class AdvancedPanel:
         rangeWidget: shown on top, see `PropagationPanel`.
     """
 
-    def __init__(self, session: SessionLogic, rangeWidget: Any) -> None:
+    def __init__(self, session: PanelSession, rangeWidget: Any) -> None:
         self._session = session
         self._filling = False
         self.widget, self._ui = loadSection("Advanced")

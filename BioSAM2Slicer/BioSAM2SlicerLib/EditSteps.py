@@ -4,35 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .History import Step, tracesOf
+from .SceneResults import SceneResults
 from .SegmentSlices import SliceChange
-from .SessionSteps import SessionSteps
-from .SliceLedger import SliceLedger
+from .Step import Step, tracesOf
+from .Steps import Steps
 
 
 class EditSteps:
-    """What others do to the voxels.
+    """Edits of the voxels by other parts of Slicer.
 
     The Segment Editor keeps states of the segmentation from before its effects and goes back to them, over everything
-    that the model wrote since. That is noticed by what it changes: exactly what some last steps had changed.
+    that the model wrote since. That is recognised by what it changes: exactly what some last steps had changed.
 
     Args:
-        steps, ledger: of the session.
+        steps, results: of the session.
     """
 
-    def __init__(self, steps: SessionSteps, ledger: SliceLedger) -> None:
+    def __init__(self, steps: Steps, results: SceneResults) -> None:
         self._steps = steps
-        self._ledger = ledger
-        ledger.edited.connect(self._onEdited)
+        self._results = results
+        results.edited.connect(self._onEdited)
 
     def _onEdited(self, changes: list[SliceChange]) -> None:
         wanted = tracesOf(changes)
-        history = self._steps.history
-        back = _stepsThatMake(wanted, tuple(reversed(history.done)))
-        forth = _stepsThatMake(wanted, tuple(reversed(history.undone)))
+        steps = self._steps
+        back = _stepsThatMake(wanted, tuple(reversed(steps.done)))
+        forth = _stepsThatMake(wanted, tuple(reversed(steps.undone)))
         # Its states are from before an effect was used, or the last one.
-        back = [number for number in back if history.done[-number].byOthers]
-        forth = forth if history.undone and history.undone[-1].byOthers else []
+        back = [number for number in back if steps.done[-number].byOthers]
+        forth = forth if steps.undone and steps.undone[-1].byOthers else []
         for _step in range(back[0] if back else 0):
             self._steps.undo(voxels=False)
         for _step in range(forth[-1] if forth and not back else 0):
@@ -41,7 +41,7 @@ class EditSteps:
             step = self._steps.new(connect=False)
             step.byOthers = True
             step.changes = changes
-            self._ledger.claim(step, changes)
+            self._results.claim(step, changes)
             self._steps.commit(step)
 
 

@@ -1,4 +1,4 @@
-"""Notices which voxels of a segmentation others have changed: the Segment Editor's effects, its undo, scripts."""
+"""Finds which voxels of a segmentation other parts of Slicer have changed: effects, their undo, scripts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .Signal import Signal
 
 
 class EditWatch:
-    """Compares the segmentation with how it was when somebody modifies it.
+    """Compares the segmentation with how it was, whenever it is modified.
 
     Keeps one copy of each layer (a layer holds all segments that do not overlap), and compares by layers, so that many
     segments cost no more than one. Several modifications in one turn of the event loop are one edit.

@@ -8,13 +8,14 @@ from pathlib import Path
 import qt
 import slicer
 from biosam2.errors import BioSAM2Error
+from biosam2.session import ModelFacts
 from slicer.i18n import tr as _
 
 from .Controls import loadSection
-from .Exporter import DICOM, FORMATS, Exporter, ModelUsed, namesOf
+from .Exporter import DICOM, FORMATS, Exporter, namesOf
 from .InstallLogic import DICOM_PACKAGES, InstallLogic, slicersPip
 from .Measures import measure, showTable
-from .SessionLogic import SessionLogic
+from .PanelSession import PanelSession
 
 _FOLDER_SETTING = "BioSAM2Slicer/exportFolder"
 
@@ -44,8 +45,8 @@ class ExportPanel:
 
     def __init__(
         self,
-        session: SessionLogic,
-        getModel: Callable[[], ModelUsed],
+        session: PanelSession,
+        getModel: Callable[[], ModelFacts],
         say: Callable[[str], None],
         ask: Callable[[str, str, str], str] = askPath,
         askInstall: Callable[[str], bool] = askToInstall,
@@ -65,7 +66,7 @@ class ExportPanel:
         self._build()
 
     def cleanup(self) -> None:
-        """Stop what is being installed, and let go of the scene."""
+        """Stop what is being installed, and release the scene."""
         installer, self._installer = self._installer, None
         if installer is not None:
             installer.progress.disconnect(self._say)
@@ -162,9 +163,7 @@ class ExportPanel:
     def _write(self, path: Path) -> None:
         session = self._session
         try:
-            written = self._exporter.write(
-                path, session.segmentationNode, session.volumeNode, session.journal, session.parameters
-            )
+            written = self._exporter.write(path, session.segmentationNode, session.volumeNode, session.toRecord())
         except BioSAM2Error as error:
             self._refuse(_("Nothing was exported: {why}").format(why=error))
             return

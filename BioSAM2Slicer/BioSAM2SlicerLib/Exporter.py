@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,16 @@ from biosam2.io.atomic import atomic_path
 from biosam2.io.formats import extension
 from biosam2.io.grid import same_grid
 from biosam2.io.itk import read_grid
-from biosam2.io.segmentation import LABELMAP, label_type, write_labelmap
+from biosam2.io.segmentation import LABELMAP, write_labelmap
+from biosam2.io.segmented import label_type
 from biosam2.io.terminology import Terminology
-from biosam2.session.entries import to_json
+from biosam2.session import ModelFacts
+from biosam2.session.entries import from_json, renamed, to_json
 from biosam2.volume import Volume
 from numpy.typing import NDArray
 from slicer.i18n import tr as _
 
 from .InstallLogic import installedVersion
-from .Parameters import Parameters
-from .SessionJournal import SessionJournal
 from .VolumeGeometry import VolumeGeometry
 
 SEGMENTATION, DICOM = ".seg.nrrd", ".dcm"
@@ -40,21 +39,6 @@ FORMATS = {
     DICOM: "DICOM SEG",
 }
 _TAG = "BioSAM2."
-
-
-@dataclass(frozen=True)
-class ModelUsed:
-    """The network that drew.
-
-    Attributes:
-        name: as the registry or the user calls it.
-        sha256: of its weights; empty when none was loaded.
-        device: what it ran on.
-    """
-
-    name: str
-    sha256: str = ""
-    device: str = ""
 
 
 class Segments:
@@ -86,7 +70,7 @@ class Segments:
         """The segment's voxels, bool (K, J, I)."""
         return maskOf(self._node, self._ids[name], self._volumeNode)
 
-    def labelmap(self) -> NDArray:
+    def labelmap(self) -> NDArray[np.uint8 | np.uint16]:
         """uint8 or uint16 (K, J, I): 1 and up in the segments' order, the later one where they overlap."""
         labels = np.zeros(self.volume.shape, label_type(len(self._ids)))
         for label, name in enumerate(self._ids, start=1):
@@ -102,10 +86,10 @@ class Exporter:
         fileOfInstance: gives the path of a DICOM instance by its identifier; Slicer's DICOM database by default.
 
     Example:
-        >>> Exporter(lambda: ModelUsed("nano")).write(path, segmentationNode, volumeNode, journal, parameters)
+        >>> Exporter(lambda: session.model).write(path, segmentationNode, volumeNode, session.toRecord())
     """
 
-    def __init__(self, getModel: Callable[[], ModelUsed], fileOfInstance: Callable[[str], str] | None = None) -> None:
+    def __init__(self, getModel: Callable[[], ModelFacts], fileOfInstance: Callable[[str], str] | None = None) -> None:
         self._getModel = getModel
         self._fileOfInstance = fileOfInstance or _fileOfInstance
 
@@ -114,22 +98,14 @@ class Exporter:
         fromDicom = bool(volumeNode is not None and volumeNode.GetAttribute("DICOM.instanceUIDs"))
         return {ending: text for ending, text in FORMATS.items() if ending != DICOM or fromDicom}
 
-    def write(
-        self,
-        path: Path,
-        segmentationNode: Any,
-        volumeNode: Any,
-        journal: SessionJournal,
-        parameters: Parameters,
-    ) -> list[Path]:
+    def write(self, path: Path, segmentationNode: Any, volumeNode: Any, session: Mapping[str, Any]) -> list[Path]:
         """Write all segments, and the record of how they came about.
 
         Args:
             path: its ending is the format: .seg.nrrd, .nrrd, .nii.gz, .mha, or .dcm.
             segmentationNode: what is written, before any transform: on the volume's own voxels.
             volumeNode: what was segmented.
-            journal: what was said and done.
-            parameters: with what settings.
+            session: what was said and done, see `PanelSession.toRecord`.
 
         Returns:
             The files that were written.
@@ -144,7 +120,7 @@ class Exporter:
             _requireLoadedPydicom()
         volume = self._dicomVolume(volumeNode) if kind == DICOM else None
         segments = _Flipped(segmentationNode, volumeNode, volume) if volume else Segments(segmentationNode, volumeNode)
-        record = self.record(segments, volumeNode, journal, parameters)
+        record = self.record(segments, volumeNode, session)
         self._tag(segmentationNode, record)
         written = [path]
         if kind == SEGMENTATION:
@@ -163,39 +139,23 @@ class Exporter:
         records.write(beside, record)
         return [*written, beside]
 
-    def record(
-        self, segments: Segments, volumeNode: Any, journal: SessionJournal, parameters: Parameters
-    ) -> dict[str, Any]:
+    def record(self, segments: Segments, volumeNode: Any, session: Mapping[str, Any]) -> dict[str, Any]:
         """What went in, what was done and what came out, as JSON data; `biosam2 replay` does it again.
 
         It holds no patient data but the path of the volume's file, where it came from one.
         """
         model = self._getModel()
-        source, sha256, reversedSlices = _source(volumeNode)
-        return {
-            "format": records.FORMAT,
-            "pipeline": "segment",
-            "input": {
-                "path": source,
-                "sha256": sha256,
-                "reversed_slices": reversedSlices,
-                "series_uid": None,
-                "voxels_sha256": hashlib.sha256(np.ascontiguousarray(segments.volume.array).tobytes()).hexdigest(),
-            },
-            "model": {"name": model.name, "sha256": model.sha256, "typed": model.name, "config": None},
-            "device": model.device,
-            "versions": {**records.versions(), "slicer": slicer.app.applicationVersion},
-            "session": {
-                "axis": parameters.axis or "k",
-                "window": list(parameters.sessionWindow),
-                "crop": "auto" if parameters.crop else None,
-                "policy": parameters.policy,
-                "precision": "float32",
-                "journal": [_named(to_json(remark.entry), segments.names) for remark in journal.remarks],
-            },
-            "labelmap_sha256": records.hash_labels(segments),
-            "outputs": [],
+        path, sha256, reversedSlices = _source(volumeNode)
+        source = {
+            "path": path,
+            "sha256": sha256,
+            "reversed_slices": reversedSlices,
+            "voxels_sha256": hashlib.sha256(np.ascontiguousarray(segments.volume.array).tobytes()).hexdigest(),
         }
+        journal = [to_json(renamed(from_json(entry), segments.names)) for entry in session["journal"]]
+        record = records.build("segment", source, model, {**session, "journal": journal}, segments, typed=model.name)
+        record["versions"]["slicer"] = slicer.app.applicationVersion
+        return record
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -284,7 +244,7 @@ class _Flipped(Segments):
 def volumeOf(volumeNode: Any) -> Volume:
     """The voxels of a volume node, where they lie before any transform."""
     spacing, origin, direction = VolumeGeometry(volumeNode).lps()
-    return Volume(slicer.util.arrayFromVolume(volumeNode), spacing, origin, np.array(direction))  # type: ignore[arg-type]
+    return Volume(slicer.util.arrayFromVolume(volumeNode), spacing, origin, np.array(direction))
 
 
 def namesOf(segmentationNode: Any) -> dict[str, str]:
@@ -351,17 +311,6 @@ def _source(volumeNode: Any) -> tuple[str, str, bool]:
                 if same_grid(volume, grid.reversed_slices() if reversedSlices else grid):
                     return str(file), records.hash_input(file), reversedSlices
     return f"{volumeNode.GetName()} (3D Slicer)", "", False
-
-
-def _named(entry: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """A journal's entry in which segments go by their names."""
-    entry = dict(entry)
-    if "segment" in entry:
-        entry["segment"] = names.get(entry["segment"], entry["segment"])
-    if "segments" in entry:
-        entry["segments"] = [names.get(name, name) for name in entry["segments"]]
-        entry["finished"] = [[names.get(name, name), index] for name, index in entry["finished"]]
-    return entry
 
 
 def _requireLoadedPydicom() -> None:

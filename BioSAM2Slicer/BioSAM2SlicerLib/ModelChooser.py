@@ -105,7 +105,7 @@ class ModelChooser:
     def _note(self, entry: ModelEntry | None) -> str:
         if entry is not None and entry.source == "shipped":
             return _(" (for trying out)")
-        if self._isHere(entry):
+        if entry is None or self._isHere(entry):
             return ""
         return _(" (to download, {size:.0f} MB)").format(size=entry.bytes / 1e6) if entry.bytes else _(" (to download)")
 
@@ -125,7 +125,7 @@ class ModelChooser:
         if name not in self._entries():
             return
         entry = self._entries()[name]
-        if self._isHere(entry):
+        if entry is None or self._isHere(entry):
             self._current = name
             self._refresh()
             self.chosen.emit(name)

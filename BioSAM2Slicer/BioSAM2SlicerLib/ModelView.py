@@ -12,7 +12,7 @@ import vtk
 from biosam2.frames import windowed
 from numpy.typing import NDArray
 
-from .SessionLogic import SessionLogic
+from .PanelSession import PanelSession
 from .ViewPlanes import asInView, sliceNodes, viewOfSlice
 
 # The longer side of the picture, in pixels.
@@ -29,7 +29,7 @@ class ModelView:
         widget: the label that shows it.
     """
 
-    def __init__(self, session: SessionLogic, widget: Any) -> None:
+    def __init__(self, session: PanelSession, widget: Any) -> None:
         self._session = session
         self._tags: list[tuple[Any, int]] = []
         self._shown: tuple[Any, ...] = ()
@@ -78,7 +78,7 @@ class ModelView:
         volume = self._session.volumeNode
         axis = self._session.axis or "k"
         view, index = (None, None) if volume is None else viewOfSlice(volume, axis)
-        if index is None:
+        if view is None or index is None:
             self._shown = ()
             self.widget.clear()
             return

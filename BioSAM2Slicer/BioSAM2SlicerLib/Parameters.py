@@ -7,6 +7,7 @@ binds settings to widgets where here a session decides what a change means, and 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -16,6 +17,11 @@ NO_BOUND = -1
 _PREFIX = "BioSAM2Slicer."
 # Of scenes that were saved before there was such a setting: what the panel did then.
 _EARLIER = {"untilGone": "false", "policy": "sam2"}
+# In which earlier scenes hold a session.
+_SESSION_EARLIER = ("axis", "sessionWindow", "journal")
+# Of the settings, those that belong to a session; where they are kept with a segmentation that is not open now.
+_OF_SESSION = ("policy", "film", "first", "last", "session", "corrected")
+_ATTRIBUTE = "BioSAM2Slicer.session"
 
 
 @dataclass(frozen=True)
@@ -25,25 +31,21 @@ class Parameters:
     Attributes:
         model: name of a model in the registry, or path of a checkpoint.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        axis: index axis of the session, ``i``, ``j`` or ``k``; empty until the first prompt decides.
         window: ``view`` (what the slice view shows), ``auto``, or the name of a CT preset.
-        sessionWindow: (centre, width) that the running session began with; empty before.
-        film: whether the volume's third axis is time; then the session goes along it.
-        crop: whether the network looks at a crop around a small target.
-        policy: which slices the network remembers, see `biosam2.Session`.
+        film: whether the volume's third axis is time; then a session runs along it.
+        crop: whether the network runs on a crop around a small target.
+        policy: the memory policy, see `biosam2.Session`.
         direction: in which a propagation goes: ``both``, ``forward`` or ``backward``.
         first, last: slices that bound a propagation, inclusive; `NO_BOUND` for none.
         untilGone: whether a propagation ends where the object does.
         undoStates: how many steps can be undone.
-        journal: what was said and done in the session, as JSON; empty before the first prompt.
+        session: settings and entries of the session, as JSON, see `SceneState`; empty before the first prompt.
         corrected: slices that the user changed and that are no prompts yet, as JSON.
     """
 
     model: str = "nano"
     device: str = "auto"
-    axis: str = ""
     window: str = "view"
-    sessionWindow: tuple[float, ...] = ()
     film: bool = False
     crop: bool = True
     policy: str = "path"
@@ -52,29 +54,19 @@ class Parameters:
     last: int = NO_BOUND
     untilGone: bool = True
     undoStates: int = 20
-    journal: str = ""
+    session: str = ""
     corrected: str = ""
 
 
 def readParameters(node: Any) -> Parameters:
     """The settings that a node carries; where it carries none, or what cannot be read, the default."""
-    found: dict[str, Any] = {}
-    defaults = Parameters()
-    used = bool(node.GetParameter(_PREFIX + "model"))
-    for field in fields(Parameters):
-        text = node.GetParameter(_PREFIX + field.name) or (_EARLIER.get(field.name) if used else None)
-        if not text:
-            continue
-        default = getattr(defaults, field.name)
-        try:
-            value = text if isinstance(default, str) else json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(default, tuple) and isinstance(value, list):
-            value = tuple(value)
-        if type(value) is type(default):
-            found[field.name] = value
-    return replace(defaults, **found)
+    texts = {field.name: node.GetParameter(_PREFIX + field.name) for field in fields(Parameters)}
+    if node.GetParameter(_PREFIX + "model"):
+        texts = {name: text or _EARLIER.get(name) for name, text in texts.items()}
+    parameters = _parsed(texts)
+    if parameters.session or not node.GetParameter(_PREFIX + "journal"):
+        return parameters
+    return fromEarlier(parameters, {name: node.GetParameter(_PREFIX + name) for name in _SESSION_EARLIER})
 
 
 def writeParameters(node: Any, parameters: Parameters) -> None:
@@ -85,4 +77,81 @@ def writeParameters(node: Any, parameters: Parameters) -> None:
         text = value if isinstance(value, str) else json.dumps(value)
         if node.GetParameter(_PREFIX + field.name) != text:
             node.SetParameter(_PREFIX + field.name, text)
+    for name in _SESSION_EARLIER:
+        if node.GetParameter(_PREFIX + name):
+            node.UnsetParameter(_PREFIX + name)
     node.EndModify(wasModifying)
+
+
+def keepWith(node: Any, segmentationNode: Any) -> None:
+    """Move the session that a node holds to the segmentation that it is about, so that one can come back to it."""
+    parameters = readParameters(node)
+    if parameters.session and segmentationNode.GetScene() is not None:
+        segmentationNode.SetAttribute(_ATTRIBUTE, json.dumps({name: getattr(parameters, name) for name in _OF_SESSION}))
+    defaults = {field.name: field.default for field in fields(Parameters) if field.name in _OF_SESSION}
+    writeParameters(node, replace(parameters, **defaults))  # type: ignore[arg-type]
+
+
+def takeFrom(node: Any, segmentationNode: Any) -> None:
+    """Move a session that `keepWith` kept back into the node; where there is none, leave the node as it is.
+
+    Raises:
+        ValueError: it is damaged; it is gone then.
+    """
+    text = segmentationNode.GetAttribute(_ATTRIBUTE)
+    if not text:
+        return
+    segmentationNode.RemoveAttribute(_ATTRIBUTE)
+    parameters = readParameters(node)
+    try:
+        kept = json.loads(text)
+        if "journal" in kept:
+            kept.setdefault("policy", _EARLIER["policy"])
+            parameters = fromEarlier(parameters, kept)
+        writeParameters(node, replace(parameters, **{name: kept[name] for name in _OF_SESSION if name in kept}))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"the session that was kept with the segmentation is damaged: {error}") from error
+
+
+def fromEarlier(parameters: Parameters, values: Mapping[str, Any]) -> Parameters:
+    """The settings with the session of an earlier scene, which holds it in several values.
+
+    Args:
+        parameters: the settings.
+        values: ``axis``, ``sessionWindow`` and ``journal``, and ``policy`` where it differs from the settings'.
+    """
+    journal = str(values["journal"])
+    try:
+        window = values["sessionWindow"]
+        record = {
+            "axis": values["axis"],
+            "window": list(json.loads(window) if isinstance(window, str) else window),
+            "crop": "auto" if parameters.crop else None,
+            "policy": values.get("policy") or parameters.policy,
+            "precision": "float32",
+            "journal": [],
+            "notes": [],
+        }
+        for remark in json.loads(journal):
+            record["journal"].append(remark.pop("entry"))
+            record["notes"].append({"markup": remark.pop("id"), **remark})
+    except (ValueError, TypeError, KeyError, AttributeError):
+        # Left as it is, so that whoever reads it says that it is damaged.
+        return replace(parameters, session=journal)
+    return replace(parameters, session=json.dumps(record))
+
+
+def _parsed(texts: Mapping[str, str | None]) -> Parameters:
+    found: dict[str, Any] = {}
+    defaults = Parameters()
+    for name, text in texts.items():
+        if not text:
+            continue
+        default = getattr(defaults, name)
+        try:
+            value = text if isinstance(default, str) else json.loads(text)
+        except ValueError:
+            continue
+        if type(value) is type(default):
+            found[name] = value
+    return replace(defaults, **found)

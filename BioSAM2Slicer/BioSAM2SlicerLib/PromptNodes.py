@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 
 from .PlaceTarget import keptPlaceTarget
 from .Signal import Signal
-from .VolumeGeometry import AXES, VolumeGeometry
+from .VolumeGeometry import VolumeGeometry
 
 _SEGMENTATION_ROLE = "BioSAM2Slicer.segmentation"
 _SEGMENT = "BioSAM2Slicer.segment"
@@ -130,7 +130,7 @@ class PromptNodes:
         return name
 
     def remove(self, name: str) -> None:
-        """Take a prompt away; one that is gone already is no fault."""
+        """Take a prompt away; one that is gone already is no error."""
         with self._quietly():
             for node in self._nodes():
                 if node.GetAttribute(_ID) == name:
@@ -212,7 +212,7 @@ class PromptNodes:
         return found
 
     def _prepare(self, node: Any, segmentId: str, kind: str) -> Any:
-        """Make a new node one of ours; its display node."""
+        """Make a new node one of the prompts'; its display node."""
         node.SetAttribute(_SEGMENT, segmentId)
         node.SetAttribute(_KIND, kind)
         node.SetNodeReferenceID(_SEGMENTATION_ROLE, self._segmentation.GetID())
@@ -388,14 +388,6 @@ def bounds(node: Any, geometry: VolumeGeometry) -> tuple[_Ijk, _Ijk]:
     thin = last < first
     first, last = np.where(thin, middle, first), np.where(thin, middle, last)
     return tuple(first.tolist()), tuple(last.tolist())
-
-
-def sliceOf(prompt: Point | Box, axis: str) -> int:
-    """The slice that a point or box is for; of a box over several slices, the middle one."""
-    a = AXES.index(axis)
-    if isinstance(prompt, Box):
-        return (int(np.floor(prompt.min_ijk[a] + 0.5)) + int(np.floor(prompt.max_ijk[a] + 0.5))) // 2
-    return int(np.floor(prompt.ijk[a] + 0.5))
 
 
 def _numbers(prompt: Point | Box) -> tuple[float, ...]:

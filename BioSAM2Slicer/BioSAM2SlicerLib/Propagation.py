@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from biosam2.masks import floods
-from biosam2.service import messages as m
+from biosam2.service.conversation import RunTicket
 from biosam2.session.entries import Propagated
+from biosam2.session.executor import Found
 from msgspec.structs import replace
 from numpy.typing import NDArray
 from slicer.i18n import tr as _
 
-from .DrawnMasks import DrawnMasks
-from .History import Step
-from .SessionJournal import Remark, SessionJournal
+from .SceneResults import SceneResults
+from .SceneState import SceneState
 from .Signal import Signal
-from .SliceLedger import SliceLedger
-from .WorkerSession import WorkerSession
+from .Step import Step
+from .Steps import Steps
+from .Worker import Worker
 
 # Updates that the worker may be ahead of the screen.
 _AHEAD = 4
 
 # Progress is told at most this often: a progress bar that changes is painted at once, and the views with it.
 _REPORT_S = 0.2
-
-# Workers that are asked to go on at the same slice, after the first one died there.
-_RESTARTS = 2
 
 # An object has ended where this many slices in a row are empty.
 _GONE = 3
@@ -41,15 +38,15 @@ class _Run:
 
     Attributes:
         step: what it is part of.
-        remark: its entry in the journal; of the way that it is going now, where it goes both one after the other.
+        entryId: of its entry; of the way that it is going now, where it goes both one after the other.
+        first: of the entry of its first way.
         started: time.monotonic() at its beginning.
         untilGone: whether it ends where the object does.
+        ticket: the request.
         received: slices that have arrived.
         receivedHere: of them, those of this way.
         total: slices that are to come, as far as is known.
         reported: time.monotonic() when progress was told last.
-        changes: by segment and slice, how much its mask differs from the one before the propagation; a slice that both
-            ways pass is compared once.
         empty: by segment, how many empty slices have come in a row beyond all that are marked.
         backwardLeft: whether the way back is still to go.
         gone: whether this way was ended because the object had.
@@ -58,14 +55,15 @@ class _Run:
     """
 
     step: Step
-    remark: Remark
+    entryId: int
+    first: int
     started: float
     untilGone: bool = False
+    ticket: RunTicket | None = None
     received: int = 0
     receivedHere: int = 0
     total: int = 0
     reported: float = 0.0
-    changes: dict[tuple[str, int], float | None] = field(default_factory=dict)
     empty: dict[str, int] = field(default_factory=dict)
     backwardLeft: bool = False
     gone: bool = False
@@ -74,30 +72,25 @@ class _Run:
 
 
 class Propagation:
-    """Carries segments through the volume, one propagation at a time.
+    """Propagates segments through the volume, one propagation at a time.
 
     Signals:
         said(str), warned(str), failed(str): one line for the user.
         progressChanged(done, total, slicesPerSecond, secondsLeft).
-        arrived(): a slice was noted in the journal, and written.
-        ended(broken): it is over; `broken` if the worker could not go on and has to be told everything anew.
+        arrived(): a slice was noted in the state, and written.
+        ended(): it is over.
 
     Args:
-        worker: who does it.
-        journal: where it is noted.
-        ledger: where masks are written.
-        marked: gives the slices with prompts of a segment.
+        worker: runs it.
+        scene: the session's state.
+        results: where masks are written.
+        steps: the session's.
         goOn: gives the step that the way back is part of: that of the way there, or a new one where the user has done
             something meanwhile.
     """
 
     def __init__(
-        self,
-        worker: WorkerSession,
-        journal: SessionJournal,
-        ledger: SliceLedger,
-        marked: Callable[[str], Sequence[int]],
-        goOn: Callable[[Step], Step],
+        self, worker: Worker, scene: SceneState, results: SceneResults, steps: Steps, goOn: Callable[[Step], Step]
     ) -> None:
         self.said = Signal()
         self.warned = Signal()
@@ -106,15 +99,11 @@ class Propagation:
         self.arrived = Signal()
         self.ended = Signal()
         self._worker = worker
-        self._journal = journal
-        self._ledger = ledger
-        self._marked = marked
+        self._scene = scene
+        self._results = results
+        self._steps = steps
         self._goOn = goOn
-        self._drawn = DrawnMasks()
         self._run: _Run | None = None
-        # Where the last worker died, the entry and the number of slices that had arrived; and how often there.
-        self._place: tuple[Remark, int] | None = None
-        self._deaths = 0
 
     @property
     def running(self) -> bool:
@@ -138,131 +127,133 @@ class Propagation:
         both = untilGone and wanted.direction == "both"
         if both:
             wanted = replace(wanted, direction="forward")
-        self._run = _Run(step, self._note(step, wanted), time.monotonic(), untilGone, backwardLeft=both)
+        total = self._count(wanted)
+        entryId = self._steps.add(step, wanted)
+        self._run = _Run(step, entryId, entryId, time.monotonic(), untilGone, total=total, backwardLeft=both)
         self._ask(self._run)
 
     def stop(self) -> None:
         """Stop after the slice that it is at; finished slices stay."""
-        if self._run is not None:
-            self._run.stopped = True
-            self._worker.stopPropagation()
-
-    def goesOn(self) -> bool:
-        """The worker has died: whether what is left is to be asked of the next one.
-
-        Not where the user had stopped it, and not where workers died at the same slice too often.
-        """
         run = self._run
-        if run is None or run.stopped:
-            return False
-        place = (run.remark, run.receivedHere)
-        self._deaths = self._deaths + 1 if place == self._place else 1
-        self._place = place
-        return self._deaths <= _RESTARTS
+        if run is None:
+            return
+        run.stopped = True
+        if run.ticket is None or not run.receivedHere:
+            # Nothing has arrived that would have to be noted: there is nothing to wait for.
+            self._drop(run)
+            self._end(run)
+        else:
+            run.ticket.cancel()
 
-    def resume(self, remark: Remark) -> bool:
-        """Ask a new worker for what is left of the propagation, where this is its entry.
-
-        The same propagation is asked for again, without what has arrived: the masks that are left come out as they
-        would have.
-        """
+    def endIfUndone(self) -> None:
+        """End it where its entry was undone."""
         run = self._run
-        if run is None or run.remark is not remark:
-            return False
-        self._ask(run)
-        return True
+        if run is not None and not self._scene.isInForce(run.entryId):
+            run.stopped = True
+            self._drop(run)
+            self._end(run)
 
     def abandon(self) -> None:
-        """Nobody is there to go on with it, or nobody who wants it."""
-        self._run = None
+        """End it, without a word."""
+        run, self._run = self._run, None
+        if run is not None:
+            self._drop(run)
 
-    def forget(self, segmentId: str | None = None) -> None:
-        """What was drawn of one segment or of all is no longer there to be compared with."""
-        self._drawn.forget(segmentId)
+    def askAgain(self, entryId: int) -> None:
+        """An entry before it was refused: ask again, where nothing has arrived yet."""
+        run = self._run
+        if run is not None and run.entryId > entryId and not run.received:
+            self._drop(run)
+            if self._scene.isInForce(run.entryId):
+                self._ask(run)
+            else:
+                self._end(run)
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _note(self, step: Step, entry: Propagated) -> Remark:
-        remark = self._journal.add(entry)
-        step.remarks.append(remark)
-        return remark
+    def _count(self, wanted: Propagated) -> int:
+        """Slices that a propagation will have."""
+        assert self._scene.state is not None
+        return self._scene.state.count_steps(wanted.segments, wanted.direction, wanted.first, wanted.last)
+
+    def _drop(self, run: _Run) -> None:
+        """Want no more of it from the worker, which may be further than the state says."""
+        if run.ticket is not None:
+            run.ticket.drop()
+            self._worker.forget(run.entryId)
 
     def _ask(self, run: _Run) -> None:
-        entry = run.remark.entry
-        assert isinstance(entry, Propagated)
-        fields: dict[str, Any] = {
-            "segments": list(entry.segments),
-            "direction": entry.direction,
-            "first": entry.first,
-            "last": entry.last,
-        }
-        if run.total <= run.received:
-            self._worker.send(m.CountSteps, lambda reply: self._onCounted(run, reply), **fields)
-        if run.receivedHere:
-            fields["skip"] = run.receivedHere
-        if run.gone:
-            # This way is done, but the worker has not said so.
-            fields["limit"] = run.receivedHere
-        self._worker.send(m.Propagate, lambda reply: self._onUpdate(run, reply), credit=_AHEAD, **fields)
+        assert self._scene.state is not None
+        self._steps.save()
+        run.ticket = None
+        run.ticket = self._worker.propagate(
+            self._scene.state, run.entryId, _AHEAD, lambda ticket: self._onChange(run, ticket)
+        )
 
-    def _onCounted(self, run: _Run, reply: Any) -> None:
-        if isinstance(reply, m.Done):
-            run.total += int(reply.value or 0)
+    def _onChange(self, run: _Run, ticket: RunTicket) -> None:
+        if run is not self._run or ticket is not (run.ticket or ticket):
+            return
+        while run is self._run and (found := ticket.take()) is not None:
+            self._take(run, found)
+        if run is self._run and ticket.done:
+            self._onDone(run, ticket)
 
-    def _onUpdate(self, run: _Run, reply: Any) -> None:
-        # What still comes of a propagation that was abandoned is no part of the next one.
-        if run is not self._run or isinstance(reply, m.Progress):
+    def _take(self, run: _Run, found: Found) -> None:
+        key = (found.segment, found.slice_index)
+        self._scene.take(run.entryId, found, run.first)
+        mask = self._scene.shownMask(*key)
+        if run.step.inForce and mask is not None:
+            self._results.write(run.step, *key, mask, found.score)
+        if not found.update:
             return
-        if isinstance(reply, m.Update):
-            run.received += 1
-            run.receivedHere += 1
-            self._showPrepared(run, reply.prepared)
-            entry = run.remark.entry
-            assert isinstance(entry, Propagated)
-            key = (reply.segment, reply.slice_index)
-            mask = m.as_mask(reply.mask)
-            run.remark.entry = replace(entry, finished=(*entry.finished, key))
-            run.remark.scores[key] = reply.score if mask.any() else 1 - reply.score
-            compared = self._drawn.change(*key, mask)
-            change = run.changes.setdefault(key, compared)
-            if change is not None:
-                run.remark.changes[key] = change
-            if run.step.inForce:
-                self._ledger.write(run.step, *key, mask, reply.score)
-            self.arrived.emit()
-            self._worker.tell(m.Grant, of=reply.id, credit=1, received=run.receivedHere)
-            self._report(run)
-            self._doubt(run, *key, mask)
-            self._endWithObject(run, *key, bool(mask.any()))
+        run.received += 1
+        run.receivedHere += 1
+        self.arrived.emit()
+        self._report(run)
+        self._doubt(run, *key, found.mask)
+        self._endWithObject(run, *key, bool(found.mask.any()))
+
+    def _onDone(self, run: _Run, ticket: RunTicket) -> None:
+        """This way is over."""
+        if ticket.error is not None:
+            if not run.receivedHere:
+                # It was refused as it is, and would be refused whenever it is run again.
+                self._scene.refuse(run.entryId)
+            self.failed.emit(str(ticket.error))
+            self._run = None
+            self.ended.emit()
             return
-        if isinstance(reply, m.Propagated):
-            self._showPrepared(run, reply.prepared)
-            entry = run.remark.entry
-            assert isinstance(entry, Propagated)
-            run.remark.entry = entry = replace(entry, complete=reply.complete)
-            # The worker ends a propagation for an undo, for example.
-            run.stopped |= not (reply.complete or run.gone)
-            if run.backwardLeft and not run.stopped and run.step.inForce:
-                run.backwardLeft = run.gone = False
-                run.step = self._goOn(run.step)
-                run.receivedHere, run.empty, run.total = 0, {}, run.received
-                run.remark = self._note(run.step, replace(entry, direction="backward", finished=(), complete=False))
-                self._ask(run)
-                return
+        if ticket.complete:
+            self._scene.complete(run.entryId)
+        # Whoever else has ended it, for example an undo.
+        run.stopped |= not (ticket.complete or run.gone)
+        if run.backwardLeft and not run.stopped and run.step.inForce:
+            self._goBack(run)
+        else:
+            self._end(run)
+
+    def _goBack(self, run: _Run) -> None:
+        wanted = replace(
+            self._scene.propagation(run.entryId), direction="backward", finished=(), complete=False, gone=()
+        )
+        run.backwardLeft = run.gone = False
+        run.step = self._goOn(run.step)
+        run.receivedHere, run.empty, run.total = 0, {}, run.received + self._count(wanted)
+        run.entryId = self._steps.add(run.step, wanted)
+        self._ask(run)
+
+    def _end(self, run: _Run) -> None:
+        self._run = None
         if run.received:
             self._report(run, last=True)
-        self._run = None
-        if isinstance(reply, m.Failure):
-            self.failed.emit(reply.text)
-        elif isinstance(reply, m.Propagated):
-            text = _("Stopped after {count} slices in {seconds:.1f} s")
-            if not run.stopped:
-                text = _("Ready: {count} slices in {seconds:.1f} s")
-            self.said.emit(text.format(count=run.received, seconds=time.monotonic() - run.started))
-        self.ended.emit(isinstance(reply, m.Failure))
+        text = _("Stopped after {count} slices in {seconds:.1f} s")
+        if not run.stopped:
+            text = _("Ready: {count} slices in {seconds:.1f} s")
+        self.said.emit(text.format(count=run.received, seconds=time.monotonic() - run.started))
+        self.ended.emit()
 
     def _doubt(self, run: _Run, segmentId: str, index: int, mask: NDArray[np.bool_]) -> None:
-        """Question a mask that fills much of its slice, once for each segment, unless it did where it is marked."""
+        """Warn of a mask that fills much of its slice, once for each segment, unless it did where it is marked."""
         if segmentId in run.large or not floods(mask):
             return
         run.large.add(segmentId)
@@ -272,23 +263,22 @@ class Propagation:
 
     def _endWithObject(self, run: _Run, segmentId: str, index: int, found: bool) -> None:
         """Stop this way when every segment has been gone for some slices, beyond all that is marked on it."""
-        entry = run.remark.entry
-        assert isinstance(entry, Propagated)
-        if not run.untilGone:
+        if not run.untilGone or run is not self._run:
             return
+        entry = self._scene.propagation(run.entryId)
         marked = self._marked(segmentId)
         # Nothing is marked on a segment that was deleted meanwhile.
         beyond = not marked or (index > max(marked) if entry.direction == "forward" else index < min(marked))
         run.empty[segmentId] = 0 if found or not beyond else run.empty.get(segmentId, 0) + 1
         if all(run.empty.get(name, 0) >= _GONE for name in entry.segments):
             run.gone = True
-            self._worker.stopPropagation()
+            if run.ticket is not None:
+                run.ticket.cancel()
 
-    def _showPrepared(self, run: _Run, prepared: Iterable[Any]) -> None:
-        """Results on prompted slices that the propagation does not pass."""
-        for one in prepared:
-            if run.step.inForce:
-                self._ledger.write(run.step, one.segment, one.slice_index, m.as_mask(one.mask), one.score)
+    def _marked(self, segmentId: str) -> set[int]:
+        """Slices with prompts of a segment."""
+        state = self._scene.state
+        return state.prompted_slices(segmentId) if state is not None and segmentId in state.segments else set()
 
     def _report(self, run: _Run, last: bool = False) -> None:
         now = time.monotonic()

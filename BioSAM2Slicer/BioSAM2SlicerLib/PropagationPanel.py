@@ -9,9 +9,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from .Controls import fillChoice, loadSection
+from .PanelSession import PanelSession
 from .Parameters import NO_BOUND
 from .PropagationRange import slicesOfRoi
-from .SessionLogic import SessionLogic
 from .StatusPanel import StatusPanel
 from .ViewPlanes import shownSlice
 from .VolumeGeometry import VolumeGeometry
@@ -30,7 +30,7 @@ class PropagationPanel:
         status: tells the user what was done, and why something was not.
     """
 
-    def __init__(self, session: SessionLogic, segment: Callable[[], str], status: StatusPanel) -> None:
+    def __init__(self, session: PanelSession, segment: Callable[[], str], status: StatusPanel) -> None:
         self._session = session
         self._segment = segment
         self._status = status
@@ -45,7 +45,7 @@ class PropagationPanel:
         self.refresh()
 
     def propagate(self) -> None:
-        """Carry the active segment, or all that are marked, through the range."""
+        """Propagate the active segment, or all that are marked, through the range."""
         self._status.acted()
         if self._session.prompts is None:
             self._status.problem(_("Choose a volume first."))
@@ -64,7 +64,7 @@ class PropagationPanel:
         )
 
     def propagateFromHere(self) -> None:
-        """Carry the active segment on from the slice that is shown."""
+        """Propagate the active segment from the slice that is shown."""
         self._status.acted()
         index = self._shown()
         if index is not None:
@@ -103,7 +103,7 @@ class PropagationPanel:
         self._filling = False
 
     def cleanup(self) -> None:
-        """Let go of the scene."""
+        """Release the scene."""
         self._session.stateChanged.disconnect(self.refresh)
         self._session.progressChanged.disconnect(self._status.progress)
         self.range.setMRMLScene(None)

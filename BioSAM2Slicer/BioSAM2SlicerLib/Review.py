@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .PanelSession import PanelSession
 from .ReviewStrip import SliceState
-from .SessionLogic import SessionLogic
 from .ViewPlanes import sliceNodes
 from .VolumeGeometry import OBLIQUE_DEGREES, VolumeGeometry
 
@@ -23,7 +23,7 @@ class Review:
         >>> review.jump(index)
     """
 
-    def __init__(self, session: SessionLogic) -> None:
+    def __init__(self, session: PanelSession) -> None:
         self._session = session
         self._corrected: dict[str, set[int]] = {}
         self._passed: dict[str, set[int]] = {}
@@ -42,16 +42,13 @@ class Review:
         if session.volumeNode is None:
             return []
         prompted = set(session.promptedSlices(segmentId))
-        # Comparing every slice takes too long while masks come in; then nobody paints on what is not there yet.
+        # Comparing every slice takes too long while masks come in; then slices are not painted yet.
         if segmentId not in self._corrected or not session.running:
             self._corrected[segmentId] = session.correctedSlices(segmentId)
         corrected = self._corrected[segmentId]
         locked = session.lockedSlices(segmentId)
-        results = session.journal.results(segmentId)
+        results = session.reviewed(segmentId)
         low, high = self._extent(segmentId)
-
-        def changes(index: int) -> float | None:
-            return results[index].changes.get((segmentId, index))
 
         return [
             SliceState(
@@ -59,10 +56,10 @@ class Review:
                 corrected=index in corrected,
                 locked=index in locked,
                 propagated=index in results,
-                beyond=index in results and not low <= index <= high and not changes(index),
-                reviewed=index in results and (segmentId, index) in results[index].seen,
-                sureness=results[index].scores.get((segmentId, index)) if index in results else None,
-                changed=changes(index) if index in results else None,
+                beyond=index in results and not low <= index <= high and not results[index].change,
+                reviewed=index in results and results[index].seen,
+                sureness=results[index].sureness if index in results else None,
+                changed=results[index].change if index in results else None,
             )
             for index in range(VolumeGeometry(session.volumeNode).count(self.axis))
         ]
@@ -91,12 +88,7 @@ class Review:
 
     def see(self, segmentId: str, index: int) -> bool:
         """The user has looked at a slice; False where there was nothing new to see."""
-        remark = self._session.journal.results(segmentId).get(index)
-        if remark is None or (segmentId, index) in remark.seen:
-            return False
-        remark.seen.add((segmentId, index))
-        self._session.save()
-        return True
+        return self._session.see(segmentId, index)
 
     def jump(self, index: int) -> bool:
         """Show a slice in every view that looks along the axis; False if none does."""

@@ -11,9 +11,9 @@ import vtk
 from slicer.i18n import tr as _
 
 from .Controls import loadSection
+from .PanelSession import PanelSession
 from .Review import Review
 from .ReviewStrip import ReviewStrip, SliceState, legend
-from .SessionLogic import SessionLogic
 from .Signal import Signal
 from .StatusPanel import StatusPanel
 from .ViewPlanes import sliceNodes
@@ -36,7 +36,7 @@ class ReviewPanel:
         changed(): what is shown has changed.
     """
 
-    def __init__(self, session: SessionLogic, segment: Callable[[], str], status: StatusPanel) -> None:
+    def __init__(self, session: PanelSession, segment: Callable[[], str], status: StatusPanel) -> None:
         self.changed = Signal()
         self._session = session
         self._segment = segment
@@ -67,7 +67,7 @@ class ReviewPanel:
         self._onState()
 
     def exit(self) -> None:
-        """Follow nothing any more, and paint nothing that nobody sees."""
+        """Follow no view any more, and paint nothing."""
         self._entered = False
         for node, tag in self._tags:
             node.RemoveObserver(tag)

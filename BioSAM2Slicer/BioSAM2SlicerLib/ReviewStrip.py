@@ -48,7 +48,7 @@ class SliceState:
 
     @property
     def wantsLook(self) -> bool:
-        """Whether the user has still to look at it: the model drew it, and nobody checked it."""
+        """Whether the user has still to look at it: the model drew it, and it has not been checked."""
         return self.propagated and not (self.beyond or self.reviewed or self.corrected or self.locked)
 
     @property

@@ -1,4 +1,4 @@
-"""A sample volume for trying the panel out: the generated CT, which needs no network and is nobody's."""
+"""A sample volume for trying the panel out: the generated CT, which needs no network and shows no patient."""
 
 from __future__ import annotations
 

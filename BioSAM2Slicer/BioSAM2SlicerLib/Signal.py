@@ -23,7 +23,7 @@ class Signal:
         self._slots.append(slot)
 
     def disconnect(self, slot: Callable[..., Any]) -> None:
-        """Forget a function; one that is not connected is no fault."""
+        """Forget a function; one that is not connected is no error."""
         if slot in self._slots:
             self._slots.remove(slot)
 

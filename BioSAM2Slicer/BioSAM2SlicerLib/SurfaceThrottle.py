@@ -13,7 +13,7 @@ import slicer
 _INTERVAL_MS = 1000
 # What it may cost while masks arrive; beyond that it waits until they have.
 _SMOOTH_S = 0.05
-# Voxels of labelmaps whose surface, never made before, is thought to cost no more.
+# Voxels of labelmaps whose surface, never made before, is assumed to cost no more.
 _SMALL = 2_000_000
 
 

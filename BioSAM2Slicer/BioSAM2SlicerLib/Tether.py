@@ -16,7 +16,7 @@ import qt
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 _SCRIPT = str(Path(_PACKAGE) / "biosam2" / "service" / "tethered.py")
-_PATIENCE_MS = 5000
+_END_TIMEOUT_MS = 5000
 
 
 def withPackage(environment: Any) -> Any:
@@ -38,7 +38,7 @@ def startModule(process: Any, python: str, module: str, arguments: Sequence[str]
 def endModule(process: Any) -> None:
     """Let it end, with all that it has started; that it has ended is said by the QProcess."""
     process.closeWriteChannel()
-    qt.QTimer.singleShot(_PATIENCE_MS, lambda: _kill(process))
+    qt.QTimer.singleShot(_END_TIMEOUT_MS, lambda: _kill(process))
 
 
 def _kill(process: Any) -> None:

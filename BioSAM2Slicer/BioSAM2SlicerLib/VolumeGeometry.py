@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import vtk
 from numpy.typing import ArrayLike, NDArray
 
 AXES = "ijk"
+Three: TypeAlias = tuple[float, float, float]
 # A view further off a voxel axis than this shows no slice of the volume.
 OBLIQUE_DEGREES = 1.0
 
@@ -34,7 +35,7 @@ class VolumeGeometry:
         self.ijkToLocal = matrixAsArray(matrix)
         self._localToIjk = np.linalg.inv(self.ijkToLocal)
         # The matrix itself is the truth: rounding of stored spacings and directions does not come in.
-        self.spacing = tuple(float(length) for length in np.linalg.norm(self.ijkToLocal[:3, :3], axis=0))
+        self.spacing = _three(np.linalg.norm(self.ijkToLocal[:3, :3], axis=0))
         i, j, k = volumeNode.GetImageData().GetDimensions()
         self.shape = (k, j, i)
         self._toWorld = vtk.vtkGeneralTransform()
@@ -54,7 +55,7 @@ class VolumeGeometry:
 
     def ijkFromWorld(self, world: ArrayLike) -> NDArray[np.float64]:
         """One position (3,); fractional."""
-        return self.ijkFromLocal(self._toLocal.TransformPoint([float(x) for x in world]))  # type: ignore[union-attr]
+        return self.ijkFromLocal(self._toLocal.TransformPoint(np.asarray(world, float).tolist()))
 
     def worldFromIjk(self, ijk: ArrayLike) -> NDArray[np.float64]:
         """One position (3,)."""
@@ -95,11 +96,17 @@ class VolumeGeometry:
         index = self.sliceIndex(self.ijkFromWorld(matrixAsArray(sliceNode.GetSliceToRAS())[:3, 3]), axis)
         return index if 0 <= index < self.count(axis) else None
 
-    def lps(self) -> tuple[tuple[float, ...], tuple[float, ...], tuple[tuple[float, ...], ...]]:
+    def lps(self) -> tuple[Three, Three, tuple[Three, Three, Three]]:
         """Spacing, origin and direction (rows) of the voxels in LPS, before the transform: `biosam2.Volume`'s."""
         matrix = np.diag([-1.0, -1.0, 1.0]) @ self.ijkToLocal[:3]
         direction = matrix[:, :3] / self.spacing
-        return self.spacing, tuple(matrix[:, 3].tolist()), tuple(tuple(row) for row in direction.tolist())
+        x, y, z = (_three(row) for row in direction)
+        return self.spacing, _three(matrix[:, 3]), (x, y, z)
+
+
+def _three(numbers: NDArray[np.float64]) -> Three:
+    x, y, z = numbers.tolist()
+    return x, y, z
 
 
 def looksLikeFilm(volumeNode: Any) -> bool:

@@ -16,16 +16,16 @@ from .EditorChoice import EditorChoice
 from .ExportPanel import ExportPanel
 from .ModelChooser import ModelChooser
 from .ModelView import ModelView
+from .PanelSession import PanelSession
 from .Parameters import SEGMENTATION_ROLE, VOLUME_ROLE
+from .ProcessDriver import ProcessDriver
 from .PromptTools import BOX, NONE, POINT, PromptTools
 from .PropagationPanel import PropagationPanel
 from .ReviewPanel import ReviewPanel
-from .SessionLogic import SessionLogic
 from .Shortcuts import Shortcuts
 from .StatusLine import Situation
 from .StatusPanel import StatusPanel
 from .ViewPlanes import backgroundVolume, shownSlice, tiltOfViews, turnViews
-from .WorkerClient import WorkerClient
 from .WorkerPlace import WorkerPlace, readPlace
 
 NAME = "BioSAM2Slicer"
@@ -38,8 +38,8 @@ class Widget:
     Args:
         layout: where the panel is put.
         getParameterNode: gives the node that carries the settings in the scene.
-        makeClient: makes a client for a worker; by default one where the settings say.
-        modelFields: see `SessionLogic`.
+        makeDriver: makes a driver of a worker process; by default where the settings say.
+        modelFields: see `PanelSession`.
         onChangePlace: called when the user wants to choose anew where the network runs.
 
     Example:
@@ -51,7 +51,7 @@ class Widget:
         self,
         layout: Any,
         getParameterNode: Callable[[], Any],
-        makeClient: Callable[[], WorkerClient] | None = None,
+        makeDriver: Callable[[], ProcessDriver] | None = None,
         modelFields: dict[str, Any] | None = None,
         onChangePlace: Callable[[], None] | None = None,
     ) -> None:
@@ -60,7 +60,7 @@ class Widget:
         self._place: WorkerPlace = readPlace(slicer.app.userSettings())
         self.tools = PromptTools()
         self._chosen = EditorChoice()
-        self.session = SessionLogic(getParameterNode(), self._editorNode(), makeClient or self._makeClient, modelFields)
+        self.session = PanelSession(getParameterNode(), self._editorNode(), makeDriver or self._makeDriver, modelFields)
         self._entered = False
         self._filling = False
         self._begun = False
@@ -162,7 +162,7 @@ class Widget:
         self._review = ReviewPanel(self.session, lambda: self._chosen.segment, self._status)
         self._advanced = AdvancedPanel(self.session, self._propagation.range)
         self._export = ExportPanel(
-            self.session, lambda: self.session.modelUsed, self._status.remark, refuse=self._status.problem
+            self.session, lambda: self.session.model, self._status.remark, refuse=self._status.problem
         )
         self._buildInput()
         self._buildPrompts()
@@ -276,7 +276,7 @@ class Widget:
 
     def _foldInput(self) -> None:
         """With the first prompt input and model make room; without an input they are what is needed."""
-        begun = bool(self.session.journal.segments()) if self.session.prompts is not None else False
+        begun = self.session.begun
         if begun != self._begun:
             self._begun = begun
             self._inputSection.collapsed = begun
@@ -295,7 +295,7 @@ class Widget:
             tool=self.tools.tool,
             positive=self.tools.positive,
             effect=self._chosen.effect,
-            marked=bool(segment and session.journal.prompts(segment)),
+            marked=session.isPrompted(segment),
             propagated=any(state.propagated for state in states),
             shown=shown,
             words=states[shown].words() if shown is not None and shown < len(states) else "",
@@ -457,8 +457,8 @@ class Widget:
         else:
             self.tools.cancel()
 
-    def _makeClient(self) -> WorkerClient:
-        return WorkerClient(self._place.command(), self._place.environment)
+    def _makeDriver(self) -> ProcessDriver:
+        return ProcessDriver(self._place.command(), self._place.environment)
 
     # -- the scene -------------------------------------------------------------------------------
 
@@ -523,7 +523,7 @@ class Widget:
             self._volumeSelector.setCurrentNode(shown)
 
     def _onBatchDone(self, *_event: Any) -> None:
-        """The editor widget takes up a segmentation by itself after nodes have come or gone; it is to show ours."""
+        """The editor widget takes a segmentation by itself after nodes came or went; it is to show the session's."""
         self._onVolumeCame()
         node = self.session.segmentationNode
         if node is not None and self._editor.segmentationNode() is not node:

@@ -98,29 +98,29 @@ def kept_worker() -> Iterator[Any]:
 
 
 @pytest.fixture
-def make_client(kept_worker: Any) -> Any:
+def make_driver(kept_worker: Any) -> Any:
     """Makes clients of the worker that is kept."""
     return lambda: kept_worker
 
 
 @pytest.fixture
-def make_own_client() -> Any:
+def make_own_driver() -> Any:
     """Makes clients that each start a worker of their own."""
-    from BioSAM2SlicerLib.WorkerClient import WorkerClient
+    from BioSAM2SlicerLib.ProcessDriver import ProcessDriver
     from BioSAM2SlicerLib.WorkerPlace import PYTHON, WorkerPlace
 
-    return lambda: WorkerClient(WorkerPlace(PYTHON, sys.executable).command())
+    return lambda: ProcessDriver(WorkerPlace(PYTHON, sys.executable).command())
 
 
 @pytest.fixture
-def desks(host: Any, make_client: Any, model_fields: dict[str, str]) -> Iterator[Any]:
+def desks(host: Any, make_driver: Any, model_fields: dict[str, str]) -> Iterator[Any]:
     """Makes sessions."""
     from session_desk import Desk
 
     made: list[Any] = []
 
     def make(volume: Any, **more: Any) -> Any:
-        made.append(Desk(host, volume, make_client, model_fields, **more))
+        made.append(Desk(host, volume, make_driver, model_fields, **more))
         return made[-1]
 
     yield make
@@ -139,11 +139,11 @@ def desk(desks: Any, host: Any, sphere: np.ndarray) -> Any:
 
 
 @pytest.fixture
-def own_desk(host: Any, sphere: np.ndarray, make_own_client: Any, model_fields: dict[str, str]) -> Iterator[Any]:
+def own_desk(host: Any, sphere: np.ndarray, make_own_driver: Any, model_fields: dict[str, str]) -> Iterator[Any]:
     """A session whose worker can be killed."""
     from panel_helpers import add_volume
     from session_desk import Desk
 
-    desk = Desk(host, add_volume(host, sphere), make_own_client, model_fields)
+    desk = Desk(host, add_volume(host, sphere), make_own_driver, model_fields)
     yield desk
     desk.logic.cleanup()

@@ -97,14 +97,14 @@ def propagation(slices: int) -> dict[str, Stretches]:
     import host as slicer_host
 
     host = slicer_host.start()
-    from BioSAM2SlicerLib.WorkerClient import WorkerClient
+    from BioSAM2SlicerLib.ProcessDriver import ProcessDriver
     from BioSAM2SlicerLib.WorkerPlace import PYTHON, WorkerPlace
     from host import event_loop
     from panel_helpers import add_volume
     from test_panel_widget import Panel
 
     host.show(add_volume(host, ellipsoid((300, 512, 512))))
-    panel = Panel(host, lambda: WorkerClient(WorkerPlace(PYTHON, sys.executable).command()), None)
+    panel = Panel(host, lambda: ProcessDriver(WorkerPlace(PYTHON, sys.executable).command()), None)
     try:
         panel.click("box")
         host.views["Red"].drag(panel.world(140, 140, 150), panel.world(370, 370, 150))
@@ -163,7 +163,7 @@ def two_segments(volume: np.ndarray, boxes: list[tuple[tuple[int, ...], tuple[in
 
     host = slicer_host.start()
     host.close_scene()
-    from BioSAM2SlicerLib.WorkerClient import WorkerClient
+    from BioSAM2SlicerLib.ProcessDriver import ProcessDriver
     from BioSAM2SlicerLib.WorkerPlace import PYTHON, WorkerPlace
     from host import event_loop
     from panel_helpers import add_volume
@@ -171,7 +171,7 @@ def two_segments(volume: np.ndarray, boxes: list[tuple[tuple[int, ...], tuple[in
     from test_panel_widget import Panel
 
     host.show(add_volume(host, volume))
-    panel = Panel(host, lambda: WorkerClient(WorkerPlace(PYTHON, sys.executable).command()), None)
+    panel = Panel(host, lambda: ProcessDriver(WorkerPlace(PYTHON, sys.executable).command()), None)
     try:
         panel.click("box")
         for number, (low, high) in enumerate(boxes):

@@ -108,27 +108,24 @@ def load_scene(host: Any, folder: Any) -> None:
 
 
 def make_kept_worker() -> Any:
-    """A client whose worker goes on running when a session lets go of it, and takes up the next one's."""
+    """A driver whose worker goes on running when a session releases it, and takes up the next one's."""
     import sys
 
-    from biosam2.service import messages
+    from BioSAM2SlicerLib.ProcessDriver import READY, STOPPED, ProcessDriver
     from BioSAM2SlicerLib.Signal import Signal
-    from BioSAM2SlicerLib.WorkerClient import READY, STARTING, STOPPED, WorkerClient
     from BioSAM2SlicerLib.WorkerPlace import PYTHON, WorkerPlace
 
-    class KeptWorker(WorkerClient):
-        def start(self) -> None:
-            if self._process is None:
-                super().start()
-            elif self._state == STOPPED:
-                self._state = STARTING
+    class KeptWorker(ProcessDriver):
+        def start(self, *opening: Any, onOpened: Any = None) -> None:  # noqa: N803
+            if self._process is not None:
                 self._become(READY)
+            super().start(*opening, onOpened=onOpened)
 
         def stop(self) -> None:
-            self.ask(messages.Cancel)
-            self._handlers.clear()
+            self.conversation.drop_all()
+            self.conversation.interrupted()
             self._arrived.clear()
-            self.stateChanged, self.noticed, self.died = Signal(), Signal(), Signal()
+            self.stateChanged, self.noticed, self.progressed, self.died = Signal(), Signal(), Signal(), Signal()
             self._state = STOPPED
 
         def end(self) -> None:

@@ -21,7 +21,7 @@ HOST = slicer_host.start()
 
 from BioSAM2SlicerLib.InstallLogic import PACKAGES, PANEL_PACKAGES, InstallLogic  # noqa: E402
 from BioSAM2SlicerLib.InstallPanel import InstallPanel  # noqa: E402
-from BioSAM2SlicerLib.WorkerClient import WorkerClient  # noqa: E402
+from BioSAM2SlicerLib.ProcessDriver import ProcessDriver  # noqa: E402
 from BioSAM2SlicerLib.WorkerPlace import HERE, PYTHON, WorkerPlace  # noqa: E402
 from host import event_loop  # noqa: E402
 from panel_helpers import add_volume, load_volume  # noqa: E402
@@ -38,7 +38,7 @@ def main(folder: Path) -> None:
     first_use(folder)
     volume, box = case()
     HOST.show(volume)
-    panel = Panel(HOST, lambda: WorkerClient(WorkerPlace(PYTHON, sys.executable).command()), None)
+    panel = Panel(HOST, lambda: ProcessDriver(WorkerPlace(PYTHON, sys.executable).command()), None)
     try:
         panel.click("box")
         # Slicer's own colours are chosen by chance.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from BioSAM2SlicerLib.SessionLogic import SessionLogic
+from BioSAM2SlicerLib.PanelSession import PanelSession
 from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
 from engine_process import engines
 from host import event_loop
@@ -18,7 +18,7 @@ class Desk:
         self,
         host: Any,
         volume: Any,
-        make_client: Any,
+        make_driver: Any,
         model_fields: dict[str, str],
         segmentation: Any = None,
         node: Any = None,
@@ -38,10 +38,10 @@ class Desk:
         self.clients: list[Any] = []
 
         def client() -> Any:
-            self.clients.append(make_client())
+            self.clients.append(make_driver())
             return self.clients[-1]
 
-        self.logic = SessionLogic(self.node, self.editor, client, model_fields)
+        self.logic = PanelSession(self.node, self.editor, client, model_fields)
         self.logic.problem.connect(self.problems.append)
         assert self.logic.setInput(self.volume, self.segmentation)
 
@@ -60,10 +60,9 @@ class Desk:
     def engine(self, model_fields: dict[str, str]) -> Any:
         """The same session without the panel, in another process; see `engine_process.Engine`."""
         array = self.host.slicer.util.arrayFromVolume(self.volume)
-        parameters = self.logic.parameters
-        crop = "auto" if parameters.crop else None
-        settings = (parameters.axis, parameters.sessionWindow, crop, parameters.policy)
-        return engines().Engine(model_fields, (array, *VolumeGeometry(self.volume).lps()), settings)
+        settings = self.logic.state.settings
+        asked = (settings.axis, settings.window, settings.crop, settings.policy)
+        return engines().Engine(model_fields, (array, *VolumeGeometry(self.volume).lps()), asked)
 
 
 def paint(desk: Desk, segment: str, axis: str, index: int, mask: np.ndarray) -> None:

@@ -27,7 +27,7 @@ def propagated(desk):
 
 
 def prompts(desk, segment="a"):
-    return [prompt for _name, prompt in desk.logic.journal.prompts(segment)]
+    return list(desk.logic.state.prompts(segment)) if desk.logic.isPrompted(segment) else []
 
 
 def test_a_repainted_slice_and_an_emptied_one_become_prompts_and_stay(propagated, block, model_fields):
@@ -85,7 +85,7 @@ def test_from_here_on_the_only_marked_slice_is_everywhere(desk):
     desk.settle()
     assert desk.logic.propagateFrom("a", 12, "both")
     desk.settle()
-    assert desk.logic.journal.finished("a") == set(range(24))
+    assert desk.logic.resultSlices("a") == set(range(24))
 
 
 def test_a_locked_slice_stays_whatever_comes(propagated, block, model_fields):
@@ -113,8 +113,8 @@ def test_a_locked_slice_stays_whatever_comes(propagated, block, model_fields):
     desk.settle()
     assert 13 in desk.logic.promptedSlices("a")
     engine = desk.engine(model_fields)
-    for remark in desk.logic.journal.remarks:
-        engine.replay(remark.entry)
+    for each in desk.logic.state.in_force:
+        engine.replay(each.entry)
     np.testing.assert_array_equal(desk.voxels("a")[13], engine.predict("a", 13))
 
 

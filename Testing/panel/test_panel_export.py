@@ -17,14 +17,14 @@ import SimpleITK as sitk
 from biosam2 import Box, Point
 from biosam2.errors import BioSAM2Error, InputError
 from biosam2.io import read_volume
+from biosam2.session import ModelFacts, SessionSettings
 from biosam2.session.entries import Prompted, Propagated
 from biosam2.volume import Volume
-from BioSAM2SlicerLib.Exporter import Exporter, ModelUsed, Segments, maskOf, volumeOf
+from BioSAM2SlicerLib.Exporter import Exporter, Segments, maskOf, volumeOf
 from BioSAM2SlicerLib.ExportPanel import ExportPanel
 from BioSAM2SlicerLib.InstallLogic import DICOM_PACKAGES, InstallLogic
 from BioSAM2SlicerLib.Measures import measure, showTable
-from BioSAM2SlicerLib.Parameters import Parameters
-from BioSAM2SlicerLib.SessionJournal import SessionJournal
+from BioSAM2SlicerLib.SceneState import SceneState
 from engine_process import engines
 from host import event_loop
 from panel_helpers import GRIDS, add_transform, add_volume, load_volume
@@ -37,8 +37,7 @@ LEFT_KIDNEY = (
     "Segmentation category and type - 3D Slicer General Anatomy list~SCT^123037004^Anatomical Structure"
     "~SCT^64033007^Kidney~SCT^7771000^Left~Anatomic codes - DICOM master list~SCT^818981001^Abdomen~^^"
 )
-MODEL = ModelUsed("nano", "ab" * 32, "cpu")
-PARAMETERS = Parameters(axis="k", sessionWindow=(100.0, 400.0))
+MODEL = ModelFacts(name="nano", sha256="ab" * 32, device="cpu", device_reason="", image_size=256)
 
 
 def segmentation_of(host, volume, masks):
@@ -54,12 +53,13 @@ def segmentation_of(host, volume, masks):
 
 
 def said():
-    """A journal of one prompt and one propagation of the first segment."""
-    journal = SessionJournal()
-    journal.add(Prompted("Segment_1", Box((2.0, 2.0, 3.0), (8.0, 6.0, 3.0))), "1")
-    journal.add(Prompted("Segment_1", Point((4.0, 4.0, 3.0), False)), "2")
-    journal.add(Propagated(("Segment_1",), "both", None, None, (("Segment_1", 3), ("Segment_1", 4)), True))
-    return journal
+    """A session's record: prompts and a propagation of the first segment."""
+    scene = SceneState()
+    scene.begin(SessionSettings(axis="k", window=(100.0, 400.0), crop="auto", policy="path"), (6, 8, 10))
+    scene.add(Prompted("Segment_1", Box((2.0, 2.0, 3.0), (8.0, 6.0, 3.0))), "p1")
+    scene.add(Prompted("Segment_1", Point((4.0, 4.0, 3.0), False)), "p2")
+    scene.add(Propagated(("Segment_1",), "both", None, None, (("Segment_1", 3), ("Segment_1", 4)), True))
+    return scene.state.to_record("float32")
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_a_labelmap_lies_on_the_volumes_voxels(host, tmp_path, voxels, masks, gr
     volume.SetAndObserveTransformNodeID(add_transform(host).GetID())
     node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
     path = tmp_path / f"out{ending}"
-    written = Exporter(lambda: MODEL).write(path, node, volume, said(), PARAMETERS)
+    written = Exporter(lambda: MODEL).write(path, node, volume, said())
     assert [file.name for file in written] == [f"out{ending}", "out.ctbl", "out.json"]
     expected = np.zeros(voxels.shape, np.uint8)
     for label, mask in enumerate(masks.values(), start=1):
@@ -100,7 +100,7 @@ def test_the_colour_table_names_the_labels(host, tmp_path, voxels, masks):
     volume = add_volume(host, voxels)
     node = segmentation_of(host, volume, masks)
     node.GetSegmentation().GetNthSegment(1).SetColor(0.25, 0.5, 0.75)
-    Exporter(lambda: MODEL).write(tmp_path / "out.nrrd", node, volume, said(), PARAMETERS)
+    Exporter(lambda: MODEL).write(tmp_path / "out.nrrd", node, volume, said())
     table = host.scene.AddNewNodeByClass("vtkMRMLColorTableNode")
     storage = host.slicer.vtkMRMLColorTableStorageNode()
     storage.SetFileName(str(tmp_path / "out.ctbl"))
@@ -117,7 +117,7 @@ def test_the_colour_table_names_the_labels(host, tmp_path, voxels, masks):
 def test_a_segmentation_is_read_back_by_slicer_with_how_it_came_about(host, tmp_path, voxels, masks):
     volume = add_volume(host, voxels, GRIDS["oblique"])
     node = segmentation_of(host, volume, masks)
-    Exporter(lambda: MODEL).write(tmp_path / "out.seg.nrrd", node, volume, said(), PARAMETERS)
+    Exporter(lambda: MODEL).write(tmp_path / "out.seg.nrrd", node, volume, said())
     again = host.scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
     storage = host.slicer.vtkMRMLSegmentationStorageNode()
     storage.SetFileName(str(tmp_path / "out.seg.nrrd"))
@@ -143,7 +143,7 @@ def test_a_segmentation_is_read_back_by_slicer_with_how_it_came_about(host, tmp_
 def test_the_record_tells_hashes_of_model_input_and_outputs(host, tmp_path, voxels, masks):
     volume = add_volume(host, voxels)
     node = segmentation_of(host, volume, masks)
-    Exporter(lambda: MODEL).write(tmp_path / "out.nii.gz", node, volume, said(), PARAMETERS)
+    Exporter(lambda: MODEL).write(tmp_path / "out.nii.gz", node, volume, said())
     record = json.loads((tmp_path / "out.json").read_text())
     assert record["model"]["sha256"] == MODEL.sha256
     assert record["input"]["voxels_sha256"] == hashlib.sha256(voxels.tobytes()).hexdigest()
@@ -163,12 +163,12 @@ def test_a_volume_from_a_file_is_named_with_its_hash(host, tmp_path, shared_data
     array = host.slicer.util.arrayFromVolume(volume)
     node = segmentation_of(host, volume, {"lesion": array > np.percentile(array, 99)})
     exporter = Exporter(lambda: MODEL)
-    record = exporter.record(Segments(node, volume), volume, said(), PARAMETERS)
+    record = exporter.record(Segments(node, volume), volume, said())
     assert record["input"]["path"] == str(path)
     assert record["input"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     # A volume that was changed in the scene is not the file's any more.
     host.slicer.util.updateVolumeFromArray(volume, array + 1)
-    assert exporter.record(Segments(node, volume), volume, said(), PARAMETERS)["input"]["sha256"] == ""
+    assert exporter.record(Segments(node, volume), volume, said())["input"]["sha256"] == ""
 
 
 @pytest.mark.parametrize("handed", [1, -1], ids=["right-handed", "left-handed"])
@@ -182,7 +182,7 @@ def test_a_file_is_named_and_whether_its_slices_are_counted_alike(host, tmp_path
     volume.SetAndObserveStorageNodeID(host.scene.GetFirstNodeByClass("vtkMRMLVolumeArchetypeStorageNode").GetID())
     alike = np.array_equal(host.slicer.util.arrayFromVolume(volume), voxels)
     node = segmentation_of(host, volume, masks)
-    record = Exporter(lambda: MODEL).record(Segments(node, volume), volume, said(), PARAMETERS)
+    record = Exporter(lambda: MODEL).record(Segments(node, volume), volume, said())
     assert alike == (handed > 0)
     assert record["input"]["path"] == str(path)
     assert record["input"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -216,7 +216,7 @@ def test_dicom_seg_for_a_volume_from_dicom(host, tmp_path, voxels, masks, revers
     kidney.SetTag(kidney.GetTerminologyEntryTagName(), LEFT_KIDNEY)
     exporter = Exporter(lambda: MODEL, by_uid.get)
     assert ".dcm" in exporter.formats(volume)
-    exporter.write(tmp_path / "out.dcm", node, volume, said(), PARAMETERS)
+    exporter.write(tmp_path / "out.dcm", node, volume, said())
     found = highdicom.seg.segread(tmp_path / "out.dcm")
     one, two = map(found.get_segment_description, (1, 2))
     assert [one.segment_label, two.segment_label] == list(masks)
@@ -247,7 +247,7 @@ def test_damaged_terminology_is_named_and_nothing_is_written(host, tmp_path, vox
     segment = node.GetSegmentation().GetSegment("Segment_2")
     segment.SetTag(segment.GetTerminologyEntryTagName(), entry)
     with pytest.raises(InputError, match="a lesion"):
-        Exporter(lambda: MODEL, by_uid.get).write(tmp_path / "out.dcm", node, volume, said(), PARAMETERS)
+        Exporter(lambda: MODEL, by_uid.get).write(tmp_path / "out.dcm", node, volume, said())
     assert not list(tmp_path.glob("out*"))
 
 
@@ -262,8 +262,7 @@ class DicomExport:
             segmentationNode=segmentation_of(host, volume, masks),
             volumeNode=volume,
             running=False,
-            journal=said(),
-            parameters=PARAMETERS,
+            toRecord=said,
         )
         self.said, self.asked = [], []
         complete = InstallLogic([], torch=False)
@@ -355,10 +354,10 @@ def test_dicom_seg_is_not_offered_for_other_volumes(host, tmp_path, voxels, mask
     exporter = Exporter(lambda: MODEL)
     assert ".dcm" not in exporter.formats(volume)
     with pytest.raises(InputError, match="DICOM database"):
-        exporter.write(tmp_path / "out.dcm", node, volume, said(), PARAMETERS)
+        exporter.write(tmp_path / "out.dcm", node, volume, said())
     volume.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
     with pytest.raises(InputError, match="DICOM database"):
-        exporter.write(tmp_path / "out.dcm", node, volume, said(), PARAMETERS)
+        exporter.write(tmp_path / "out.dcm", node, volume, said())
 
 
 @pytest.mark.parametrize("ending", [".seg.nrrd", ".nrrd"])
@@ -366,22 +365,20 @@ def test_what_cannot_be_written_is_said_in_one_line_and_leaves_nothing(host, tmp
     volume = add_volume(host, voxels)
     node = segmentation_of(host, volume, masks)
     with pytest.raises(BioSAM2Error) as caught:
-        Exporter(lambda: MODEL).write(tmp_path / "no" / f"out{ending}", node, volume, said(), PARAMETERS)
+        Exporter(lambda: MODEL).write(tmp_path / "no" / f"out{ending}", node, volume, said())
     assert "\n" not in str(caught.value)
     assert "create it" in str(caught.value)
     folder = tmp_path / f"taken{ending}"
     folder.mkdir()
     with pytest.raises(BioSAM2Error, match="it is a folder"):
-        Exporter(lambda: MODEL).write(folder, node, volume, said(), PARAMETERS)
+        Exporter(lambda: MODEL).write(folder, node, volume, said())
     assert os.listdir(tmp_path) == [folder.name]
 
 
 def test_nothing_to_export_is_said(host, tmp_path, voxels):
     volume = add_volume(host, voxels)
     with pytest.raises(InputError, match="add a segment"):
-        Exporter(lambda: MODEL).write(
-            tmp_path / "out.nrrd", segmentation_of(host, volume, {}), volume, said(), PARAMETERS
-        )
+        Exporter(lambda: MODEL).write(tmp_path / "out.nrrd", segmentation_of(host, volume, {}), volume, said())
 
 
 def test_segments_of_one_name_stay_two(host, voxels, masks):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from BioSAM2SlicerLib.InstallLogic import DICOM_PACKAGES, PACKAGES, PANEL_PACKAGES, InstallLogic, Package, slicersPip
 from BioSAM2SlicerLib.InstallPanel import InstallPanel
-from BioSAM2SlicerLib.WorkerClient import WorkerClient
+from BioSAM2SlicerLib.ProcessDriver import ProcessDriver
 from BioSAM2SlicerLib.WorkerPlace import HERE, PYTHON, SERVER, WorkerPlace, readPlace, writePlace
 from host import event_loop, packaging
 from launcher import lifeline, python_slicer  # noqa: F401 - fixtures
@@ -470,7 +470,7 @@ def test_the_choice_is_kept_and_decides_what_is_started(host, monkeypatch):
 def test_a_worker_runs_in_another_python_whatever_slicer_has_set(host, monkeypatch):
     monkeypatch.setenv("PYTHONHOME", "/nowhere")
     place = WorkerPlace(PYTHON, sys.executable)
-    client = WorkerClient(place.command(), place.environment)
+    client = ProcessDriver(place.command(), place.environment)
     client.start()
     event_loop.wait_until(lambda: client.state == "ready", what="the worker")
     client.stop()

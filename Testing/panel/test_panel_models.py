@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from biosam2.models import registry
 from BioSAM2SlicerLib.ModelChooser import ModelChooser
-from BioSAM2SlicerLib.WorkerClient import WorkerClient
+from BioSAM2SlicerLib.ProcessDriver import ProcessDriver
 from BioSAM2SlicerLib.WorkerPlace import PYTHON, SERVER, WorkerPlace, readPlace, writePlace
 from host import event_loop
 from launcher import python_slicer  # noqa: F401 - a fixture
@@ -222,7 +222,7 @@ def test_the_models_that_a_server_has_are_offered(host, sphere, liver_server):
     before = readPlace(settings)
     place = WorkerPlace(SERVER, server=liver_server.url)
     writePlace(settings, place)
-    panel = Panel(host, lambda: WorkerClient(place.command(), place.environment), None)
+    panel = Panel(host, lambda: ProcessDriver(place.command(), place.environment), None)
     try:
         box = panel.find("model")
         panel.click("point")  # the first use makes the segmentation, and asks the server

@@ -10,12 +10,10 @@ anything = st.builds(
     Parameters,
     model=st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1),
     device=st.sampled_from(["auto", "cpu", "cuda", "mps"]),
-    axis=st.sampled_from(["i", "j", "k"]),
     window=st.sampled_from(["view", "auto", "lung"]),
-    sessionWindow=st.tuples(st.floats(-3000, 3000), st.floats(1, 4000)),
     crop=st.booleans(),
     undoStates=st.integers(1, 100),
-    journal=st.just('[{"op": "clear", "segment": "a ü"}]'),
+    session=st.just('{"axis": "k", "journal": [{"op": "clear", "segment": "a ü"}]}'),
 )
 
 
@@ -37,7 +35,7 @@ def test_an_empty_or_damaged_node_gives_defaults(host):
 
 def test_settings_are_saved_with_the_scene(host, tmp_path):
     node = host.scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", "panel")
-    chosen = Parameters(model="tiny ä", axis="j", crop=False, sessionWindow=(40.0, 400.5), journal='["<&\\"\'"]')
+    chosen = Parameters(model="tiny ä", first=3, crop=False, session='["<&\\"\'"]')
     writeParameters(node, chosen)
     path = tmp_path / "scene.mrml"
     assert host.scene.Commit(str(path))

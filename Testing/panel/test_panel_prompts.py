@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from biosam2 import Box, Point
+from biosam2 import Box, Point, Volume
+from biosam2.frames import Frames
 from BioSAM2SlicerLib.BoxDrawing import BoxDrawing
-from BioSAM2SlicerLib.PromptNodes import PlacedPrompt, PromptNodes, bounds, layOut, sliceOf
+from BioSAM2SlicerLib.PromptNodes import PlacedPrompt, PromptNodes, bounds, layOut
 from BioSAM2SlicerLib.SegmentSlices import fitSegmentationToVolume
 from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
 from panel_helpers import GRIDS, add_transform, add_volume, load_scene, save_scene
@@ -79,7 +80,8 @@ def test_a_click_is_a_point_at_that_voxel(host, sphere, grid, axis, transform):
     assert placed.segmentId == "a"
     assert not placed.prompt.positive
     np.testing.assert_allclose(placed.prompt.ijk, (25, 19, 11), atol=0.51)
-    assert sliceOf(placed.prompt, axis) == {"i": 25, "j": 19, "k": 11}[axis]
+    frames = Frames(Volume(sphere), axis, (300.0, 400.0), 0)
+    assert placed.prompt.slice_of(frames) == {"i": 25, "j": 19, "k": 11}[axis]
     assert scene.prompts.prompts() == {name: placed}
     scene.prompts.cleanup()
 

@@ -15,7 +15,7 @@ from session_desk import paint
 
 
 def propagations(desk):
-    return [remark.entry for remark in desk.logic.journal.remarks if isinstance(remark.entry, Propagated)]
+    return [each.entry for each in desk.logic.state.in_force if isinstance(each.entry, Propagated)]
 
 
 @pytest.mark.parametrize("grid", ["flipped", "oblique"])
@@ -46,7 +46,7 @@ def test_to_the_end_of_the_object_in_both_directions(desk, model_fields):
     # From 9 on there is nothing to be seen, whatever the network thinks of noise.
     empty = np.zeros((40, 48), bool)
     for index in (5, 6, 7, 16, 17, 18):
-        desk.logic._ledger.adopt("a", index)
+        desk.logic._results.adopt("a", index)
         paint(desk, "a", "k", index, empty)
     assert desk.logic.propagate(["a"], untilGone=True)
     desk.settle()
@@ -85,10 +85,10 @@ def test_a_click_on_the_way_there_can_be_undone_alone(desk, model_fields):
     assert len(propagations(desk)) == 1
     assert desk.logic.undo()  # the click
     desk.settle()
-    assert not desk.logic.journal.prompts("b")
+    assert not desk.logic.isPrompted("b")
     engine = desk.engine(model_fields)
-    for remark in desk.logic.journal.remarks:
-        engine.replay(remark.entry)
+    for each in desk.logic.state.in_force:
+        engine.replay(each.entry)
     np.testing.assert_array_equal(desk.voxels("a"), engine.mask("a"))
     desk.logic.propagate(["a"], "backward")
     desk.settle()
@@ -104,7 +104,7 @@ def test_an_existing_segment_can_be_the_start(desk, model_fields):
         paint(desk, "a", "k", index, there[index])
     assert desk.logic.startFrom("a", "k")
     np.testing.assert_array_equal(desk.voxels("a"), there)
-    assert [p for _name, p in desk.logic.journal.prompts("a")] == [Mask(12, there[12])]
+    assert list(desk.logic.state.prompts("a")) == [Mask(12, there[12])]
     desk.point("a", (30, 20, 10), positive=False)
     desk.settle()
     engine = desk.engine(model_fields)
@@ -162,7 +162,7 @@ def test_a_film_in_colour_goes_along_its_frames(desks, host, sphere, model_field
     engine.add_prompt("a", Point((26, 20, 3)))
     list(engine.propagate(["a"]))
     np.testing.assert_array_equal(desk.voxels("a"), engine.mask("a"))
-    assert desk.logic.journal.finished("a") == set(range(8))
+    assert desk.logic.resultSlices("a") == set(range(8))
 
 
 def test_a_grey_stack_can_be_called_a_film(desks, host, sphere):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from BioSAM2SlicerLib.ReviewStrip import ReviewStrip, SliceState
+from BioSAM2SlicerLib.SceneState import SceneState
+from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
 from host import event_loop
 from panel_helpers import add_volume, load_volume
 from PySide6 import QtCore, QtTest
@@ -191,28 +193,28 @@ def test_a_slice_that_stays_in_view_has_been_looked_at(panel, host):  # noqa: F8
     assert not review.strip.states[11].reviewed
 
 
-def test_what_was_looked_at_is_kept_with_the_scene(panel, host):  # noqa: F811
-    from BioSAM2SlicerLib.SessionJournal import SessionJournal
+def kept_in_the_scene(panel):  # noqa: F811
+    """What the parameter node tells of the segment's slices."""
+    scene = SceneState()
+    scene.load(panel.session.parameters.session, VolumeGeometry(panel.volume).shape)
+    return scene.reviewed(panel.segment())
 
+
+def test_what_was_looked_at_is_kept_with_the_scene(panel, host):  # noqa: F811
     review = propagated(panel, host)
     segment = panel.segment()
     panel.press(QtCore.Qt.Key.Key_N)
     [first] = review.review.shown()
     wait_for_the_look(review, first)
     before = review.review.slices(segment)
-    panel.session._steps.save()
-    journal = SessionJournal()
-    journal.load(panel.session.parameters.journal)
-    results = journal.results(segment)
-    assert (segment, first) in results[first].seen
+    results = kept_in_the_scene(panel)
+    assert results[first].seen
     for index, state in enumerate(before):
         if state.propagated:
-            assert results[index].scores[segment, index] == pytest.approx(state.sureness, abs=1e-3)
+            assert results[index].sureness == pytest.approx(state.sureness, abs=1e-3)
 
 
 def test_what_a_propagation_changed_is_in_doubt_and_forgotten_with_the_segment(panel, host):  # noqa: F811
-    from BioSAM2SlicerLib.SessionJournal import SessionJournal
-
     review = propagated(panel, host)
     segment = panel.segment()
     before = panel.voxels()
@@ -233,10 +235,7 @@ def test_what_a_propagation_changed_is_in_doubt_and_forgotten_with_the_segment(p
         assert states[index].changed == pytest.approx(1 - dice)
         assert states[index].doubt == pytest.approx(1 - states[index].sureness * dice)
     assert states[14].changed > 0
-    panel.session._steps.save()
-    journal = SessionJournal()
-    journal.load(panel.session.parameters.journal)
-    assert journal.results(segment)[14].changes[segment, 14] == pytest.approx(states[14].changed, abs=1e-4)
+    assert kept_in_the_scene(panel)[14].change == pytest.approx(states[14].changed, abs=1e-4)
     panel.session.clear(segment)
     propagated(panel, host)
     assert {state.changed for state in review.review.slices(segment)} == {None}

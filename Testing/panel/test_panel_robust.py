@@ -32,7 +32,7 @@ def propagating(panel):
     awaiting_an_outline(panel)
     panel.settle()
     panel.click("propagate")
-    event_loop.wait_until(lambda: panel.session.journal.finished(panel.segment()))
+    event_loop.wait_until(lambda: panel.session.resultSlices(panel.segment()))
 
 
 def close_the_scene(panel):
@@ -111,10 +111,10 @@ def test_in_the_middle_of_anything(open_panel, host, sphere, act):  # noqa: F811
 
 
 @pytest.mark.parametrize("moment", [drawing_a_box, propagating])
-def test_quitting(host, sphere, make_client, model_fields, moment):
+def test_quitting(host, sphere, make_driver, model_fields, moment):
     """Nothing listens to the scene any more: whatever happens to it, nothing is said and nothing fails."""
     host.show(add_volume(host, sphere))
-    panel = Panel(host, make_client, model_fields)
+    panel = Panel(host, make_driver, model_fields)
     moment(panel)
     segmentation, volume = panel.session.segmentationNode, panel.volume
     panel.widget.cleanup()
@@ -139,7 +139,7 @@ def test_killed_while_an_outline_is_awaited(own_desk):
     desk = own_desk
     desk.point("a", (26, 20, 12))
     event_loop.wait_until(lambda: desk.clients[0].state == "ready")
-    os.kill(desk.clients[0]._process.processId(), signal.SIGKILL)
+    os.kill(desk.clients[0].processId, signal.SIGKILL)
     event_loop.wait_until(lambda: desk.problems)
     desk.settle()
     assert desk.voxels("a")[12].any()
@@ -175,7 +175,7 @@ def test_a_volume_of_another_shape_begins_anew(desk):
     event_loop.process_events()
     desk.settle()
     assert not desk.logic.prompts.prompts()
-    assert not desk.logic.journal.remarks
+    assert desk.logic.state is None
     assert VolumeGeometry(desk.volume).shape == (9, 30, 20)
     desk.point("a", (10, 10, 4))
     desk.settle()
@@ -199,7 +199,7 @@ def test_a_transform_comes_in_the_middle(desk, model_fields, bent):
     desk.logic.propagate(["a"], first=11, last=13)
     desk.settle()
     engine = desk.engine(model_fields)
-    for _name, prompt in desk.logic.journal.prompts("a"):
+    for prompt in desk.logic.state.prompts("a"):
         engine.add_prompt("a", prompt)
     list(engine.propagate(["a"], first=11, last=13))
     np.testing.assert_array_equal(desk.voxels("a"), engine.mask("a"))
@@ -211,19 +211,19 @@ def test_another_segmentation_has_a_session_of_its_own(desk, host):
     desk.settle()
     desk.logic.lock("a", 12)
     paint(desk, "b", "k", 3, np.ones((40, 48), bool))
-    journal = desk.logic.journal.toText()
+    journal = desk.logic.parameters.session
     masks = desk.voxels("a")
     other = host.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "other")
     other.GetSegmentation().AddEmptySegment("a", "a")
     assert desk.logic.setInput(desk.volume, other)
-    assert not desk.logic.journal.remarks
+    assert desk.logic.state is None
     assert not desk.logic.prompts.prompts()
     desk.point("a", (20, 20, 5))
     desk.settle()
     assert desk.logic.promptedSlices("a") == [5]
     assert desk.logic.setInput(desk.volume, desk.segmentation)
     desk.settle()
-    assert desk.logic.journal.toText() == journal
+    assert desk.logic.parameters.session == journal
     assert desk.logic.lockedSlices("a") == {12}
     np.testing.assert_array_equal(desk.voxels("a"), masks)
     assert len(desk.logic.prompts.prompts()) == 1
@@ -232,4 +232,4 @@ def test_another_segmentation_has_a_session_of_its_own(desk, host):
     assert desk.logic.setInput(desk.volume, other)
     assert len(desk.problems) == 1
     assert "damaged" in desk.problems[0]
-    assert not desk.logic.journal.remarks
+    assert desk.logic.state is None

@@ -73,7 +73,7 @@ def test_an_oblique_flipped_anisotropic_volume(desks, host, sphere, tmp_path, ax
     desk.logic.propagate(["a"], first=middle - 3, last=middle + 3)
     desk.settle()
     found = command(
-        *(host, path, tmp_path / "masks.nrrd", axis, desk.logic.parameters.sessionWindow),
+        *(host, path, tmp_path / "masks.nrrd", axis, desk.logic.state.settings.window),
         *("--first", middle - 3, "--last", middle + 3),
         *("--segment", "a", "--box", f"{place(path, desk.volume, low)}:{place(path, desk.volume, high)}"),
         *("--point", f"{place(path, desk.volume, outside)},-"),
@@ -96,7 +96,7 @@ def test_a_left_handed_volume_is_turned_round_by_slicer(desks, host, sphere, tmp
     desk.logic.propagate(["a"], "forward", last=15)
     desk.settle()
     found = command(
-        *(host, path, tmp_path / "masks.nrrd", "k", desk.logic.parameters.sessionWindow),
+        *(host, path, tmp_path / "masks.nrrd", "k", desk.logic.state.settings.window),
         *("--first", 23 - 15, "--direction", "backward", "--segment", "a"),
         *("--point", place(path, desk.volume, (26, 20, 11)), "--point", f"{place(path, desk.volume, (5, 5, 11))},-"),
     )
@@ -128,7 +128,7 @@ def test_on_real_volumes(desks, host, tmp_path, case, axis):
     first, last = place(path, desk.volume, low), place(path, desk.volume, high)
     here = float(first.split(",")[a])
     found = command(
-        *(host, path, tmp_path / "masks.nrrd", axis, desk.logic.parameters.sessionWindow),
+        *(host, path, tmp_path / "masks.nrrd", axis, desk.logic.state.settings.window),
         *("--first", round(here), "--last", round(here), "--segment", "a", "--box", f"{first}:{last}"),
     )
     assert found.any()

@@ -50,19 +50,19 @@ def test_finished_slices_of_a_running_propagation_are_in_the_scene(panel, host, 
     segment = panel.segment()
     panel.find("untilGone").checked = False
     panel.click("propagate")
-    event_loop.wait_until(lambda: len(panel.session.journal.finished(segment)) >= count, 60, "slices")
+    event_loop.wait_until(lambda: len(panel.session.resultSlices(segment)) >= count, 60, "slices")
     save_bundle(host, tmp_path / "scene.mrb")
-    finished, voxels = panel.session.journal.finished(segment), panel.voxels()
+    finished, voxels = panel.session.resultSlices(segment), panel.voxels()
     assert panel.session.running
     reopen(host, tmp_path / "scene.mrb")
     np.testing.assert_array_equal(panel.voxels(segment), voxels)
-    assert panel.session.journal.finished(segment) == finished
+    assert panel.session.resultSlices(segment) == finished
     # They are not taken for the user's own: a propagation may replace them.
-    assert not any(panel.session._ledger.isTheirs(segment, index) for index in finished)
+    assert not any(panel.session._results.isUsers(segment, index) for index in finished)
     panel.find("untilGone").checked = False
     panel.click("propagate")
     panel.settle()
-    assert panel.session.journal.finished(segment) == set(range(24))
+    assert panel.session.resultSlices(segment) == set(range(24))
 
 
 def test_where_to_propagate_is_in_the_scene(panel, host, tmp_path):  # noqa: F811

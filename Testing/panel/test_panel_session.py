@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from biosam2 import Box, Mask, Point
 from biosam2.session.entries import Propagated
-from BioSAM2SlicerLib.SessionJournal import SessionJournal
+from BioSAM2SlicerLib.ProcessDriver import ProcessDriver
 from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
-from BioSAM2SlicerLib.WorkerClient import WorkerClient
 from host import event_loop
 from launcher import lifeline, python_slicer  # noqa: F401 - fixtures
 from panel_helpers import GRIDS, add_volume, load_scene, save_scene
@@ -30,7 +29,7 @@ def test_masks_are_the_engines_voxel_for_voxel(desks, host, sphere, model_fields
     desk.point("a", (5, 5, 12) if axis == "k" else (5, 20, 5), positive=False)
     desk.settle()
     engine = desk.engine(model_fields)
-    for _, prompt in desk.logic._journal.prompts("a"):
+    for prompt in desk.logic.state.prompts("a"):
         engine.add_prompt("a", prompt)
     for index in desk.logic.promptedSlices("a"):
         expected = engine.predict("a", index)
@@ -57,7 +56,7 @@ def test_a_preview_does_not_wait_and_clicks_meanwhile_are_not_lost(desk):
     assert ("b", "k", 3) in written
     # Superseded previews are not drawn.
     assert written.count(("a", "k", 12)) == 1
-    assert [type(p) for _, p in desk.logic._journal.prompts("a")] == [Point] * 4
+    assert [type(p) for p in desk.logic.state.prompts("a")] == [Point] * 4
 
 
 def test_boxes_belong_on_the_sessions_axis(desk):
@@ -66,7 +65,7 @@ def test_boxes_belong_on_the_sessions_axis(desk):
     assert desk.voxels("a")[12].any()
     desk.logic.addBox("a", (20, 12, 8), (20, 28, 15), "i")
     assert "use points" in desk.problems[0]
-    assert [type(p) for _, p in desk.logic._journal.prompts("a")] == [Box]
+    assert [type(p) for p in desk.logic.state.prompts("a")] == [Box]
 
 
 def test_moving_and_deleting_a_prompt_updates_the_mask(desk, model_fields):
@@ -98,7 +97,7 @@ def test_undo_takes_back_prompts_journal_and_voxels_together(desk):
         return (
             {name: desk.voxels(name).tobytes() for name in "ab"},
             desk.logic.prompts.prompts(),
-            desk.logic._journal.toText(),
+            desk.logic.parameters.session,
         )
 
     states.append(state())
@@ -155,10 +154,10 @@ def test_propagation_reports_and_stops(desk):
     assert progress[-1][0] < 24
     assert progress[-1][1] == 24
     assert "Stopped" in desk.logic.status
-    assert 0 < len(desk.logic._journal.finished("a")) < 24
+    assert 0 < len(desk.logic.resultSlices("a")) < 24
     desk.logic.propagate()
     desk.settle()
-    assert desk.logic._journal.finished("a") == set(range(24))
+    assert desk.logic.resultSlices("a") == set(range(24))
 
 
 def test_nothing_marked_is_nothing_to_propagate(desk):
@@ -180,7 +179,7 @@ def test_what_the_user_painted_is_never_overwritten(desk):
     desk.logic.propagate(first=9, last=15)
     desk.settle()
     np.testing.assert_array_equal(desk.voxels("a")[14], own)
-    [mask] = [p for _, p in desk.logic._journal.prompts("a") if isinstance(p, Mask)]
+    [mask] = [p for p in desk.logic.state.prompts("a") if isinstance(p, Mask)]
     assert mask == Mask(14, own)
 
 
@@ -205,7 +204,7 @@ def test_a_killed_worker_is_one_notice_and_work_goes_on(own_desk, model_fields):
     desk.logic.propagate(first=12, last=14)
     desk.settle()
     before = desk.voxels("a")
-    os.kill(desk.clients[0]._process.processId(), signal.SIGKILL)
+    os.kill(desk.clients[0].processId, signal.SIGKILL)
     event_loop.wait_until(lambda: desk.problems)
     desk.settle()
     assert len(desk.problems) == 1
@@ -242,7 +241,7 @@ def test_killed_in_the_middle_of_a_propagation(own_desk, count, to_the_end):
     arrived.clear()
     desk.logic.propagate(untilGone=to_the_end)
     event_loop.wait_until(lambda: len(arrived) >= count)
-    os.kill(desk.clients[0]._process.processId(), signal.SIGKILL)
+    os.kill(desk.clients[0].processId, signal.SIGKILL)
     event_loop.wait_until(lambda: desk.problems)
     assert desk.logic.running
     desk.settle()
@@ -255,7 +254,7 @@ def test_killed_in_the_middle_of_a_propagation(own_desk, count, to_the_end):
     assert len(set(seen)) == len(seen)
     assert to_the_end or arrived == slices
     np.testing.assert_array_equal(desk.voxels("a"), expected)
-    entries = [r.entry for r in desk.logic.journal.remarks if isinstance(r.entry, Propagated)]
+    entries = [each.entry for each in desk.logic.state.in_force if isinstance(each.entry, Propagated)]
     assert len(entries) == (2 if to_the_end else 1)
     assert to_the_end or entries[0].complete
 
@@ -269,7 +268,7 @@ def test_a_stopped_propagation_does_not_go_on(own_desk):
     desk.logic.propagate()
     event_loop.wait_until(lambda: len(arrived) >= 2)
     desk.logic.stop()
-    os.kill(desk.clients[0]._process.processId(), signal.SIGKILL)
+    os.kill(desk.clients[0].processId, signal.SIGKILL)
     event_loop.wait_until(lambda: desk.problems or not desk.logic.running)
     desk.settle()
     assert not desk.logic.running
@@ -281,28 +280,27 @@ def test_a_worker_that_always_dies_at_the_same_slice_is_given_up(host, sphere, m
     script = tmp_path / "worker.py"
     script.write_text(
         "import os, signal\n"
-        "from biosam2 import Session\n"
         "from biosam2.service.worker import main\n"
-        "propagate = Session.propagate\n"
-        "def dying(*arguments, **named):\n"
-        "    for update in propagate(*arguments, **named):\n"
-        "        if update.slice_index == 16:\n"
-        "            os.kill(os.getpid(), signal.SIGKILL)\n"
-        "        yield update\n"
-        "Session.propagate = dying\n"
+        "from biosam2.session.local import LocalRun\n"
+        "take = LocalRun.__next__\n"
+        "def dying(run):\n"
+        "    found = take(run)\n"
+        "    if found.slice_index == 16:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return found\n"
+        "LocalRun.__next__ = dying\n"
         "main()\n"
     )
-    desk = Desk(host, add_volume(host, sphere), lambda: WorkerClient([sys.executable, str(script)]), model_fields)
+    desk = Desk(host, add_volume(host, sphere), lambda: ProcessDriver([sys.executable, str(script)]), model_fields)
     try:
         desk.point("a", (26, 20, 12))
-        desk.logic.lock("a", 3)  # answered with a mask each time that a worker is given the journal
         desk.settle()
         desk.logic.propagate()
         event_loop.wait_until(lambda: not desk.logic.running, 240)
         assert ["goes on" in problem for problem in desk.problems].count(True) >= 2
         assert "broken off" in desk.problems[-1]
         assert len(desk.problems) <= 7  # it may get a slice or two further each time, from what was on its way
-        finished = desk.logic.journal.finished("a")
+        finished = desk.logic.resultSlices("a")
         assert finished
         assert finished <= {12, 13, 14, 15}
         assert desk.voxels("a")[12].any()
@@ -314,25 +312,25 @@ def test_a_worker_that_always_dies_at_the_same_slice_is_given_up(host, sphere, m
 
 
 def test_stopped_while_the_worker_is_given_everything_anew(own_desk):
-    """What is propagated next waits behind what is done again; stopped then, it is never begun."""
+    """What is propagated next waits for the worker to be ready; stopped then, it is never begun."""
     desk = own_desk
     desk.point("a", (26, 20, 12))
     desk.settle()
     desk.logic.propagate()
     desk.settle()
-    os.kill(desk.clients[0]._process.processId(), signal.SIGKILL)
+    os.kill(desk.clients[0].processId, signal.SIGKILL)
     event_loop.wait_until(lambda: desk.problems)
     desk.point("a", (10, 10, 3))
     assert desk.logic.propagate()
-    assert desk.logic._worker._held
+    assert desk.logic.running
     desk.logic.stop()
     assert not desk.logic.running
     assert "Stopped after 0 slices" in desk.logic.status
     desk.settle()
-    assert desk.logic.journal.remarks[-1].entry.finished == ()
+    assert desk.logic.state.in_force[-1].entry.finished == ()
     desk.logic.propagate()
     desk.settle()
-    assert desk.logic.journal.remarks[-1].entry.complete
+    assert desk.logic.state.in_force[-1].entry.complete
 
 
 def test_an_undo_that_ends_a_propagation_is_said(desk):
@@ -345,24 +343,24 @@ def test_an_undo_that_ends_a_propagation_is_said(desk):
     desk.point("b", (10, 10, 5))
     assert desk.logic.undo()  # the click
     desk.settle()
-    assert not desk.logic.journal.prompts("b")
+    assert not desk.logic.isPrompted("b")
     assert "Stopped after" in desk.logic.status
-    [entry] = [r.entry for r in desk.logic.journal.remarks if isinstance(r.entry, Propagated)]
+    [entry] = [each.entry for each in desk.logic.state.in_force if isinstance(each.entry, Propagated)]
     assert not entry.complete
 
 
 def test_a_worker_that_cannot_start_says_why(host, sphere, model_fields):
-    from BioSAM2SlicerLib.WorkerClient import WorkerClient
+    from BioSAM2SlicerLib.ProcessDriver import ProcessDriver
 
-    desk = Desk(host, add_volume(host, sphere), lambda: WorkerClient(["/no/such/python", "-m", "x"]), model_fields)
+    desk = Desk(host, add_volume(host, sphere), lambda: ProcessDriver(["/no/such/python", "-m", "x"]), model_fields)
     event_loop.wait_until(lambda: len(desk.problems) > 3)
     assert "could not be started" in desk.problems[0]
     assert len(desk.problems) == 4  # it does not try for ever
     desk.logic.cleanup()
 
 
-def test_a_model_that_is_not_there_is_said_in_one_line(host, sphere, make_client):
-    desk = Desk(host, add_volume(host, sphere), make_client, {"name": "unheard-of"})
+def test_a_model_that_is_not_there_is_said_in_one_line(host, sphere, make_driver):
+    desk = Desk(host, add_volume(host, sphere), make_driver, {"name": "unheard-of"})
     event_loop.wait_until(lambda: desk.problems)
     assert "unheard-of" in desk.problems[0]
     assert "\n" not in desk.problems[0]
@@ -376,17 +374,15 @@ def test_a_reopened_scene_goes_on(desk, desks, host, tmp_path, model_fields):
     desk.logic.propagate(["a"], first=11, last=13)
     desk.settle()
     before = {name: desk.voxels(name) for name in "ab"}
-    journal = desk.logic._journal.toText()
+    journal = desk.logic.parameters.session
     save_scene(host, tmp_path)
     desk.logic.cleanup()
     host.close_scene()
     load_scene(host, tmp_path)
     find = host.scene.GetFirstNodeByName
     reopened = desks(find("image"), segmentation=find("masks"), node=find("settings"))
-    assert reopened.logic._journal.toText() == journal
-    kept = SessionJournal()
-    kept.load(journal)
-    assert set(reopened.logic.prompts.prompts()) == {name for segment in "ab" for name, _ in kept.prompts(segment)}
+    assert reopened.logic.parameters.session == journal
+    assert len(reopened.logic.prompts.prompts()) == 2
     for name in "ab":
         np.testing.assert_array_equal(reopened.voxels(name), before[name])
     reopened.point("a", (40, 35, 13), positive=False)
@@ -407,14 +403,14 @@ def test_a_segment_that_is_deleted_takes_its_prompts_along(desk):
     desk.segmentation.GetSegmentation().RemoveSegment("a")
     desk.settle()
     assert {placed.segmentId for placed in desk.logic.prompts.prompts().values()} == {"b"}
-    assert desk.logic._journal.segments() == ["b"]
+    assert desk.logic.state.prompted == ("b",)
     assert not desk.problems
 
 
 def test_the_volume_is_deleted_in_the_middle(desk, host):
     desk.point("a", (26, 20, 12))
     desk.logic.propagate()
-    event_loop.wait_until(lambda: desk.logic._journal.finished("a"))
+    event_loop.wait_until(lambda: desk.logic.resultSlices("a"))
     desk.logic.setInput(None, None)
     host.scene.RemoveNode(desk.volume)
     event_loop.process_events()
@@ -426,7 +422,7 @@ def test_no_worker_is_left_behind(own_desk):
     desk = own_desk
     desk.point("a", (26, 20, 12))
     event_loop.wait_until(lambda: desk.clients[0].state == "ready")
-    pid = desk.clients[0]._process.processId()
+    pid = desk.clients[0].processId
     desk.logic.cleanup()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -438,7 +434,7 @@ def test_a_volumes_file_that_windows_keeps_is_deleted_when_the_worker_has_ended(
     folder = Path(host.slicer.app.temporaryPath)
 
     def alive():
-        return desk.clients[0]._process is not None
+        return desk.clients[0].processId != 0
 
     refused = []
 
@@ -462,7 +458,7 @@ def test_a_volumes_file_that_windows_keeps_is_deleted_when_the_worker_has_ended(
     desk.logic._worker.restart()
     assert not first.exists()
     desk.settle()
-    os.kill(desk.clients[0]._process.processId(), signal.SIGKILL)
+    os.kill(desk.clients[0].processId, signal.SIGKILL)
     event_loop.wait_until(lambda: desk.problems)
     desk.settle()
     assert len(list(folder.glob("biosam2-*.npy"))) == 1
@@ -484,7 +480,7 @@ def test_a_worker_that_was_stopped_has_ended_behind_slicers_launcher_too(
     script.write_text(
         f"import os; os.open({str(lifeline.path)!r}, os.O_WRONLY)\nfrom biosam2.service.worker import main\nmain()\n"
     )
-    client = WorkerClient([str(python_slicer), str(script)])
+    client = ProcessDriver([str(python_slicer), str(script)])
     client.start()
     event_loop.wait_until(lambda: client.state == "ready", what="the worker")
     client.stop()

@@ -212,17 +212,17 @@ def test_the_slice_that_is_told_of_is_the_one_that_is_shown(panel, host):  # noq
     assert panel.status.startswith("Slice 9: ")
 
 
-def test_the_death_of_the_worker_is_told_until_it_was_read(host, sphere, make_own_client, model_fields):
+def test_the_death_of_the_worker_is_told_until_it_was_read(host, sphere, make_own_driver, model_fields):
     host.show(add_volume(host, sphere))
-    panel = Panel(host, make_own_client, model_fields)  # noqa: F811
+    panel = Panel(host, make_own_driver, model_fields)  # noqa: F811
     try:
         panel.click("point")
         host.views["Red"].click(panel.world(26, 20, 12))
         panel.settle()
-        client = panel.session._worker.client
+        client = panel.session._worker.driver
         lines = []
         panel.session.workingChanged.connect(lambda: lines.append((panel.session.working, panel.status)))
-        os.kill(client._process.processId(), signal.SIGKILL)
+        os.kill(client.processId, signal.SIGKILL)
         event_loop.wait_until(lambda: ("Starting …" in [w for w, _ in lines]) and panel.session.working == "", 60)
         panel.settle()
         assert "started again" in panel.status

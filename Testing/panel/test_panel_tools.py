@@ -171,7 +171,7 @@ def test_lock_and_propagate_from_here_by_button(marked, host):
     np.testing.assert_array_equal(after[13], own)
     np.testing.assert_array_equal(after[14], before[14])
     np.testing.assert_array_equal(after[:13], before[:13])
-    assert panel.session.journal.finished(panel.segment()) >= set(range(13, 24))
+    assert panel.session.resultSlices(panel.segment()) >= set(range(13, 24))
     host.views["Red"].go_to(panel.world(20, 20, 14))
     panel.click("lock")
     assert not panel.session.lockedSlices(panel.segment())
@@ -185,14 +185,14 @@ def test_a_range_from_two_slices_or_a_region(marked, host):
     panel.click("lastHere")
     panel.click("propagate")
     panel.settle()
-    assert panel.session.journal.finished(panel.segment()) == {11, 12, 13}
+    assert panel.session.resultSlices(panel.segment()) == {11, 12, 13}
     roi = host.scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "where")
     layOut(roi, VolumeGeometry(panel.volume), (0, 0, 9), (47, 39, 14))
     panel.find("roi").setCurrentNode(roi)
     layOut(roi, VolumeGeometry(panel.volume), (0, 0, 10), (47, 39, 14))  # moved after it was chosen
     panel.click("propagate")
     panel.settle()
-    assert panel.session.journal.finished(panel.segment()) == {10, 11, 12, 13, 14}
+    assert panel.session.resultSlices(panel.segment()) == {10, 11, 12, 13, 14}
     panel.find("roi").setCurrentNode(None)
     panel.find("first").value, panel.find("last").value = 15, 12
     panel.click("propagate")

@@ -53,7 +53,7 @@ def state(desk):
     return (
         {name: desk.voxels(name).tobytes() for name in "ab"},
         desk.logic.prompts.prompts(),
-        desk.logic.journal.toText(),
+        desk.logic.parameters.session,
         desk.logic.correctedSlices("a"),
     )
 
@@ -91,7 +91,7 @@ def test_the_editors_undo_and_redo_take_prompts_along(desk, editor, blocks, mode
     after = state(desk)
     editor.undo()
     assert state(desk) == before
-    assert not desk.logic.canUndo or [s.byOthers for s in desk.logic._steps.history.done] == [False]
+    assert not desk.logic.canUndo or [s.byOthers for s in desk.logic._steps.done] == [False]
     editor.redo()
     assert state(desk) == after
     assert not desk.logic.canRedo
@@ -141,7 +141,7 @@ def test_an_imported_segment_is_no_edit(desk, blocks):
     assert desk.segmentation.GetSegmentation().CopySegmentFromSegmentation(other.GetSegmentation(), "c")
     event_loop.process_events()
     paint(desk, "a", "k", 3, blocks[0])
-    assert len(desk.logic._steps.history.done) == 1
+    assert len(desk.logic._steps.done) == 1
     assert desk.logic.undo()
     assert not desk.voxels("a").any()
     np.testing.assert_array_equal(desk.voxels("c"), whole.astype(bool))
@@ -155,7 +155,7 @@ def test_as_many_steps_are_kept_as_the_user_wants(desk, blocks):
     assert [desk.logic.undo() for _ in range(4)] == [True, True, True, False]
     assert desk.voxels("a").any(axis=(1, 2)).nonzero()[0].tolist() == [0, 1]
     desk.logic.setParameters(undoStates=1)
-    assert not desk.logic.canRedo or len(desk.logic._steps.history.undone) <= 1
+    assert not desk.logic.canRedo or len(desk.logic._steps.undone) <= 1
 
 
 boxes = st.tuples(*[st.integers(0, 5)] * 3)

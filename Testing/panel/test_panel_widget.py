@@ -17,7 +17,7 @@ from PySide6 import QtCore, QtTest, QtWidgets
 class Panel:
     """The module's panel in a window of its own."""
 
-    def __init__(self, host, make_client, model_fields):
+    def __init__(self, host, make_driver, model_fields):
         import qt
         from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
@@ -28,7 +28,7 @@ class Panel:
         self.window = qt.QWidget()
         self.layout = qt.QVBoxLayout(self.window)
         self.logic = BioSAM2SlicerLogic()
-        self.widget = Widget(self.layout, self.logic.getParameterNode, make_client, model_fields)
+        self.widget = Widget(self.layout, self.logic.getParameterNode, make_driver, model_fields)
         self.session = self.widget.session
         self.window.resize(420, 760)
         self.window.show()
@@ -89,11 +89,11 @@ class Panel:
 
 
 @pytest.fixture
-def open_panel(host, make_client, model_fields):
+def open_panel(host, make_driver, model_fields):
     panels = []
 
     def make():
-        panels.append(Panel(host, make_client, model_fields))
+        panels.append(Panel(host, make_driver, model_fields))
         return panels[-1]
 
     yield make
@@ -142,8 +142,8 @@ def test_a_radiologists_first_minute(panel, host):
     panel.click("propagate")
     assert panel.session.running
     panel.settle()
-    assert panel.session._journal.finished(first) == set(range(10, 15))
-    assert panel.session._journal.finished(second) == set(range(10, 15))
+    assert panel.session.resultSlices(first) == set(range(10, 15))
+    assert panel.session.resultSlices(second) == set(range(10, 15))
     both = panel.voxels(first), panel.voxels(second)
     panel.press(QtCore.Qt.Key.Key_Z, QtCore.Qt.KeyboardModifier.ControlModifier)
     assert not panel.voxels(second)[13].any()
@@ -213,7 +213,7 @@ def test_what_is_painted_becomes_a_prompt(panel, host):
     host.views["Red"].go_to(panel.world(20, 20, 12))
     panel.find("show").setFocus()
     panel.press(QtCore.Qt.Key.Key_M)
-    assert [p for _, p in panel.session._journal.prompts(panel.segment())] == [Mask(12, own)]
+    assert list(panel.session.state.prompts(panel.segment())) == [Mask(12, own)]
 
 
 def test_without_a_volume_nothing_can_be_done(open_panel):
@@ -272,7 +272,7 @@ def test_a_tilted_view_says_why_it_takes_no_box(panel, host):
     assert not panel.prompts()
 
 
-def test_the_panel_leaves_no_observer_behind(host, sphere, make_client, model_fields):
+def test_the_panel_leaves_no_observer_behind(host, sphere, make_driver, model_fields):
     host.show(add_volume(host, sphere))
 
     def observers():
@@ -280,7 +280,7 @@ def test_the_panel_leaves_no_observer_behind(host, sphere, make_client, model_fi
         return sum(interactor.HasObserver(event) for event in ("LeftButtonPressEvent", "MouseMoveEvent"))
 
     before = observers()
-    panel = Panel(host, make_client, model_fields)
+    panel = Panel(host, make_driver, model_fields)
     panel.click("box")
     panel.widget.cleanup()
     event_loop.process_events()
@@ -302,9 +302,9 @@ def test_the_module_file_opens_and_closes_the_panel(host, sphere, monkeypatch):
     widget.setup()
     widget.enter()
     widget.panel._toggle("point")
-    client = widget.panel.session._worker.client
+    client = widget.panel.session._worker.driver
     event_loop.wait_until(lambda: client.state == "ready")
-    pid = client._process.processId()
+    pid = client.processId
     widget.exit()
     widget.cleanup()
     with pytest.raises(ProcessLookupError):
@@ -332,10 +332,10 @@ def test_after_a_reload_the_panel_is_alive(host, sphere, monkeypatch):
     parent.deleteLater()
 
 
-def test_without_slicers_window_the_panel_opens_and_closes(host, make_client, model_fields, monkeypatch):
+def test_without_slicers_window_the_panel_opens_and_closes(host, make_driver, model_fields, monkeypatch):
     """As in Slicer's own test of every module, which runs without a window and so without a layout."""
     monkeypatch.setattr(type(host.slicer.app), "layoutManager", lambda _self: None)
-    panel = Panel(host, make_client, model_fields)
+    panel = Panel(host, make_driver, model_fields)
     panel.widget.cleanup()
     panel.window.deleteLater()
 
@@ -477,7 +477,7 @@ def test_the_editor_keeps_to_the_sessions_segmentation_when_others_come(panel, h
     assert panel.widget._editor.segmentationNode() is segmentation is panel.session.segmentationNode
 
 
-def test_choosing_another_place_says_that_steps_are_lost(host, sphere, monkeypatch, make_client, model_fields):
+def test_choosing_another_place_says_that_steps_are_lost(host, sphere, monkeypatch, make_driver, model_fields):
     import qt
 
     host.show(add_volume(host, sphere))
@@ -488,10 +488,10 @@ def test_choosing_another_place_says_that_steps_are_lost(host, sphere, monkeypat
         return answers.pop(0)
 
     monkeypatch.setattr(host.slicer.util, "confirmOkCancelDisplay", confirm)
-    panel = Panel(host, make_client, model_fields)
+    panel = Panel(host, make_driver, model_fields)
     panel.widget.cleanup()
     panel.widget = Widget(
-        panel.layout, panel.logic.getParameterNode, make_client, model_fields, lambda: changed.append(1)
+        panel.layout, panel.logic.getParameterNode, make_driver, model_fields, lambda: changed.append(1)
     )
     panel.session = panel.widget.session
     panel.widget.enter()
