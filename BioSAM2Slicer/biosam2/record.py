@@ -91,7 +91,12 @@ def build(
 
 
 def with_review(record: dict[str, Any], review: Review) -> dict[str, Any]:
-    """A record that says what a person looked at and approved."""
+    """A record that says what a person looked at and approved.
+
+    Args:
+        record: as `build` gives it.
+        review: of the slices of a segmentation.
+    """
     return {**record, "review": review.to_json()}
 
 
@@ -108,6 +113,10 @@ def review_of(record: dict[str, Any]) -> Review | None:
 
 def write(path: Path, record: dict[str, Any]) -> None:
     """Write a record; atomic.
+
+    Args:
+        path: .json; an earlier file is replaced.
+        record: as `build` gives it.
 
     Raises:
         OutputError: it cannot be written.

@@ -20,6 +20,10 @@ _KINDS: dict[str, CaseKind] = {"segment": "3D", "image": "2D", "video": "video"}
 def add_case(manifest: Path, case: Case) -> CaseFinding:
     """Put a case at the end of a manifest, which is made if there is none; what it holds is checked first.
 
+    Args:
+        manifest: .csv or .json.
+        case: with paths that exist.
+
     Returns:
         What the case holds.
 
@@ -40,6 +44,13 @@ def add_case(manifest: Path, case: Case) -> CaseFinding:
 
 def case_of_files(image: Path, label: Path, name: str, options: DatasetOptions, kind: CaseKind | None = None) -> Case:
     """The case of an image and a label file; a .seg.nrrd and a DICOM SEG name their targets themselves.
+
+    Args:
+        image: whatever `read_volume` takes; a video where `kind` says so.
+        label: a labelmap, a picture, a .seg.nrrd or a DICOM SEG.
+        name: of the case; the image's where it is empty.
+        options: what is not to be taken from the files.
+        kind: None for 2D for pictures and 3D for the rest.
 
     Raises:
         InputError: a file is not there or cannot be read.

@@ -68,10 +68,24 @@ def stem(path: Path) -> str:
 
 
 def named_targets(labels: tuple[Path, ...], options: DatasetOptions) -> tuple[Target, ...]:
-    """The targets that the user named, in these files."""
+    """The targets that the user named, in these files.
+
+    Args:
+        labels: the files that mark them.
+        options: names with their values.
+
+    Returns:
+        One target for each name; none where the user named none.
+    """
     return tuple(Target(name, labels, values) for name, values in options.targets)
 
 
 def targets_from_values(labels: tuple[Path, ...], values: list[int], name: str = "label") -> tuple[Target, ...]:
-    """A target for each label value."""
+    """A target for each label value.
+
+    Args:
+        labels: the files that mark them.
+        values: of the labels, without the background.
+        name: what each target is called, before its value.
+    """
     return tuple(Target(f"{name} {value}", labels, (value,)) for value in values)

@@ -106,6 +106,10 @@ def load_dataset(path: str | os.PathLike[str], split: str | None = None, root: P
 def save_dataset(path: str | os.PathLike[str], cases: Sequence[Case]) -> None:
     """Write a manifest; atomic. Files below its folder, or beside it, are named relative to it.
 
+    Args:
+        path: .csv or .json; an earlier file is replaced.
+        cases: at least one; names are unique.
+
     Raises:
         InputError: the cases cannot be a dataset: none, or a name twice.
         OutputError: the extension is none of .csv and .json, or the file cannot be written.

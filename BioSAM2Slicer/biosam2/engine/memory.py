@@ -56,7 +56,12 @@ class SliceMemory:
         self.features_region = None
 
     def unpacked(self, rows: int, columns: int) -> NDArray[np.bool_]:
-        """The mask, bool (rows, columns)."""
+        """The mask, bool (rows, columns).
+
+        Args:
+            rows: of the slice.
+            columns: of the slice.
+        """
         return unpack(self.mask, (rows, columns))
 
 

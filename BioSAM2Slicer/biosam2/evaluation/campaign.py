@@ -129,6 +129,13 @@ def _empty(known: Iterable[tuple[Case, tuple[Metrics, ...] | None]]) -> tuple[tu
 def write_all(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Write results.csv, results.json and report.html into a folder; each atomic.
 
+    Args:
+        evaluation: what was measured.
+        folder: that exists.
+
+    Returns:
+        The files.
+
     Raises:
         OutputError: they cannot be written.
         DependencyError: what draws the report is not installed.
@@ -146,6 +153,13 @@ def write_all(evaluation: Evaluation, folder: Path) -> list[Path]:
 
 def write_table(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Write table.md, table.csv and table.tex, the models side by side, into a folder; each atomic.
+
+    Args:
+        evaluation: what was measured.
+        folder: that exists.
+
+    Returns:
+        The files.
 
     Raises:
         OutputError: they cannot be written.

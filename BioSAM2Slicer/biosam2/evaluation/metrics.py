@@ -14,7 +14,12 @@ from ..extras import import_monai
 
 
 def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Intersection over union of two masks of one shape, 0 to 1; 1 where both are empty."""
+    """Intersection over union of two masks of one shape, 0 to 1; 1 where both are empty.
+
+    Args:
+        a: bool, of any shape.
+        b: bool, of the same shape.
+    """
     return 1 - float(distance.jaccard(a.ravel(), b.ravel())) if a.any() or b.any() else 1.0
 
 

@@ -149,7 +149,13 @@ def evaluate(task: Task) -> Outcome:
 
 
 def can_do(case: datasets.Case, pipeline: Pipeline, prompt: Kind) -> bool:
-    """Whether a pipeline and a prompt make sense for a case: one image has no sequence and no use for a mask."""
+    """Whether a pipeline and a prompt make sense for a case: one image has no sequence and no use for a mask.
+
+    Args:
+        case: of a dataset.
+        pipeline: ``volume``, ``image`` or ``video``.
+        prompt: what the simulated user begins with.
+    """
     return (case.kind != "2D" or pipeline == "image") and not (pipeline == "image" and prompt in OWN_ANSWER)
 
 
@@ -272,7 +278,16 @@ class _Compared:
 
 
 def picture(case: Case, found: Run, axis: str) -> bytes:
-    """A PNG of the slice that the first prompt is on and of those that are most wrong, truth and result outlined."""
+    """A PNG of the slice that the first prompt is on and of those that are most wrong, truth and result outlined.
+
+    Args:
+        case: with the true mask.
+        found: what the run gave.
+        axis: that slices run along.
+
+    Returns:
+        The content of a PNG file.
+    """
     from ..frames import Frames
     from ..render import montage
 

@@ -110,7 +110,12 @@ class User:
         return self.correct_on(worst, shown[worst])
 
     def correct_on(self, slice_index: int, shown: NDArray[np.bool_]) -> bool:
-        """Correct the largest piece of what is wrong on a slice, (rows, columns) of which are shown; False: nothing."""
+        """Correct the largest piece of what is wrong on a slice, (rows, columns) of which are shown; False: nothing.
+
+        Args:
+            slice_index: counted along the session's axis, from 0.
+            shown: bool (rows, columns), the present result.
+        """
         found = wrong_piece(shown, self.slices[slice_index])
         if found is None:
             return False
@@ -192,13 +197,22 @@ def correction(shown: NDArray[np.bool_], target: NDArray[np.bool_]) -> tuple[int
     """The next click on a slice: row, column, positive; in the middle of the largest piece of what is wrong.
 
     None where nothing is wrong.
+
+    Args:
+        shown: bool (rows, columns), the present result.
+        target: bool (rows, columns), the truth.
     """
     found = wrong_piece(shown, target)
     return None if found is None else (*middle(found[0]), found[1])
 
 
 def wrong_piece(shown: NDArray[np.bool_], target: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], bool] | None:
-    """The largest piece of what is wrong on a slice, and whether it is missed (True) or too much; None: nothing is."""
+    """The largest piece of what is wrong on a slice, and whether it is missed (True) or too much; None: nothing is.
+
+    Args:
+        shown: bool (rows, columns), the present result.
+        target: bool (rows, columns), the truth.
+    """
     missed, excess = target & ~shown, shown & ~target
     if not missed.any() and not excess.any():
         return None
@@ -216,6 +230,16 @@ def largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def to_ijk(frames: Frames, slice_index: int, row: float, column: float) -> tuple[float, float, float]:
-    """Voxel index of a place on a slice; the inverse of `Frames.from_ijk`."""
+    """Voxel index of a place on a slice; the inverse of `Frames.from_ijk`.
+
+    Args:
+        frames: slices of the volume along an axis.
+        slice_index: counted along that axis, from 0.
+        row: of the slice; may lie between voxels.
+        column: of the slice; may lie between voxels.
+
+    Returns:
+        (i, j, k), whole numbers at voxels' centres.
+    """
     s, r, c = float(slice_index), float(row), float(column)
     return {"k": (c, r, s), "j": (c, s, r), "i": (s, c, r)}[frames.axis]

@@ -112,7 +112,12 @@ class PromptKind(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_f
 
     @abstractmethod
     def add_to(self, told: SlicePrompt, frames: Frames) -> SlicePrompt:
-        """What the network is told about the slice with this prompt after what was told before."""
+        """What the network is told about the slice with this prompt after what was told before.
+
+        Args:
+            told: what was told about the slice before.
+            frames: the volume's slices along the session's axis.
+        """
 
     @abstractmethod
     def drawing(self, frames: Frames) -> Drawing:

@@ -47,5 +47,10 @@ def name_of(error: BioSAM2Error) -> str:
 
 
 def error_of(name: str, text: str) -> BioSAM2Error:
-    """The error that travelled under a name."""
+    """The error that travelled under a name.
+
+    Args:
+        name: as `name_of` gave it; an unknown one stands for `ServiceError`.
+        text: the message, as the user reads it.
+    """
     return _KINDS.get(name, ServiceError)(text)

@@ -101,6 +101,9 @@ class BaseSession:
     def prompts(self, segment: str) -> tuple[Prompt, ...]:
         """The segment's prompts, in the order in which they were given.
 
+        Args:
+            segment: name of the segment.
+
         Raises:
             InputError: there is no such segment.
         """
@@ -109,6 +112,9 @@ class BaseSession:
     def finished_slices(self, segment: str) -> tuple[int, ...]:
         """Slices on which the segment has a result or the user's own mask, in ascending order.
 
+        Args:
+            segment: name of the segment.
+
         Raises:
             InputError: there is no such segment.
         """
@@ -116,6 +122,9 @@ class BaseSession:
 
     def frame_tensor(self, slice_index: int) -> torch.Tensor:
         """What the image encoder is given for a whole slice: float32 (3, S, S).
+
+        Args:
+            slice_index: counted along the session's axis, from 0.
 
         Raises:
             InputError: there is no such slice.
@@ -129,6 +138,10 @@ class BaseSession:
 
         A box over several slices prompts its middle slice and bounds the propagation. A mask replaces the points
         and boxes of its slice; later points refine it.
+
+        Args:
+            segment: name of the segment.
+            prompt: in voxel indices (i, j, k); a mask is (rows, columns) of its slice.
 
         Raises:
             PromptError: the prompt lies outside the volume, belongs to another axis, has the wrong shape, or
@@ -189,6 +202,9 @@ class BaseSession:
     def clear(self, segment: str) -> None:
         """Drop all prompts and masks of a segment; the segment itself stays.
 
+        Args:
+            segment: name of the segment.
+
         Raises:
             InputError: there is no such segment.
         """
@@ -204,6 +220,10 @@ class BaseSession:
         It is seen without memory. On a slice that a propagation has passed, its result is refined by what was said
         since, in the light of the memories around it, as SAM 2 does; where nothing was said since, it stands. Leaves
         no trace in the session.
+
+        Args:
+            segment: name of the segment.
+            slice_index: a prompted slice, counted along the session's axis, from 0.
 
         Raises:
             PromptError: the slice carries no prompt of this segment.
@@ -270,6 +290,12 @@ class BaseSession:
 
         Where approximate optimisations may end a sweep early, it is the largest number.
 
+        Args:
+            segments: as for `propagate`.
+            direction: as for `propagate`.
+            first: as for `propagate`.
+            last: as for `propagate`.
+
         Raises:
             PromptError, InputError: as `propagate`.
         """
@@ -281,6 +307,9 @@ class BaseSession:
 
     def mask(self, segment: str) -> NDArray[np.bool_]:
         """The segment, bool (K, J, I): results of propagations, and the user's own pixels on slices that the user owns.
+
+        Args:
+            segment: name of the segment.
 
         Raises:
             InputError: there is no such segment.
@@ -297,6 +326,10 @@ class BaseSession:
     def logits(self, segment: str, slice_index: int) -> NDArray[np.float32]:
         """What the network said before thresholding, in the last propagation: float32 (rows, columns).
 
+        Args:
+            segment: name of the segment.
+            slice_index: counted along the session's axis, from 0.
+
         Raises:
             InputError: there is no such segment or slice, or it has no result there.
         """
@@ -305,6 +338,10 @@ class BaseSession:
 
     def score(self, segment: str, slice_index: int) -> float:
         """Predicted quality of the last propagation's mask, 0 to 1.
+
+        Args:
+            segment: name of the segment.
+            slice_index: counted along the session's axis, from 0.
 
         Raises:
             InputError: there is no such segment or slice, or it has no result there.

@@ -124,7 +124,12 @@ class SessionState:
         return SessionState(self.settings, self.frames, entries, len(entries), folds)
 
     def with_progress(self, entry_id: int, entry: Propagated) -> SessionState:
-        """The state with another version of a propagation in force, which goes on while others follow it."""
+        """The state with another version of a propagation in force, which goes on while others follow it.
+
+        Args:
+            entry_id: of the propagation, which is in force.
+            entry: the propagation with what it has finished since.
+        """
         place = next(n for n in range(self._head - 1, -1, -1) if self._entries[n].id == entry_id)
         later = self._entries[place + 1 :]
         entries = (*self._entries[:place], Identified(entry_id, entry), *later)
@@ -265,11 +270,20 @@ class SessionState:
         return {prompt.slice_of(self.frames) for prompt in self.segment(name).prompts}
 
     def prompt_on(self, name: str, slice_index: int) -> SlicePrompt | None:
-        """All that the segment was told about a slice, as one call of the network; None where nothing was said."""
+        """All that the segment was told about a slice, as one call of the network; None where nothing was said.
+
+        Args:
+            name: of the segment.
+            slice_index: counted along the session's axis, from 0.
+        """
         return _prompt_on(self.segment(name), slice_index, self.frames)
 
     def position_of(self, name: str, prompt: Prompt | int) -> int:
         """Where a prompt stands among the segment's.
+
+        Args:
+            name: of the segment.
+            prompt: one of its prompts, or the position itself; a negative one counts from the end.
 
         Raises:
             InputError: there is no such segment or prompt.
@@ -294,7 +308,12 @@ class SessionState:
         return set(state.locked) | {s for s, told in self._told(state).items() if told.mask is not None}
 
     def user_mask(self, name: str, slice_index: int) -> NDArray[np.bool_] | None:
-        """The user's own pixels on a slice that the user owns, bool (rows, columns); None where it is not."""
+        """The user's own pixels on a slice that the user owns, bool (rows, columns); None where it is not.
+
+        Args:
+            name: of the segment.
+            slice_index: counted along the session's axis, from 0.
+        """
         state = self.segment(name)
         if slice_index in state.locked:
             return self._slice(state.locked[slice_index])
@@ -348,7 +367,12 @@ class SessionState:
         return np.zeros((self.frames.rows, self.frames.columns), dtype=bool)
 
     def mask(self, name: str, results: ResultStore) -> NDArray[np.bool_]:
-        """A segment, bool (K, J, I): what its slices show."""
+        """A segment, bool (K, J, I): what its slices show.
+
+        Args:
+            name: of the segment.
+            results: the masks that the network found.
+        """
         state, frames = self.segment(name), self.frames
         stack = np.zeros((frames.count, frames.rows, frames.columns), dtype=bool)
         if state.start is not None:
@@ -368,6 +392,10 @@ class SessionState:
 
     def result_of(self, name: str, slice_index: int) -> int:
         """Identifier of the propagation whose result a slice has.
+
+        Args:
+            name: of the segment.
+            slice_index: counted along the session's axis, from 0.
 
         Raises:
             InputError: there is no such segment or slice, or it has no result there.
@@ -417,7 +445,14 @@ class SessionState:
         return tuple(name for name in self._segments if name in asked)
 
     def ranges(self, name: str, direction: str, first: int | None, last: int | None) -> tuple[range, range]:
-        """Slices of the forward and of the backward sweep of a segment, in their order."""
+        """Slices of the forward and of the backward sweep of a segment, in their order.
+
+        Args:
+            name: of the segment.
+            direction: one of `DIRECTIONS`.
+            first: the lowest slice; None for the lowest that the segment's boxes allow.
+            last: the highest slice, inclusive; None for the highest that they allow.
+        """
         state = self.segment(name)
         low, high = self.bounds(name)
         low, high = max(low, first or 0), min(high, self.frames.count - 1 if last is None else last)
@@ -448,7 +483,14 @@ class SessionState:
         return self.settings.speed.local and bool(state.pending) and bool(state.results.keys() - state.conditioning)
 
     def count_steps(self, segments: Iterable[str] | None, direction: str, first: int | None, last: int | None) -> int:
-        """How many updates a propagation would have, see `to_propagate`; at most, where it may end early."""
+        """How many updates a propagation would have, see `to_propagate`; at most, where it may end early.
+
+        Args:
+            segments: names; None for all that have prompts.
+            direction: one of `DIRECTIONS`.
+            first: the first slice of the range; None for no bound.
+            last: the last slice, inclusive; None for no bound.
+        """
         total = 0
         for name in self.to_propagate(segments, direction, first, last):
             forward, backward = self.ranges(name, direction, first, last)

@@ -59,7 +59,12 @@ def steps_of(stages: Sequence[Stage]) -> int:
 
 
 def stage_at(stages: Sequence[Stage], step: int) -> tuple[Stage, int]:
-    """The stage of a step, counted from 0, and how many of the stage's steps come before it."""
+    """The stage of a step, counted from 0, and how many of the stage's steps come before it.
+
+    Args:
+        stages: of the run, in their order.
+        step: counted from 0.
+    """
     done = step
     for stage in stages:
         if done < stage.steps:
@@ -84,7 +89,12 @@ def learning_rate(stages: Sequence[Stage], warm_up: int, step: int) -> float:
 
 
 def stretched(stages: Sequence[Stage], steps: int) -> tuple[Stage, ...]:
-    """The same stages in another number of steps, each with its share of them and one step at least."""
+    """The same stages in another number of steps, each with its share of them and one step at least.
+
+    Args:
+        stages: of the run, in their order.
+        steps: of all of them together.
+    """
     total, end, given = steps_of(stages), 0, 0
     parts: list[Stage] = []
     for number, stage in enumerate(stages):

@@ -105,16 +105,31 @@ class Task(Protocol):
         """What shapes the result beside recipe, seed, precision and cases; plain values for JSON."""
 
     def begin(self, size: int | None, seed: int) -> SAM2Base:
-        """The network that the run begins with, on the CPU, for frames of a size; None for the task's own."""
+        """The network that the run begins with, on the CPU, for frames of a size; None for the task's own.
+
+        Args:
+            size: side of the network's input, in pixels; None for the task's own.
+            seed: of random weights, where there are any.
+        """
 
     def build(self, size: int | None) -> SAM2Base:
         """The same network for frames of another size, its weights not set."""
 
     def batches(self, stage: Stage, seed: int) -> Dataset[Batch | BioSAM2Error]:
-        """A stage's batches by place (step, number within the step)."""
+        """A stage's batches by place (step, number within the step).
+
+        Args:
+            stage: of the run.
+            seed: from which every batch follows.
+        """
 
     def measure(self, trainer: Trainer, report: Reporter) -> dict[str, dict[str, float]]:
-        """Group of cases → kind of answer → mean Dice of the averaged weights; empty where nothing is measured."""
+        """Group of cases → kind of answer → mean Dice of the averaged weights; empty where nothing is measured.
+
+        Args:
+            trainer: whose averaged weights are measured.
+            report: told of the progress.
+        """
 
     def saved(self, trainer: Trainer) -> None:
         """Told after each saved state, in the first process."""

@@ -162,6 +162,10 @@ class Worklist:
     def set_state(self, name: str, state: State) -> None:
         """Change the state of a case that is not open elsewhere.
 
+        Args:
+            name: of the case.
+            state: the new state.
+
         Raises:
             InputError: there is no such case or state, it is open elsewhere, or it is to be approved and has no
                 segmentation.
