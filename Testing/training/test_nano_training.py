@@ -1,6 +1,9 @@
 """The trainer: steps learn, every parameter takes part, a run resumes to the same bits, the checkpoint reads back."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +20,7 @@ from biosam2.training.clips import ClipBatches, GeneratedClips
 from biosam2.training.losses import Decoded, segmentation_loss
 from biosam2.training.nano import nano_settings, nano_trainer, train_nano, validate
 from biosam2.training.recipes import NANO
+from biosam2.training.reporting import losses_of
 from biosam2.training.rounds import PromptSimulation
 from biosam2.training.schedule import Stage
 from safetensors import safe_open
@@ -171,3 +175,32 @@ def test_train_nano_ends_with_a_checkpoint_that_loads(tmp_path):
 
 def test_validation_is_deterministic(a_network):
     assert validate(a_network, 1) == validate(a_network, 1)
+
+
+_TWO = """
+import sys
+from dataclasses import replace
+from biosam2.training.nano import nano_settings, train_nano
+from biosam2.training.recipes import NANO
+from biosam2.training.schedule import Stage
+
+def stage(steps, size, lengths):
+    return Stage(steps, size, lengths, 1, 1, (1e-4, 1e-4), real=0.0)
+
+stages = (stage(1, 64, ()), stage(2, 64, (1,)), stage(2, 96, (1, 2)))
+train_nano(sys.argv[1], nano_settings(workers=0, device="cpu"), recipe=replace(NANO, batches=2, stages=stages))
+"""
+
+
+@pytest.mark.soak
+def test_two_processes_give_the_losses_of_one_whatever_the_size_of_frames(tmp_path):
+    (tmp_path / "run.py").write_text(_TWO)
+    for name, launcher in (
+        ("one", ()),
+        ("two", ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")),
+    ):
+        command = [sys.executable, *launcher, str(tmp_path / "run.py"), str(tmp_path / name)]
+        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    one, two = ([row["loss"] for row in losses_of(tmp_path / name)] for name in ("one", "two"))
+    assert len(one) == 5
+    assert two == pytest.approx(one, rel=1e-4)

@@ -451,10 +451,10 @@ class Trainer:
         )
 
     def _check_shares(self) -> None:
-        batches = self.recipe.batches
-        if batches % self.processes:
+        batches, processes = self.recipe.batches, self.processes
+        if batches % processes:
             raise InputError(
-                f"{batches} batches in a step cannot be shared by {self.processes} processes; change batch"
+                f"{batches} batches in a step cannot be shared by {processes} processes; give a multiple of {processes}"
             )
         if self.recipe.bank and self.processes > 1:
             raise InputError(f"recipe {self.recipe.name} has one memory bank; run it in one process")
