@@ -39,7 +39,7 @@ class BioSAM2Slicer(ScriptedLoadableModule):
         slicer.app.startupCompleted.connect(self.onStartupCompleted)
 
     def onStartupCompleted(self) -> None:
-        from BioSAM2SlicerLib.SampleVolume import registerSampleVolume
+        from BioSAM2SlicerLib.ui.SampleVolume import registerSampleVolume
 
         registerSampleVolume(iconPath())
 
@@ -65,8 +65,8 @@ class BioSAM2SlicerWidget(ScriptedLoadableModuleWidget):
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
-        from BioSAM2SlicerLib.InstallPanel import logicFor
-        from BioSAM2SlicerLib.WorkerPlace import readPlace
+        from BioSAM2SlicerLib.ui.InstallPanel import logicFor
+        from BioSAM2SlicerLib.worker.WorkerPlace import readPlace
 
         if logicFor(readPlace(slicer.app.userSettings()).kind).complete:
             self.showPanel()
@@ -75,7 +75,7 @@ class BioSAM2SlicerWidget(ScriptedLoadableModuleWidget):
 
     def showPanel(self) -> None:
         # Only now: it needs packages that Slicer does not bring.
-        from BioSAM2SlicerLib.Widget import Widget
+        from BioSAM2SlicerLib.ui.Widget import Widget
 
         self.logic = BioSAM2SlicerLogic()
         self.panel = Widget(self.layout, self.logic.getParameterNode, onChangePlace=self.onChangePlace)
@@ -84,14 +84,14 @@ class BioSAM2SlicerWidget(ScriptedLoadableModuleWidget):
             self.panel.enter()
 
     def showChoice(self) -> None:
-        from BioSAM2SlicerLib.InstallPanel import InstallPanel
-        from BioSAM2SlicerLib.WorkerPlace import readPlace
+        from BioSAM2SlicerLib.ui.InstallPanel import InstallPanel
+        from BioSAM2SlicerLib.worker.WorkerPlace import readPlace
 
         self.installPanel = InstallPanel(self.layout, readPlace(slicer.app.userSettings()), self.onReady)
 
     def onReady(self, place: Any) -> None:
         """It is said where the network runs, and what that needs is there."""
-        from BioSAM2SlicerLib.WorkerPlace import writePlace
+        from BioSAM2SlicerLib.worker.WorkerPlace import writePlace
 
         writePlace(slicer.app.userSettings(), place)
         self.installPanel.cleanup()
@@ -139,7 +139,7 @@ class BioSAM2SlicerTest(ScriptedLoadableModuleTest):
     def runTest(self) -> None:
         self.setUp()
         try:
-            from BioSAM2SlicerLib.SelfTest import SelfTest
+            from BioSAM2SlicerLib.ui.SelfTest import SelfTest
 
             for line in SelfTest().run():
                 self.delayDisplay(line)

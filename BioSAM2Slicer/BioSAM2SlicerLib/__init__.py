@@ -1,4 +1,4 @@
 """The Slicer side of BioSAM2Slicer: one class a file, collaborators handed in, reports through signals.
 
-Widgets know logics, logics know the scene and the worker; what is below does not know what is above.
+`ui` knows `session` and `export`, these know `scene` and `worker`; what is below does not know what is above.
 """

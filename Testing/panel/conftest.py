@@ -106,8 +106,8 @@ def make_driver(kept_worker: Any) -> Any:
 @pytest.fixture
 def make_own_driver() -> Any:
     """Makes clients that each start a worker of their own."""
-    from BioSAM2SlicerLib.ProcessDriver import ProcessDriver
-    from BioSAM2SlicerLib.WorkerPlace import PYTHON, WorkerPlace
+    from BioSAM2SlicerLib.worker.ProcessDriver import ProcessDriver
+    from BioSAM2SlicerLib.worker.WorkerPlace import PYTHON, WorkerPlace
 
     return lambda: ProcessDriver(WorkerPlace(PYTHON, sys.executable).command())
 

@@ -97,8 +97,8 @@ def propagation(slices: int) -> dict[str, Stretches]:
     import host as slicer_host
 
     host = slicer_host.start()
-    from BioSAM2SlicerLib.ProcessDriver import ProcessDriver
-    from BioSAM2SlicerLib.WorkerPlace import PYTHON, WorkerPlace
+    from BioSAM2SlicerLib.worker.ProcessDriver import ProcessDriver
+    from BioSAM2SlicerLib.worker.WorkerPlace import PYTHON, WorkerPlace
     from host import event_loop
     from panel_helpers import add_volume
     from test_panel_widget import Panel
@@ -163,8 +163,8 @@ def two_segments(volume: np.ndarray, boxes: list[tuple[tuple[int, ...], tuple[in
 
     host = slicer_host.start()
     host.close_scene()
-    from BioSAM2SlicerLib.ProcessDriver import ProcessDriver
-    from BioSAM2SlicerLib.WorkerPlace import PYTHON, WorkerPlace
+    from BioSAM2SlicerLib.worker.ProcessDriver import ProcessDriver
+    from BioSAM2SlicerLib.worker.WorkerPlace import PYTHON, WorkerPlace
     from host import event_loop
     from panel_helpers import add_volume
     from PySide6 import QtCore
@@ -233,7 +233,7 @@ def writing(slices: int) -> dict[str, float]:
     import host as slicer_host
 
     host = slicer_host.start()
-    from BioSAM2SlicerLib.SegmentSlices import SegmentSlices
+    from BioSAM2SlicerLib.scene.SegmentSlices import SegmentSlices
     from panel_helpers import add_volume
 
     scene = host.scene

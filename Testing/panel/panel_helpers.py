@@ -111,9 +111,9 @@ def make_kept_worker() -> Any:
     """A driver whose worker goes on running when a session releases it, and takes up the next one's."""
     import sys
 
-    from BioSAM2SlicerLib.ProcessDriver import READY, STOPPED, ProcessDriver
     from BioSAM2SlicerLib.Signal import Signal
-    from BioSAM2SlicerLib.WorkerPlace import PYTHON, WorkerPlace
+    from BioSAM2SlicerLib.worker.ProcessDriver import READY, STOPPED, ProcessDriver
+    from BioSAM2SlicerLib.worker.WorkerPlace import PYTHON, WorkerPlace
 
     class KeptWorker(ProcessDriver):
         def start(self, *opening: Any, onOpened: Any = None) -> None:  # noqa: N803

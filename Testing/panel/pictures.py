@@ -19,10 +19,10 @@ import host as slicer_host  # noqa: E402
 
 HOST = slicer_host.start()
 
-from BioSAM2SlicerLib.InstallLogic import PACKAGES, PANEL_PACKAGES, InstallLogic  # noqa: E402
-from BioSAM2SlicerLib.InstallPanel import InstallPanel  # noqa: E402
-from BioSAM2SlicerLib.ProcessDriver import ProcessDriver  # noqa: E402
-from BioSAM2SlicerLib.WorkerPlace import HERE, PYTHON, WorkerPlace  # noqa: E402
+from BioSAM2SlicerLib.ui.InstallPanel import InstallPanel  # noqa: E402
+from BioSAM2SlicerLib.worker.InstallLogic import PACKAGES, PANEL_PACKAGES, InstallLogic  # noqa: E402
+from BioSAM2SlicerLib.worker.ProcessDriver import ProcessDriver  # noqa: E402
+from BioSAM2SlicerLib.worker.WorkerPlace import HERE, PYTHON, WorkerPlace  # noqa: E402
 from host import event_loop  # noqa: E402
 from panel_helpers import add_volume, load_volume  # noqa: E402
 from PIL import Image  # noqa: E402

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from BioSAM2SlicerLib.PanelSession import PanelSession
-from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
+from BioSAM2SlicerLib.scene.VolumeGeometry import VolumeGeometry
+from BioSAM2SlicerLib.session.PanelSession import PanelSession
 from engine_process import engines
 from host import event_loop
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from biosam2.service.protocol import PROTOCOL
-from BioSAM2SlicerLib.ConnectionTest import ConnectionTest
-from BioSAM2SlicerLib.WorkerPlace import SERVER, WorkerPlace
+from BioSAM2SlicerLib.worker.ConnectionTest import ConnectionTest
+from BioSAM2SlicerLib.worker.WorkerPlace import SERVER, WorkerPlace
 from host import event_loop
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "service"))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from biosam2 import Box, Mask, Point
 from biosam2.session.entries import Cleared, Locked, Prompted, Propagated, Removed, Started, unpack_mask
-from BioSAM2SlicerLib.PromptNodes import PromptNodes
-from BioSAM2SlicerLib.SegmentSlices import SegmentSlices, fitSegmentationToVolume
+from BioSAM2SlicerLib.scene.PromptNodes import PromptNodes
+from BioSAM2SlicerLib.scene.SegmentSlices import SegmentSlices, fitSegmentationToVolume
 from panel_helpers import add_volume
 
 # Written by the panel as it was: parameters, markups, voxels, and what it said of the slices. Point, box and mask

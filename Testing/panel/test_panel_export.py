@@ -20,11 +20,11 @@ from biosam2.io import read_volume
 from biosam2.session import ModelFacts, SessionSettings
 from biosam2.session.entries import Prompted, Propagated
 from biosam2.volume import Volume
-from BioSAM2SlicerLib.Exporter import Exporter, Segments, maskOf, volumeOf
-from BioSAM2SlicerLib.ExportPanel import ExportPanel
-from BioSAM2SlicerLib.InstallLogic import DICOM_PACKAGES, InstallLogic
-from BioSAM2SlicerLib.Measures import measure, showTable
-from BioSAM2SlicerLib.SceneState import SceneState
+from BioSAM2SlicerLib.export.Exporter import Exporter, Segments, maskOf, volumeOf
+from BioSAM2SlicerLib.export.Measures import measure, showTable
+from BioSAM2SlicerLib.session.SceneState import SceneState
+from BioSAM2SlicerLib.ui.ExportPanel import ExportPanel
+from BioSAM2SlicerLib.worker.InstallLogic import DICOM_PACKAGES, InstallLogic
 from engine_process import engines
 from host import event_loop
 from panel_helpers import GRIDS, add_transform, add_volume, load_volume

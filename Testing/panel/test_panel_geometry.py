@@ -5,7 +5,7 @@ from __future__ import annotations
 import biosam2
 import numpy as np
 import pytest
-from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
+from BioSAM2SlicerLib.scene.VolumeGeometry import VolumeGeometry
 from panel_helpers import GRIDS, add_transform, add_volume
 
 

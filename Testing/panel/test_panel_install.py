@@ -12,10 +12,17 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from BioSAM2SlicerLib.InstallLogic import DICOM_PACKAGES, PACKAGES, PANEL_PACKAGES, InstallLogic, Package, slicersPip
-from BioSAM2SlicerLib.InstallPanel import InstallPanel
-from BioSAM2SlicerLib.ProcessDriver import ProcessDriver
-from BioSAM2SlicerLib.WorkerPlace import HERE, PYTHON, SERVER, WorkerPlace, readPlace, writePlace
+from BioSAM2SlicerLib.ui.InstallPanel import InstallPanel
+from BioSAM2SlicerLib.worker.InstallLogic import (
+    DICOM_PACKAGES,
+    PACKAGES,
+    PANEL_PACKAGES,
+    InstallLogic,
+    Package,
+    slicersPip,
+)
+from BioSAM2SlicerLib.worker.ProcessDriver import ProcessDriver
+from BioSAM2SlicerLib.worker.WorkerPlace import HERE, PYTHON, SERVER, WorkerPlace, readPlace, writePlace
 from host import event_loop, packaging
 from launcher import lifeline, python_slicer  # noqa: F401 - fixtures
 from PySide6 import QtWidgets
@@ -294,7 +301,7 @@ def test_pips_own_failure_comes_through_the_launcher(host, python_slicer, long_p
 
 
 def test_what_runs_pip_needs_nothing_that_is_installed(host):
-    from BioSAM2SlicerLib import Tether
+    from BioSAM2SlicerLib.worker import Tether
 
     # Without site-packages.
     command = [sys.executable, "-I", "-S", Tether._SCRIPT, "platform"]
@@ -304,7 +311,7 @@ def test_what_runs_pip_needs_nothing_that_is_installed(host):
 
 def test_pip_ends_with_slicer(host, lifeline, long_pip, monkeypatch):  # noqa: F811
     """However that ends: all that is left of it is a pipe that was closed."""
-    from BioSAM2SlicerLib import Tether
+    from BioSAM2SlicerLib.worker import Tether
 
     monkeypatch.setenv("LIFELINE", str(lifeline.path))
     command = [sys.executable, Tether._SCRIPT, "pip", "install", "nothing"]
@@ -319,17 +326,20 @@ def test_the_first_use_itself_needs_nothing_that_slicer_lacks():
     import BioSAM2Slicer
 
     library = Path(BioSAM2Slicer.__file__).parent / "BioSAM2SlicerLib"
-    waiting, seen = ["InstallPanel", "WorkerPlace", "SampleVolume"], set()
+    waiting, seen = [library / "ui/InstallPanel.py", library / "worker/WorkerPlace.py"], set()
+    waiting.append(library / "ui/SampleVolume.py")
     while waiting:
-        name = waiting.pop()
-        seen.add(name)
-        for node in ast.parse((library / f"{name}.py").read_text(encoding="utf-8")).body:
+        path = waiting.pop()
+        seen.add(path)
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ImportFrom) and node.level:
-                waiting += [] if node.module in seen else [node.module]
+                folder = path.parents[node.level - 1]
+                imported = folder.joinpath(*node.module.split(".")).with_suffix(".py")
+                waiting += [] if imported in seen else [imported]
             elif isinstance(node, ast.Import | ast.ImportFrom):
                 imported = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
                 top = imported.partition(".")[0]
-                assert top in {"qt", "ctk", "vtk", "slicer", "numpy"} | sys.stdlib_module_names, f"{name}: {top}"
+                assert top in {"qt", "ctk", "vtk", "slicer", "numpy"} | sys.stdlib_module_names, f"{path.name}: {top}"
 
 
 class FirstUse:

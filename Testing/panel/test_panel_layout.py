@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from BioSAM2SlicerLib import Controls
+from BioSAM2SlicerLib.ui import Controls
 from host import event_loop
 from panel_helpers import GRIDS, add_volume
 from PySide6 import QtCore, QtGui, QtTest, QtWidgets

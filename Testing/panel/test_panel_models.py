@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 from biosam2.models import registry
-from BioSAM2SlicerLib.ModelChooser import ModelChooser
-from BioSAM2SlicerLib.ProcessDriver import ProcessDriver
-from BioSAM2SlicerLib.WorkerPlace import PYTHON, SERVER, WorkerPlace, readPlace, writePlace
+from BioSAM2SlicerLib.ui.ModelChooser import ModelChooser
+from BioSAM2SlicerLib.worker.ProcessDriver import ProcessDriver
+from BioSAM2SlicerLib.worker.WorkerPlace import PYTHON, SERVER, WorkerPlace, readPlace, writePlace
 from host import event_loop
 from launcher import python_slicer  # noqa: F401 - a fixture
 from panel_helpers import add_volume

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from BioSAM2SlicerLib.Parameters import Parameters, readParameters, writeParameters
+from BioSAM2SlicerLib.scene.Parameters import Parameters, readParameters, writeParameters
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

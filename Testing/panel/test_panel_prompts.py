@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from biosam2 import Box, Point, Volume
 from biosam2.frames import Frames
-from BioSAM2SlicerLib.BoxDrawing import BoxDrawing
-from BioSAM2SlicerLib.PromptNodes import PlacedPrompt, PromptNodes, bounds, layOut
-from BioSAM2SlicerLib.SegmentSlices import fitSegmentationToVolume
-from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
+from BioSAM2SlicerLib.scene.PromptNodes import PlacedPrompt, PromptNodes, bounds, layOut
+from BioSAM2SlicerLib.scene.SegmentSlices import fitSegmentationToVolume
+from BioSAM2SlicerLib.scene.VolumeGeometry import VolumeGeometry
+from BioSAM2SlicerLib.ui.BoxDrawing import BoxDrawing
 from panel_helpers import GRIDS, add_transform, add_volume, load_scene, save_scene
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from biosam2 import Box, Mask, Point
 from biosam2.session.entries import Propagated
-from BioSAM2SlicerLib.PromptNodes import layOut
-from BioSAM2SlicerLib.PropagationRange import slicesOfRoi
-from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
+from BioSAM2SlicerLib.scene.PromptNodes import layOut
+from BioSAM2SlicerLib.scene.PropagationRange import slicesOfRoi
+from BioSAM2SlicerLib.scene.VolumeGeometry import VolumeGeometry
 from host import event_loop
 from panel_helpers import GRIDS, add_transform, add_volume
 from session_desk import paint

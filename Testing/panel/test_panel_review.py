@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from BioSAM2SlicerLib.ReviewStrip import ReviewStrip, SliceState
-from BioSAM2SlicerLib.SceneState import SceneState
-from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
+from BioSAM2SlicerLib.scene.VolumeGeometry import VolumeGeometry
+from BioSAM2SlicerLib.session.SceneState import SceneState
+from BioSAM2SlicerLib.ui.ReviewStrip import ReviewStrip, SliceState
 from host import event_loop
 from panel_helpers import add_volume, load_volume
 from PySide6 import QtCore, QtTest

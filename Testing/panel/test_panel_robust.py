@@ -8,7 +8,7 @@ import signal
 import numpy as np
 import pytest
 from biosam2 import Point
-from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
+from BioSAM2SlicerLib.scene.VolumeGeometry import VolumeGeometry
 from host import event_loop
 from panel_helpers import add_transform, add_volume
 from session_desk import paint

@@ -13,7 +13,7 @@ import pytest
 from biosam2 import read_volume
 from biosam2.io import itk
 from biosam2.volume import Volume
-from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
+from BioSAM2SlicerLib.scene.VolumeGeometry import VolumeGeometry
 from engine_process import engines
 from panel_helpers import GRIDS, load_volume
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from BioSAM2SlicerLib.Parameters import NO_BOUND, Parameters, readParameters, writeParameters
+from BioSAM2SlicerLib.scene.Parameters import NO_BOUND, Parameters, readParameters, writeParameters
 from host import event_loop
 from panel_helpers import load_bundle, save_bundle
 from PySide6 import QtCore

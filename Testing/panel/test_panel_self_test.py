@@ -6,8 +6,8 @@ import re
 import sys
 
 import pytest
-from BioSAM2SlicerLib import SelfTest as self_test
-from BioSAM2SlicerLib.WorkerPlace import HERE, PYTHON, SERVER, WorkerPlace
+from BioSAM2SlicerLib.ui import SelfTest as self_test
+from BioSAM2SlicerLib.worker.WorkerPlace import HERE, PYTHON, SERVER, WorkerPlace
 
 import BioSAM2Slicer
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from biosam2 import Box, Mask, Point
 from biosam2.session.entries import Propagated
-from BioSAM2SlicerLib.ProcessDriver import ProcessDriver
-from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
+from BioSAM2SlicerLib.scene.VolumeGeometry import VolumeGeometry
+from BioSAM2SlicerLib.worker.ProcessDriver import ProcessDriver
 from host import event_loop
 from launcher import lifeline, python_slicer  # noqa: F401 - fixtures
 from panel_helpers import GRIDS, add_volume, load_scene, save_scene
@@ -350,7 +350,7 @@ def test_an_undo_that_ends_a_propagation_is_said(desk):
 
 
 def test_a_worker_that_cannot_start_says_why(host, sphere, model_fields):
-    from BioSAM2SlicerLib.ProcessDriver import ProcessDriver
+    from BioSAM2SlicerLib.worker.ProcessDriver import ProcessDriver
 
     desk = Desk(host, add_volume(host, sphere), lambda: ProcessDriver(["/no/such/python", "-m", "x"]), model_fields)
     event_loop.wait_until(lambda: len(desk.problems) > 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from BioSAM2SlicerLib.SegmentSlices import SegmentSlices, fitSegmentationToVolume
+from BioSAM2SlicerLib.scene.SegmentSlices import SegmentSlices, fitSegmentationToVolume
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from panel_helpers import GRIDS, add_transform, add_volume

@@ -7,7 +7,7 @@ import signal
 
 import numpy as np
 import pytest
-from BioSAM2SlicerLib.StatusLine import (
+from BioSAM2SlicerLib.ui.StatusLine import (
     NEXT,
     NOTICE,
     PROBLEM,

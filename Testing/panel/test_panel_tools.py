@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from BioSAM2SlicerLib.PromptNodes import layOut
-from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
+from BioSAM2SlicerLib.scene.PromptNodes import layOut
+from BioSAM2SlicerLib.scene.VolumeGeometry import VolumeGeometry
 from host import event_loop
 from panel_helpers import GRIDS, add_transform, add_volume
 from PySide6 import QtCore

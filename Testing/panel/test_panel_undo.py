@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from biosam2 import Point
-from BioSAM2SlicerLib.SegmentSlices import SliceChange
+from BioSAM2SlicerLib.scene.SegmentSlices import SliceChange
 from host import event_loop
 from hypothesis import given, settings
 from hypothesis import strategies as st

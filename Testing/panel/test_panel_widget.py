@@ -7,8 +7,8 @@ import os
 import numpy as np
 import pytest
 from biosam2 import Box, Mask
-from BioSAM2SlicerLib.VolumeGeometry import VolumeGeometry
-from BioSAM2SlicerLib.Widget import Widget
+from BioSAM2SlicerLib.scene.VolumeGeometry import VolumeGeometry
+from BioSAM2SlicerLib.ui.Widget import Widget
 from host import event_loop
 from panel_helpers import add_volume, load_scene, save_scene
 from PySide6 import QtCore, QtTest, QtWidgets

@@ -1,0 +1,1 @@
+"""What leaves the panel: files, records, numbers."""

@@ -1,0 +1,1 @@
+"""Slicer's scene: markups, segments, geometry, settings."""

@@ -1,0 +1,171 @@
+"""What the mouse does in slice views: place points, draw boxes, or what Slicer does without the panel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+
+from ..scene.PlaceTarget import PlaceTarget
+from ..scene.ViewPlanes import sliceNodes
+from ..scene.VolumeGeometry import VolumeGeometry
+from ..Signal import Signal
+from .BoxDrawing import BoxDrawing
+from .ModeCursor import ModeCursor
+
+NONE, POINT, BOX = "none", "point", "box"
+
+
+class PromptTools:
+    """The tool in hand.
+
+    Signals:
+        changed(): another tool or sign was taken up, or the tool was put down.
+        boxDrawn(minIjk, maxIjk, axis), refused(str): of the box tool.
+    """
+
+    def __init__(self) -> None:
+        self.changed = Signal()
+        self._drawing = BoxDrawing()
+        self.boxDrawn = self._drawing.drawn
+        self.refused = self._drawing.refused
+        self._tool = NONE
+        self._positive = True
+        self._cursor = ModeCursor()
+        self._interaction: Any = None
+        self._tag: int | None = None
+        self._switching = False
+        # What Slicer's own Place button places, and whether it goes on, while the point tool is not in hand.
+        self._placing: tuple[PlaceTarget, int] | None = None
+
+    @property
+    def tool(self) -> str:
+        """One of the module's constants."""
+        return self._tool
+
+    @property
+    def positive(self) -> bool:
+        """Whether the next point says that the voxel belongs to the segment."""
+        return self._positive
+
+    def setPositive(self, positive: bool) -> None:
+        """Choose the sign; `use` has to follow, to take it up."""
+        self._positive = positive
+        self.changed.emit()
+
+    def use(self, tool: str, volumeNode: Any = None, pointsNode: Any = None) -> None:
+        """Take up a tool, or put it down with `NONE`.
+
+        Args:
+            tool: one of the module's constants.
+            volumeNode: what boxes are drawn on.
+            pointsNode: where points are placed.
+        """
+        self._switching = True
+        if tool == BOX:
+            self._drawing.start(volumeNode)
+        else:
+            self._drawing.stop()
+        interaction = self._node()
+        if tool == POINT:
+            self._rememberPlacing()
+            slicer.modules.markups.logic().SetActiveList(pointsNode)
+            interaction.SetPlaceModePersistence(1)
+            interaction.SetCurrentInteractionMode(interaction.Place)
+            _movePointer()
+        else:
+            # A sign holds while points are placed; the next ones belong to the segment again.
+            self._positive = True
+            if self._tool == POINT:
+                interaction.SetCurrentInteractionMode(interaction.ViewTransform)
+                self._restorePlacing()
+        self._switching = False
+        self._tool = tool
+        self._showCursor()
+        self.changed.emit()
+
+    def followViews(self) -> None:
+        """Have the tool in hand in the views that the layout has now."""
+        self._drawing.followViews()
+        self._showCursor()
+
+    def cancel(self) -> bool:
+        """Drop a box that is half drawn, or put the tool down; False if there is nothing to do."""
+        if self._tool == NONE:
+            return False
+        self.use(NONE)
+        return True
+
+    def cleanup(self) -> None:
+        """Put the tool down and observe nothing."""
+        if self._tool != NONE:
+            self.use(NONE)
+        if self._interaction is not None:
+            self._interaction.RemoveObserver(self._tag)
+            self._interaction = None
+
+    def axisOfPointer(self, volumeNode: Any) -> str:
+        """The voxel axis that the view under the pointer looks along; of the first one seen, where there is none."""
+        sliceNode = _pointedView()
+        if sliceNode is None:
+            layout = slicer.app.layoutManager()
+            shown = sliceNodes()
+            sliceNode = shown[0] if shown else layout.sliceWidget(layout.sliceViewNames()[0]).mrmlSliceNode()
+        return VolumeGeometry(volumeNode).axisOfView(sliceNode)[0]
+
+    def _node(self) -> Any:
+        node = slicer.app.applicationLogic().GetInteractionNode()
+        if node is not self._interaction:
+            if self._interaction is not None:
+                self._interaction.RemoveObserver(self._tag)
+            self._interaction = node
+            self._tag = node.AddObserver(node.InteractionModeChangedEvent, self._onModeChanged)
+        return node
+
+    def _onModeChanged(self, *_event: Any) -> None:
+        """The user took another mouse mode from Slicer's toolbar."""
+        if self._switching or self._tool != POINT:
+            return
+        if self._interaction.GetCurrentInteractionMode() != self._interaction.Place:
+            self._tool = NONE
+            self._positive = True
+            self._restorePlacing()
+            self._showCursor()
+            self.changed.emit()
+
+    def _rememberPlacing(self) -> None:
+        if self._placing is None:
+            self._placing = (PlaceTarget.now(), self._interaction.GetPlaceModePersistence())
+
+    def _restorePlacing(self) -> None:
+        """Slicer's Place button must not add to the prompts when the tool is put down."""
+        if self._placing is None:
+            return
+        (target, persistence), self._placing = self._placing, None
+        target.restore()
+        self._interaction.SetPlaceModePersistence(persistence)
+
+    def _showCursor(self) -> None:
+        if self._tool == POINT:
+            self._cursor.showPoint(self._positive)
+        elif self._tool == BOX:
+            self._cursor.showBox()
+        else:
+            self._cursor.clear()
+
+
+def _pointedView() -> Any:
+    """The slice node of the view under the pointer; None where there is none."""
+    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    return crosshair.GetCursorPositionXYZ([0.0, 0.0, 0.0]) if crosshair is not None else None
+
+
+def _movePointer() -> None:
+    """Slicer makes the point that a click places when the pointer moves; the pointer may rest where the click will be,
+    and the click would be lost."""
+    pointed = _pointedView()
+    layout = slicer.app.layoutManager()
+    for name in layout.sliceViewNames() if pointed is not None else []:
+        widget = layout.sliceWidget(name)
+        if widget.mrmlSliceNode() is pointed:
+            widget.sliceView().interactor().InvokeEvent("MouseMoveEvent")

@@ -1,0 +1,548 @@
+"""The panel: what is seen and clicked. What it means is the session's and the tools' business."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import qt
+import slicer
+from biosam2.frames import CT_PRESETS
+from slicer.i18n import tr as _
+
+from ..scene.Parameters import SEGMENTATION_ROLE, VOLUME_ROLE
+from ..scene.ViewPlanes import backgroundVolume, shownSlice, tiltOfViews, turnViews
+from ..session.PanelSession import PanelSession
+from ..worker.ProcessDriver import ProcessDriver
+from ..worker.WorkerPlace import WorkerPlace, readPlace
+from .AdvancedPanel import AdvancedPanel
+from .Controls import ContentsWidth, fillChoice, loadSection, setIcon
+from .EditorChoice import EditorChoice
+from .ExportPanel import ExportPanel
+from .ModelChooser import ModelChooser
+from .ModelView import ModelView
+from .PromptTools import BOX, NONE, POINT, PromptTools
+from .PropagationPanel import PropagationPanel
+from .ReviewPanel import ReviewPanel
+from .Shortcuts import Shortcuts
+from .StatusLine import Situation
+from .StatusPanel import StatusPanel
+
+NAME = "BioSAM2Slicer"
+VOLUME_CLASSES = ("vtkMRMLScalarVolumeNode", "vtkMRMLVectorVolumeNode")
+
+
+class Widget:
+    """The module's panel.
+
+    Args:
+        layout: where the panel is put.
+        getParameterNode: gives the node that carries the settings in the scene.
+        makeDriver: makes a driver of a worker process; by default where the settings say.
+        modelFields: see `PanelSession`.
+        onChangePlace: called when the user wants to choose anew where the network runs.
+
+    Example:
+        >>> widget = Widget(self.layout, logic.getParameterNode)
+        >>> widget.enter()
+    """
+
+    def __init__(
+        self,
+        layout: Any,
+        getParameterNode: Callable[[], Any],
+        makeDriver: Callable[[], ProcessDriver] | None = None,
+        modelFields: dict[str, Any] | None = None,
+        onChangePlace: Callable[[], None] | None = None,
+    ) -> None:
+        self._getParameterNode = getParameterNode
+        self._onChangePlace = onChangePlace
+        self._place: WorkerPlace = readPlace(slicer.app.userSettings())
+        self.tools = PromptTools()
+        self._chosen = EditorChoice()
+        self.session = PanelSession(getParameterNode(), self._editorNode(), makeDriver or self._makeDriver, modelFields)
+        self._entered = False
+        self._filling = False
+        self._begun = False
+        self._volumesSeen = 0
+        self._build(layout)
+        self._connect()
+        self._shortcuts = Shortcuts(
+            {
+                "P": lambda: self._toggle(POINT),
+                "B": lambda: self._toggle(BOX),
+                "M": self._onMask,
+                "T": self._onSign,
+                "E": lambda: self._editor.selectNextSegment(),
+                "R": self._onReset,
+                "V": lambda: self._showButton.toggle(),
+                "Ctrl+Z": self._onUndo,
+                "Ctrl+Shift+Z": self._onRedo,
+                "N": self._review.next,
+                "Del": self._onDelete,
+                "Shift+Space": self._propagation.propagate,
+                "Esc": self._onCancel,
+            }
+        )
+        scene = slicer.mrmlScene
+        kinds = slicer.vtkMRMLScene
+        self._sceneTags = [
+            scene.AddObserver(kinds.StartCloseEvent, self._onSceneClosing),
+            scene.AddObserver(kinds.EndCloseEvent, self._onSceneReplaced),
+            scene.AddObserver(kinds.StartImportEvent, self._onSceneImporting),
+            scene.AddObserver(kinds.EndImportEvent, self._onSceneReplaced),
+            scene.AddObserver(kinds.EndBatchProcessEvent, self._onBatchDone),
+            scene.AddObserver(kinds.NodeAddedEvent, self._onNodeAdded),
+        ]
+        self._fromScene()
+
+    # -- Slicer's calls --------------------------------------------------------------------------
+
+    def enter(self) -> None:
+        """The module was chosen."""
+        if self._entered:
+            return
+        self._entered = True
+        self._takeVolume()
+        self._shortcuts.enable(slicer.util.mainWindow() or self._root.window())
+        self._editor.setupViewObservations()
+        self._onInput()
+        self._followViews()
+
+    def exit(self) -> None:
+        """Another module was chosen: mouse and keys are Slicer's again. A propagation goes on."""
+        self._entered = False
+        self._shortcuts.disable()
+        self._review.exit()
+        self._modelView.exit()
+        self.tools.use(NONE)
+        self._editor.setActiveEffectByName("")
+        self._editor.removeViewObservations()
+
+    def cleanup(self) -> None:
+        """The module is unloaded, or Slicer quits."""
+        if self._entered:
+            self.exit()
+        for tag in self._sceneTags:
+            slicer.mrmlScene.RemoveObserver(tag)
+        self._sceneTags = []
+        if self._layoutManager is not None:
+            self._layoutManager.layoutChanged.disconnect(self._followViews)
+        self._chosen.follow(None)
+        self.tools.cleanup()
+        self._models.cleanup()
+        self._export.cleanup()
+        for part in (self._propagation, self._modelView, self._advanced, self._status):
+            part.cleanup()
+        self.session.cleanup()
+        for widget in self._loaded:
+            widget.setMRMLScene(None)
+        self._root.setParent(None)
+        self._root.deleteLater()
+
+    def _followViews(self, *_layout: Any) -> None:
+        """Take in the slice views that the layout has now."""
+        if not self._entered:
+            return
+        self._review.enter()
+        self._modelView.enter()
+        self.tools.followViews()
+        self._refresh()
+
+    # -- what is seen ----------------------------------------------------------------------------
+
+    def _build(self, layout: Any) -> None:
+        """Status on top and propagation below are always in view; the sections between them are scrolled.
+
+        Slicer's module panel gives the module the height that is left, so that its own scroll area has nothing to do.
+        """
+        self._root, frame = loadSection("Panel")
+        self._status = StatusPanel(self._situation)
+        self._propagation = PropagationPanel(self.session, lambda: self._chosen.segment, self._status)
+        self._review = ReviewPanel(self.session, lambda: self._chosen.segment, self._status)
+        self._advanced = AdvancedPanel(self.session, self._propagation.range)
+        self._export = ExportPanel(
+            self.session, lambda: self.session.model, self._status.remark, refuse=self._status.problem
+        )
+        self._buildInput()
+        self._buildPrompts()
+        self._buildSegments()
+        self._loaded = [self._inputWidget, self._segmentsWidget]
+        frame.top.layout().addWidget(self._status.widget)
+        sections = frame.sections.layout()
+        for widget in (
+            self._inputWidget,
+            self._promptsWidget,
+            self._segmentsWidget,
+            self._review.widget,
+            self._advanced.widget,
+            self._export.widget,
+        ):
+            sections.addWidget(widget)
+        sections.addStretch(1)
+        frame.bottom.layout().addWidget(self._propagation.widget)
+        self._width = ContentsWidth(frame.scroll, frame.sections)
+        layout.addWidget(self._root)
+
+    def _buildInput(self) -> None:
+        self._inputWidget, ui = loadSection("Input")
+        self._inputSection = ui.inputCollapsibleButton
+        self._volumeSelector, self._segmentationSelector = ui.volume, ui.segmentation
+        self._windowBox, self._planesButton = ui.window, ui.planes
+        fillChoice(self._windowBox, [(_("What the slice view shows"), "view"), (_("Automatic"), "auto")])
+        fillChoice(self._windowBox, [(_("CT {name}").format(name=name), name) for name in CT_PRESETS])
+        self._inputWidget.setMRMLScene(slicer.mrmlScene)
+        self._modelView = ModelView(self.session, ui.modelView)
+        self._planesButton.visible = False
+        self._models = ModelChooser(self._place)
+        ui.modelRow.layout().addWidget(self._models.widget)
+        self._models.placeButton.visible = self._onChangePlace is not None
+        if self._onChangePlace is not None:
+            self._models.placeButton.clicked.connect(lambda *_: self._onPlace())
+
+    def _buildPrompts(self) -> None:
+        self._promptsWidget, ui = loadSection("Prompts")
+        self._pointButton, self._boxButton, self._signButton = ui.point, ui.box, ui.sign
+        self._maskButton, self._startButton = ui.mask, ui.startFrom
+        self._undoButton, self._redoButton = ui.undo, ui.redo
+        self._showButton, self._resetButton = ui.show, ui.reset
+
+    def _buildSegments(self) -> None:
+        self._segmentsWidget, ui = loadSection("Segments")
+        self._editor = ui.segments
+        self._segmentsWidget.setMRMLScene(slicer.mrmlScene)
+        self._takeEditorNode()
+
+    def _connect(self) -> None:
+        self._volumeSelector.currentNodeChanged.connect(lambda *_node: self._onInput())
+        self._segmentationSelector.currentNodeChanged.connect(lambda *_node: self._onInput())
+        self._models.chosen.connect(lambda *_name: self._onSettings())
+        self._models.said.connect(self._status.remark)
+        self._models.refused.connect(self._status.problem)
+        self.session.modelsOffered.connect(self._models.offer)
+        self._windowBox.currentIndexChanged.connect(lambda *_index: self._onSettings())
+        self._pointButton.clicked.connect(lambda *_: self._toggle(POINT))
+        self._boxButton.clicked.connect(lambda *_: self._toggle(BOX))
+        self._signButton.clicked.connect(lambda *_: self._onSign())
+        self._maskButton.clicked.connect(lambda *_: self._onMask())
+        self._showButton.toggled.connect(self._onShow)
+        self._resetButton.clicked.connect(lambda *_: self._onReset())
+        self._undoButton.clicked.connect(lambda *_: self._onUndo())
+        self._redoButton.clicked.connect(lambda *_: self._onRedo())
+        self._startButton.clicked.connect(lambda *_: self._onStartFrom())
+        # Unfolding shows what was hidden while the section was folded.
+        self._inputSection.contentsCollapsed.connect(lambda _folded: self._refresh())
+        self._planesButton.clicked.connect(lambda *_: self._onPlanes())
+        self._chosen.segmentChanged.connect(self._onSegment)
+        self._chosen.effectTaken.connect(self._onEffect)
+        self.tools.changed.connect(self._refresh)
+        self.tools.boxDrawn.connect(self._onBox)
+        self.tools.refused.connect(self._status.problem)
+        self.session.statusChanged.connect(self._status.remark)
+        self.session.noticed.connect(self._status.notice)
+        self.session.problem.connect(self._status.problem)
+        self.session.warned.connect(self._status.warn)
+        self.session.workingChanged.connect(self._status.refresh)
+        self.session.stateChanged.connect(self._refresh)
+        self._review.changed.connect(self._status.refresh)
+        # None where Slicer runs without its window.
+        self._layoutManager = slicer.app.layoutManager()
+        if self._layoutManager is not None:
+            self._layoutManager.layoutChanged.connect(self._followViews)
+        self.session.axisOfPointer = lambda: self.tools.axisOfPointer(self.session.volumeNode)
+
+    def _refresh(self) -> None:
+        """Make buttons show what can be done."""
+        ready = self.session.prompts is not None or self._volumeSelector.currentNode() is not None
+        working = self.session.prompts is not None
+        self._pointButton.checked = self.tools.tool == POINT
+        self._boxButton.checked = self.tools.tool == BOX
+        self._signButton.text = _("Positive + (T)") if self.tools.positive else _("Negative − (T)")
+        setIcon(self._signButton, "positive" if self.tools.positive else "negative")
+        for button in (self._pointButton, self._boxButton):
+            button.enabled = ready
+        for button in (self._maskButton, self._resetButton, self._startButton):
+            button.enabled = working
+        self._undoButton.enabled = self.session.canUndo
+        self._redoButton.enabled = self.session.canRedo
+        self._export.refresh()
+        volume = self._volumeSelector.currentNode()
+        self._planesButton.visible = volume is not None and self._tilt(volume) > 0
+        self._foldInput()
+        self._status.refresh()
+
+    def _tilt(self, volume: Any) -> float:
+        return tiltOfViews(volume) if volume.GetImageData() is not None else 0.0
+
+    def _foldInput(self) -> None:
+        """With the first prompt input and model make room; without an input they are what is needed."""
+        begun = self.session.begun
+        if begun != self._begun:
+            self._begun = begun
+            self._inputSection.collapsed = begun
+
+    def _situation(self) -> Situation:
+        """The facts for the status line."""
+        session = self.session
+        volume, segmentation = self._volumeSelector.currentNode(), self._segmentationSelector.currentNode()
+        segment = self._chosen.segment
+        states, shown = self._review.strip.states, self._review.strip.current
+        return Situation(
+            volumes=self._volumeCount(),
+            volume=volume is not None,
+            refused=volume is not None and segmentation is not None and session.prompts is None and self._entered,
+            tilt=self._tilt(volume) if volume is not None else 0.0,
+            tool=self.tools.tool,
+            positive=self.tools.positive,
+            effect=self._chosen.effect,
+            marked=session.isPrompted(segment),
+            propagated=any(state.propagated for state in states),
+            shown=shown,
+            words=states[shown].words() if shown is not None and shown < len(states) else "",
+            left=self._review.left,
+            working=session.working,
+            running=session.running,
+        )
+
+    # -- what the user does ----------------------------------------------------------------------
+
+    def _onInput(self) -> None:
+        if self._filling or not self._entered:
+            return
+        node = self._getParameterNode()
+        volume, segmentation = self._volumeSelector.currentNode(), self._segmentationSelector.currentNode()
+        node.SetNodeReferenceID(VOLUME_ROLE, volume.GetID() if volume is not None else None)
+        node.SetNodeReferenceID(SEGMENTATION_ROLE, segmentation.GetID() if segmentation is not None else None)
+        self.tools.use(NONE)
+        before = self.session.prompts
+        if volume is None or segmentation is None:
+            self.session.setInput(None, None)
+        else:
+            self.session.setInput(volume, segmentation)
+            self._editor.setSegmentationNode(segmentation)
+            self._editor.setSourceVolumeNode(volume)
+        if self.session.prompts is not None and self.session.prompts is not before:
+            self.session.prompts.added.connect(lambda *_prompt: self._status.acted())
+        self._status.acted()
+        self._refresh()
+
+    def _onPlace(self) -> None:
+        """Another place needs another panel, which does not know the steps of this one."""
+        text = _("Prompts and masks stay. The steps before can no longer be undone. Choose another place?")
+        if self.session.canUndo and not slicer.util.confirmOkCancelDisplay(text, windowTitle=_("BioSAM2Slicer")):
+            return
+        assert self._onChangePlace is not None
+        self._onChangePlace()
+
+    def _onSettings(self) -> None:
+        if not self._filling:
+            self._status.acted()
+            self.session.setParameters(
+                window=self._windowBox.currentData,
+                model=self._models.name,
+            )
+
+    def _segment(self) -> str:
+        """The chosen segment; a segmentation and a segment are made where there is none."""
+        volume = self._volumeSelector.currentNode()
+        if volume is None:
+            self._status.problem(_("Choose a volume first."))
+            return ""
+        if self._segmentationSelector.currentNode() is None:
+            node = slicer.mrmlScene.AddNewNodeByClass(
+                "vtkMRMLSegmentationNode", _("{volume} segmentation").format(volume=volume.GetName())
+            )
+            node.CreateDefaultDisplayNodes()
+            self._segmentationSelector.setCurrentNode(node)
+        if self.session.prompts is None:
+            return ""
+        if not self._chosen.segment:
+            added = self.session.segmentationNode.GetSegmentation().AddEmptySegment()
+            self._editor.setCurrentSegmentID(added)
+        return self._chosen.segment
+
+    def _toggle(self, tool: str) -> None:
+        self._status.acted()
+        self._take(NONE if self.tools.tool == tool else tool)
+
+    def _take(self, tool: str) -> None:
+        segment = self._segment() if tool != NONE else ""
+        if tool != NONE and not segment:
+            self._refresh()
+            return
+        if tool == POINT:
+            assert self.session.prompts is not None
+            self._editor.setActiveEffectByName("")
+            self.tools.use(POINT, pointsNode=self.session.prompts.pointsNode(segment, self.tools.positive))
+        elif tool == BOX:
+            self._editor.setActiveEffectByName("")
+            self.tools.use(BOX, volumeNode=self.session.volumeNode)
+        else:
+            self.tools.use(NONE)
+
+    def _onSign(self) -> None:
+        self._status.acted()
+        self.tools.setPositive(not self.tools.positive)
+        if self.tools.tool == POINT:
+            self._take(POINT)
+
+    def _onSegment(self) -> None:
+        self.tools.setPositive(True)
+        if self.tools.tool == POINT:
+            self._take(POINT)
+        self._review.refreshSoon()
+        self._refresh()
+
+    def _onEffect(self) -> None:
+        """An effect has the mouse: the tool in hand would take it away."""
+        if self.tools.tool != NONE:
+            self.tools.use(NONE)
+        self._status.refresh()
+
+    def _onBox(self, minIjk: tuple[float, ...], maxIjk: tuple[float, ...], axis: str) -> None:
+        segment = self._segment()
+        if segment:
+            self.session.addBox(segment, minIjk, maxIjk, axis)
+
+    def _onMask(self) -> None:
+        self._status.acted()
+        segment = self._segment()
+        if not segment:
+            return
+        axis = self.session.axis or self.tools.axisOfPointer(self.session.volumeNode)
+        index = shownSlice(self.session.volumeNode, axis)
+        if index is None:
+            self._status.problem(_("No slice view shows a slice of this session; turn one to the volume's plane."))
+        elif self.session.addMask(segment, index, axis):
+            self._status.remark(_("What is painted on slice {n} is a prompt now.").format(n=index))
+
+    def _onStartFrom(self) -> None:
+        self._status.acted()
+        segment = self._segment()
+        if segment and self.session.startFrom(segment, self.tools.axisOfPointer(self.session.volumeNode)):
+            self._status.remark(_("What the segment holds is the start now: correct it, or propagate it."))
+
+    def _onPlanes(self) -> None:
+        volume = self._volumeSelector.currentNode()
+        if volume is not None:
+            turnViews(volume)
+        self._refresh()
+
+    def _onDelete(self) -> None:
+        self._status.acted()
+        if self.session.prompts is not None and not self.session.prompts.deletePointed():
+            self._status.problem(_("Point at a prompt to delete it."))
+
+    def _onShow(self, visible: bool) -> None:
+        if self.session.prompts is not None:
+            self.session.prompts.setVisible(visible)
+
+    def _onReset(self) -> None:
+        self._status.acted()
+        if self._chosen.segment:
+            self.session.clear(self._chosen.segment)
+
+    def _onUndo(self) -> None:
+        self._status.acted()
+        self.session.undo()
+
+    def _onRedo(self) -> None:
+        self._status.acted()
+        self.session.redo()
+
+    def _onCancel(self) -> None:
+        self._status.acted()
+        if self.session.running:
+            self.session.stop()
+        else:
+            self.tools.cancel()
+
+    def _makeDriver(self) -> ProcessDriver:
+        return ProcessDriver(self._place.command(), self._place.environment)
+
+    # -- the scene -------------------------------------------------------------------------------
+
+    def _editorNode(self) -> Any:
+        """The Segment Editor settings of this panel; other segments keep their voxels unless the user says so."""
+        scene = slicer.mrmlScene
+        node = scene.GetSingletonNode(NAME, "vtkMRMLSegmentEditorNode")
+        if node is None:
+            node = scene.CreateNodeByClass("vtkMRMLSegmentEditorNode")
+            node.UnRegister(None)
+            node.SetSingletonTag(NAME)
+            node = scene.AddNode(node)
+        if not node.GetAttribute(NAME):
+            node.SetAttribute(NAME, "1")
+            node.SetOverwriteMode(node.OverwriteNone)
+        return node
+
+    def _onSceneClosing(self, *_event: Any) -> None:
+        self.tools.use(NONE)
+        self.session.setInput(None, None)
+        self._status.clear()
+
+    def _takeEditorNode(self) -> None:
+        node = self._editorNode()
+        self._editor.setMRMLSegmentEditorNode(node)
+        self._chosen.follow(node)
+
+    def _onSceneImporting(self, *_event: Any) -> None:
+        # What selectors show meanwhile is not what the user chose.
+        self._filling = True
+
+    def _onSceneReplaced(self, *_event: Any) -> None:
+        self.session.setNodes(self._getParameterNode(), self._editorNode())
+        self._takeEditorNode()
+        self._fromScene()
+
+    def _onNodeAdded(self, *_event: Any) -> None:
+        if self._volumeCount() > self._volumesSeen:
+            # Its voxels come after it.
+            qt.QTimer.singleShot(0, self._onVolumeCame)
+
+    def _onVolumeCame(self) -> None:
+        if self._sceneTags and self._entered and not slicer.mrmlScene.IsBatchProcessing():
+            self._takeVolume()
+            self._status.refresh()
+
+    def _volumeCount(self) -> int:
+        return sum(slicer.mrmlScene.GetNumberOfNodesByClass(kind) for kind in VOLUME_CLASSES)
+
+    def _takeVolume(self) -> None:
+        """Where no volume is chosen, take one that came since: the one that the views show, or the only one."""
+        came = self._volumeCount() > self._volumesSeen
+        self._volumesSeen = self._volumeCount()
+        if not came or self._volumeSelector.currentNode() is not None:
+            return
+        shown = backgroundVolume()
+        if shown is None and self._volumesSeen == 1:
+            shown = next(
+                node for kind in VOLUME_CLASSES if (node := slicer.mrmlScene.GetFirstNodeByClass(kind)) is not None
+            )
+        if shown is not None:
+            self._volumeSelector.setCurrentNode(shown)
+
+    def _onBatchDone(self, *_event: Any) -> None:
+        """The editor widget takes a segmentation by itself after nodes came or went; it is to show the session's."""
+        self._onVolumeCame()
+        node = self.session.segmentationNode
+        if node is not None and self._editor.segmentationNode() is not node:
+            self._editor.setSegmentationNode(node)
+            self._editor.setSourceVolumeNode(self.session.volumeNode)
+
+    def _fromScene(self) -> None:
+        """Show the settings that the scene holds, and go on with its volume and segmentation."""
+        parameters = self.session.parameters
+        node = self._getParameterNode()
+        self._filling = True
+        self._windowBox.currentIndex = max(self._windowBox.findData(parameters.window), 0)
+        self._advanced.refresh()
+        self._models.show(parameters.model)
+        volume = node.GetNodeReference(VOLUME_ROLE)
+        self._volumeSelector.setCurrentNode(volume)
+        self._segmentationSelector.setCurrentNode(node.GetNodeReference(SEGMENTATION_ROLE))
+        self._volumesSeen = 0
+        self._takeVolume()
+        self._filling = False
+        self._onInput()
+        self._refresh()
