@@ -227,9 +227,15 @@ def test_the_command_trains_on_a_collection(tmp_path, collection, monkeypatch):
     assert made.exit_code == 0, made.output
     assert "2 unseen" in made.output
     assert {case.split for case in load_dataset(manifest)} == {"train", "val", "unseen"}
-    command = ["train", "nano", "--data", str(manifest), "-o", str(tmp_path / "run"), "--workers", "0", "-q"]
-    ran = CliRunner().invoke(cli, command)
+    packed = tmp_path / "cases.zip"
+    made = CliRunner().invoke(cli, ["data", "pack", str(manifest), "-o", str(packed), "--size", "64"])
+    assert made.exit_code == 0, made.output
+    command = ["train", "nano", "-o", str(tmp_path / "run"), "--workers", "0", "-q", "--device", "cpu", "--data"]
+    ran = CliRunner().invoke(cli, [*command, str(packed)])
     assert ran.exit_code == 0, ran.output
     line = json.loads((tmp_path / "run" / "validation.jsonl").read_text().splitlines()[-1])
     assert line["step"] == 4
     assert {"val", "unseen"} <= set(line["dice"])
+    refused = CliRunner().invoke(cli, [*command, str(manifest)])
+    assert isinstance(refused.exception, InputError)
+    assert "a run with other cases (balls/1, discs/" in str(refused.exception)

@@ -22,9 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, gather_object
-from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, Dataset
 
 from .. import devices
@@ -35,6 +33,7 @@ from .clips import Batch, Clip, SamplerIndices, to_device
 from .files import digests, save_state
 from .freezing import apply_recipe, check_recipe, frozen_digest
 from .objective import Objective, answer
+from .optimization import compute_anew, following, optimizer_of
 from .pictures import clip_picture
 from .recipes.recipe import Recipe
 from .reporting import Means, Reporter
@@ -183,12 +182,12 @@ class Trainer:
         self._frozen = frozen_digest(self.network, recipe)
         averaged = self.network if first == last else _in_size(task, self.network, last)
         self.network.to(self.device)
-        self.average = AveragedModel(averaged.to(self.device), multi_avg_fn=_follow(recipe.average))
+        self.average = AveragedModel(averaged.to(self.device), multi_avg_fn=following(recipe.average))
         self.average.requires_grad_(False)
         self.average.n_averaged.fill_(1)  # the weights that the run begins with count
         self._prepare()
-        self._scales, groups = _groups(self.network, recipe)
-        self.optimizer = _optimizer(groups, recipe, fused=self.device.type in {"cpu", "cuda"})
+        fused = self.device.type in {"cpu", "cuda"}
+        self.optimizer, self._scales = optimizer_of(self.network, recipe, fused)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "float16")
 
         self.step = 0
@@ -509,50 +508,11 @@ class Trainer:
             report.validations(self.validations)
 
 
-def compute_anew(network: SAM2Base) -> None:
-    """Gradient checkpointing: the encoder's blocks and the memory attention's layers keep their inputs only."""
-    for layer in [*network.image_encoder.trunk.blocks, *network.memory_attention.layers]:
-        layer.forward = _checkpointed(layer.forward)
-
-
-def _checkpointed(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def inner(*args: Any, **kwargs: Any) -> Tensor:
-        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
-
-    return inner
-
-
 def _in_size(task: Task, network: SAM2Base, size: int | None) -> SAM2Base:
     """A network's weights in a network of their own for frames of another size, on the CPU."""
     other = task.build(size)
     other.load_state_dict(network.state_dict())
     return other
-
-
-def _follow(most: float) -> Callable[[Any, Any, Any], None]:
-    """An exponential average that follows closely at first, and keeps at most a share of itself."""
-
-    @torch.no_grad()
-    def average(averaged: list[Tensor], present: list[Tensor], number: Tensor | int) -> None:
-        torch._foreach_lerp_(averaged, present, 1 - min(most, (1 + int(number)) / (10 + int(number))))
-
-    return average
-
-
-def _groups(network: SAM2Base, recipe: Recipe) -> tuple[list[float], list[dict[str, Any]]]:
-    """Parameters by the factor of their learning rate and whether they decay; the factors, and the groups."""
-    found: dict[tuple[float, bool], list[Tensor]] = {}
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            found.setdefault((recipe.rate_of(name), parameter.ndim <= 1), []).append(parameter)
-    ordered = sorted(found, key=lambda key: (-key[0], key[1]))
-    groups = [{"params": found[key], "weight_decay": 0.0 if key[1] else recipe.weight_decay} for key in ordered]
-    return [key[0] for key in ordered], groups
-
-
-def _optimizer(groups: list[dict[str, Any]], recipe: Recipe, fused: bool) -> torch.optim.Optimizer:
-    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[recipe.optimizer]
-    return kind(groups, lr=recipe.stages[0].learning_rates[0], betas=recipe.betas, fused=fused)
 
 
 def _every(steps: int | None, step: int) -> bool:
