@@ -10,9 +10,11 @@ import shutil
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from biosam2.models import registry
+from biosam2.models import recommend, registry
+from BioSAM2SlicerLib.scene.DicomSource import modalityOf
 from BioSAM2SlicerLib.ui.ModelChooser import ModelChooser
 from BioSAM2SlicerLib.worker.ProcessDriver import ProcessDriver
 from BioSAM2SlicerLib.worker.WorkerPlace import PYTHON, SERVER, WorkerPlace, readPlace, writePlace
@@ -66,6 +68,7 @@ class Chooser:
         self.chooser.show("nano")
         self.box = self.chooser.widget.findChild(QtWidgets.QComboBox, "model")
         self.button = self.chooser.widget.findChild(QtWidgets.QPushButton, "download")
+        self.purpose = self.chooser.widget.findChild(QtWidgets.QLabel, "modelPurpose")
 
     def accept(self, text):
         self.shown.append(text)
@@ -102,6 +105,61 @@ def test_the_licence_is_shown_before_anything_is_downloaded(make_chooser, tmp_pa
     assert not user.chosen
     assert "not downloaded" in user.said[-1]
     assert not (tmp_path / "home").exists()
+
+
+def test_a_model_is_recommended_for_what_is_segmented_and_comes_first(make_chooser):
+    """By the registry's facts, as the command line recommends; earlier versions come last."""
+    user = make_chooser()
+    names = [user.box.itemData(n) for n in range(user.box.count)]
+    assert not any("recommended" in user.box.itemText(n) for n in range(user.box.count))
+    user.chooser.advise("MR", "cuda")
+    best = recommend("MR", "cuda", True).entry
+    assert user.box.itemData(0) == best.name
+    assert user.box.itemText(0).startswith(f"{best.name} (recommended)")
+    assert f"Recommended: {recommend('MR', 'cuda', True).summary} (trained on MR)." in user.purpose.text
+    assert user.box.currentData == "nano"
+    listed = [user.box.itemData(n) for n in range(user.box.count)]
+    assert sorted(listed) == sorted(names)
+    earlier = [name for name in names if registry.get(name).purpose == "archive"]
+    assert earlier
+    assert listed[-len(earlier) :] == earlier
+    user.chooser.advise("MR", "cpu")
+    assert user.box.itemData(0) == recommend("MR", "cpu", True).entry.name
+
+
+def test_after_a_failed_download_what_is_here_is_recommended(make_chooser):
+    user = make_chooser()
+    user.chooser.advise("CT", "cuda")
+    user.choose("sam2.1-tiny")
+    event_loop.wait_until(lambda: user.box.currentData == "nano" and len(user.said) > 1, what="the refusal")
+    assert user.box.itemData(0) == recommend("CT", "cuda", False).entry.name == "nano"
+    assert "Recommended" in user.purpose.text
+
+
+def test_what_the_host_asks_beside_the_licence_is_shown_and_consent_is_to_both(make_chooser, host):
+    entry = next(entry for entry in registry.list_models() if entry.terms)
+    user = make_chooser()
+    host.slicer.app.userSettings().setValue("BioSAM2Slicer/acceptedLicence." + entry.name, entry.licence)
+    user.accepts = False
+    user.choose(entry.name)
+    (text,) = user.shown
+    assert entry.licence in text
+    assert entry.terms in text
+    host.slicer.app.userSettings().setValue("BioSAM2Slicer/acceptedLicence." + entry.name, entry.conditions)
+    user.choose(entry.name)
+    assert len(user.shown) == 1
+    assert user.button.text == "Stop"
+
+
+def test_the_modality_is_what_slicers_dicom_database_says(host, sphere, monkeypatch):
+    volume = add_volume(host, sphere)
+    assert modalityOf(volume) == ""
+    volume.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
+    assert modalityOf(volume) == ""
+    values = {("1.2.3", "0008,0060"): "CT"}
+    database = SimpleNamespace(instanceValue=lambda instance, tag: values[instance, tag])
+    monkeypatch.setattr(host.slicer, "dicomDatabase", database, raising=False)
+    assert modalityOf(volume) == "CT"
 
 
 def test_a_download_that_is_not_what_the_registry_says_is_told_in_one_line(make_chooser):

@@ -27,6 +27,7 @@ from biosam2.volume import Volume
 from numpy.typing import NDArray
 from slicer.i18n import tr as _
 
+from ..scene import DicomSource
 from ..scene.VolumeGeometry import VolumeGeometry
 from ..worker.InstallLogic import installedVersion
 
@@ -91,11 +92,11 @@ class Exporter:
 
     def __init__(self, getModel: Callable[[], ModelFacts], fileOfInstance: Callable[[str], str] | None = None) -> None:
         self._getModel = getModel
-        self._fileOfInstance = fileOfInstance or _fileOfInstance
+        self._fileOfInstance = fileOfInstance or DicomSource.fileOfInstance
 
     def formats(self, volumeNode: Any) -> dict[str, str]:
         """What can be written for a volume: endings, and what they are. DICOM SEG needs a volume from DICOM."""
-        fromDicom = bool(volumeNode is not None and volumeNode.GetAttribute("DICOM.instanceUIDs"))
+        fromDicom = volumeNode is not None and bool(DicomSource.instancesOf(volumeNode))
         return {ending: text for ending, text in FORMATS.items() if ending != DICOM or fromDicom}
 
     def write(self, path: Path, segmentationNode: Any, volumeNode: Any, session: Mapping[str, Any]) -> list[Path]:
@@ -205,8 +206,7 @@ class Exporter:
         from biosam2.io.dicom.geometry import arrange
         from biosam2.io.dicom.header import read_header
 
-        instances = (volumeNode.GetAttribute("DICOM.instanceUIDs") or "").split()
-        files = [self._fileOfInstance(instance) for instance in instances]
+        files = [self._fileOfInstance(instance) for instance in DicomSource.instancesOf(volumeNode)]
         if not files or not all(files):
             raise InputError("DICOM SEG needs the volume's DICOM files in Slicer's DICOM database; export .seg.nrrd")
         headers = [read_header(Path(file)) for file in files]
@@ -326,8 +326,3 @@ def _requireLoadedPydicom() -> None:
                 loaded=loaded, installed=installed
             )
         )
-
-
-def _fileOfInstance(instance: str) -> str:
-    database = getattr(slicer, "dicomDatabase", None)
-    return database.fileForInstance(instance) if database is not None else ""

@@ -8,6 +8,8 @@ from typing import Any
 
 import qt
 import slicer
+from biosam2.errors import BioSAM2Error
+from biosam2.models import Recommendation, recommend
 from biosam2.models.registry import ModelEntry, list_models
 from slicer.i18n import tr as _
 
@@ -55,6 +57,9 @@ class ModelChooser:
         self._current = ""
         # What the server has; None before it was asked.
         self._offered: list[str] | None = None
+        # What is segmented, and on what; no model is recommended before the device is known.
+        self._modality = self._device = ""
+        self._networkAvailable = True
         self._outcome: dict[str, Any] = {}
         self.widget, ui = loadSection("Model")
         self._box, self._button, self._purpose = ui.model, ui.download, ui.modelPurpose
@@ -81,6 +86,17 @@ class ModelChooser:
         self._offered = list(names)
         self._fill()
 
+    def advise(self, modality: str, device: str) -> None:
+        """Recommend a model, the first in the list.
+
+        Args:
+            modality: DICOM code of what is segmented; empty if unknown.
+            device: where the network runs; empty as long as it is unknown.
+        """
+        if (modality, device) != (self._modality, self._device):
+            self._modality, self._device = modality, device
+            self._fill()
+
     def cleanup(self) -> None:
         """Stop a download; what has arrived is kept for the next time."""
         self._stop()
@@ -92,11 +108,26 @@ class ModelChooser:
         known = {entry.name: entry for entry in list_models()}
         return dict(known) if self._offered is None else {name: known.get(name) for name in self._offered}
 
+    def _recommended(self) -> Recommendation | None:
+        """The model to begin with; None where none fits, or the device is not known yet."""
+        entries = [entry for entry in self._entries().values() if entry is not None]
+        here = [entry.name for entry in entries if self._isHere(entry)]
+        try:
+            return recommend(self._modality, self._device, self._networkAvailable, models=entries, here=here)
+        except BioSAM2Error:
+            return None
+
     def _fill(self) -> None:
+        recommended = self._recommended()
+        best = recommended.entry.name if recommended is not None else ""
+        entries = sorted(
+            self._entries().items(),
+            key=lambda item: (item[0] != best, item[1] is not None and item[1].purpose == "archive"),
+        )
         self._box.blockSignals(True)
         self._box.clear()
-        for name, entry in self._entries().items():
-            self._box.addItem(f"{name}{self._note(entry)}", name)
+        for name, entry in entries:
+            self._box.addItem(f"{name}{_(' (recommended)') if name == best else ''}{self._note(entry)}", name)
             self._box.setItemData(self._box.count - 1, entry.description if entry else "", qt.Qt.ToolTipRole)
         self._box.currentIndex = self._box.findData(self._current)
         self._box.blockSignals(False)
@@ -107,7 +138,7 @@ class ModelChooser:
             return _(" (for trying out)")
         if entry is None or self._isHere(entry):
             return ""
-        return _(" (to download, {size:.0f} MB)").format(size=entry.bytes / 1e6) if entry.bytes else _(" (to download)")
+        return _(" (to download, {size:.0f} MB)").format(size=entry.size / 1e6) if entry.size else _(" (to download)")
 
     def _isHere(self, entry: ModelEntry | None) -> bool:
         return entry is None or entry.present or self._place.kind == SERVER
@@ -117,8 +148,18 @@ class ModelChooser:
         self._button.text = _("Stop") if self._process is not None else _("Download")
         self._button.visible = self._process is not None or (entry is not None and not self._isHere(entry))
         self._box.enabled = self._process is None
-        self._box.toolTip = self._purpose.text = entry.description if entry is not None else ""
+        self._box.toolTip = entry.description if entry is not None else ""
+        self._purpose.text = "\n".join(filter(None, (self._box.toolTip, self._advice(entry))))
         self._purpose.visible = bool(self._purpose.text)
+
+    def _advice(self, entry: ModelEntry | None) -> str:
+        """The model to begin with, and why, in one line."""
+        recommended = self._recommended()
+        if recommended is None:
+            return ""
+        if entry is not None and recommended.entry.name == entry.name:
+            return _("Recommended: {why}.").format(why=recommended.reason)
+        return _("Recommended: {model} ({why}).").format(model=recommended.summary, why=recommended.reason)
 
     def _onChosen(self) -> None:
         name = self._box.currentData or ""
@@ -143,11 +184,11 @@ class ModelChooser:
 
     def _download(self, entry: ModelEntry) -> None:
         settings = slicer.app.userSettings()
-        if settings.value(_ACCEPTED + entry.name) != entry.licence:
+        if settings.value(_ACCEPTED + entry.name) != entry.conditions:
             if not self._accept(self._terms(entry)):
                 self._goBack(_("Without its licence accepted, {name} is not downloaded.").format(name=entry.name))
                 return
-            settings.setValue(_ACCEPTED + entry.name, entry.licence)
+            settings.setValue(_ACCEPTED + entry.name, entry.conditions)
         self._wanted, self._outcome = entry.name, {}
         process = self._process = self._makeProcess()
         process.setProcessEnvironment(self._place.moduleEnvironment())
@@ -159,13 +200,15 @@ class ModelChooser:
         self._refresh()
 
     def _terms(self, entry: ModelEntry) -> str:
-        size = _("{size:.0f} MB").format(size=entry.bytes / 1e6) if entry.bytes else _("of unknown size")
+        size = _("{size:.0f} MB").format(size=entry.size / 1e6) if entry.size else _("of unknown size")
         lines = [
             _("{name}: {what}").format(name=entry.name, what=entry.description),
             _("Licence of its weights: {licence}").format(licence=entry.licence or _("not stated")),
             entry.licence_url or "",
+            _("Its host also asks: {terms}").format(terms=entry.terms) if entry.terms else "",
+            entry.terms_url or "",
             _("It is downloaded ({size}) from {url}.").format(size=size, url=entry.url),
-            _("Do you accept the licence, and shall it be downloaded?"),
+            _("Do you accept these conditions, and shall it be downloaded?"),
         ]
         return "\n\n".join(line for line in lines if line)
 
@@ -194,10 +237,14 @@ class ModelChooser:
         self._onOutput(process)
         self._process = None
         if "path" not in self._outcome:
+            # What is here is recommended from now on.
+            self._networkAvailable = False
+            self._fill()
             why = self._outcome.get("error") or _("The download ended unexpectedly; choose the model again.")
             self._goBack(_("{name} is not downloaded: {why}").format(name=self._wanted, why=why))
             return
         self._current = self._wanted
+        self._networkAvailable = True
         self._fill()
         self.said.emit(_("{name} is downloaded.").format(name=self._wanted))
         self.chosen.emit(self._wanted)

@@ -10,6 +10,7 @@ import slicer
 from biosam2.frames import CT_PRESETS
 from slicer.i18n import tr as _
 
+from ..scene.DicomSource import modalityOf
 from ..scene.Parameters import SEGMENTATION_ROLE, VOLUME_ROLE
 from ..scene.ViewPlanes import backgroundVolume, shownSlice, tiltOfViews, turnViews
 from ..session.PanelSession import PanelSession
@@ -220,6 +221,7 @@ class Widget:
         self._models.said.connect(self._status.remark)
         self._models.refused.connect(self._status.problem)
         self.session.modelsOffered.connect(self._models.offer)
+        self.session.stateChanged.connect(self._advise)
         self._windowBox.currentIndexChanged.connect(lambda *_index: self._onSettings())
         self._pointButton.clicked.connect(lambda *_: self._toggle(POINT))
         self._boxButton.clicked.connect(lambda *_: self._toggle(BOX))
@@ -333,6 +335,11 @@ class Widget:
             return
         assert self._onChangePlace is not None
         self._onChangePlace()
+
+    def _advise(self) -> None:
+        """Recommend a model for what is segmented, once a worker has told where it runs."""
+        volume = self._volumeSelector.currentNode()
+        self._models.advise(modalityOf(volume) if volume is not None else "", self.session.model.device)
 
     def _onSettings(self) -> None:
         if not self._filling:
