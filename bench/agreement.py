@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from biosam2 import Session
 from biosam2.engine.features import FeatureCache
-from biosam2.evaluation.cases import Case, shared_cases
+from biosam2.evaluation.cases import TargetCase, shared_cases
 from biosam2.evaluation.user import User
 from biosam2.masks import dice
 from biosam2.models.model import Model
@@ -65,7 +65,7 @@ def agreement(model: Model, folder: Path, ways: Mapping[str, Speed], most: int |
         yield from _case(model, case, ways)
 
 
-def _case(model: Model, case: Case, ways: Mapping[str, Speed]) -> Iterator[Agreement]:
+def _case(model: Model, case: TargetCase, ways: Mapping[str, Speed]) -> Iterator[Agreement]:
     features = FeatureCache()
     expected: dict[str, NDArray[np.bool_]] = {}
     corrections: list[Prompt] | None = None

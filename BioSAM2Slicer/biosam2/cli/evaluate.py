@@ -98,7 +98,7 @@ def evaluate(
     from ..evaluation.campaign import measure_all, networks_of, tasks_of, write_all, write_table
     from ..evaluation.protocol import Protocol, get_protocol
     from ..evaluation.results import Plan
-    from ..evaluation.runs import Settings
+    from ..evaluation.runs import RunSettings
     from ..evaluation.summary import summarise
     from .progress import ProgressBar
 
@@ -126,7 +126,7 @@ def evaluate(
         cases,
         networks_of(models or ("nano",), config, device),
         ways,
-        Settings(axis=axis, crop=None if crop == "none" else "auto", policy=policy, rounds=rounds, beyond=beyond),
+        RunSettings(axis=axis, crop=None if crop == "none" else "auto", policy=policy, rounds=rounds, beyond=beyond),
         fixed,
         threads=1 if jobs > 1 or cluster else None,
     )

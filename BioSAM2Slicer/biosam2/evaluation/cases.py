@@ -20,7 +20,7 @@ from .user import middle_slice
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class TargetCase:
     """One target in one volume.
 
     Attributes:
@@ -41,7 +41,7 @@ class Case:
         return f"{self.name}: {self.target}"
 
 
-def shared_cases(folder: Path, right: bool = False) -> Iterator[Case]:
+def shared_cases(folder: Path, right: bool = False) -> Iterator[TargetCase]:
     """The five labelled volumes of the project's shared data, target by target.
 
     Structures of the atlas that come in pairs are two targets, as a reader would mark them; the right ones are left
@@ -61,13 +61,13 @@ def shared_cases(folder: Path, right: bool = False) -> Iterator[Case]:
         yield from targets_of(open_case(case))
 
 
-def targets_of(sample: Sample) -> Iterator[Case]:
+def targets_of(sample: Sample) -> Iterator[TargetCase]:
     """Each target of an opened case."""
     for target, mask in sample.masks.items():
-        yield Case(sample.case.name, target, sample.volume, mask)
+        yield TargetCase(sample.case.name, target, sample.volume, mask)
 
 
-def synthetic_cases(seed: int, count: int) -> Iterator[Case]:
+def synthetic_cases(seed: int, count: int) -> Iterator[TargetCase]:
     """Random anatomies with random scanners, as `nano` learns from, one target each; the same for the same seed.
 
     Volumes have 16 to 40 slices of 160 to 320 rows and columns, and show far more than the target.
@@ -83,7 +83,7 @@ def synthetic_cases(seed: int, count: int) -> Iterator[Case]:
         yield made
 
 
-def _synthetic(rng: np.random.Generator, name: str) -> Case | None:
+def _synthetic(rng: np.random.Generator, name: str) -> TargetCase | None:
     """A random case, None where its target is hardly in view or does not differ from what is around it."""
     anatomy = random_anatomy(rng)
     index = int(rng.choice([n for n, shape in enumerate(anatomy.shapes) if shape.target]))
@@ -106,7 +106,7 @@ def _synthetic(rng: np.random.Generator, name: str) -> Case | None:
     if not plausible(mask[middle_slice(mask)], image[middle_slice(mask)]):
         return None
     volume = Volume(np.round(image * 4095).astype(np.int16), (1.0, 1.0, distance / pixel))
-    return Case(name, shape.kind, volume, mask)
+    return TargetCase(name, shape.kind, volume, mask)
 
 
 def _single(vector: NDArray[Any]) -> NDArray[np.float32]:

@@ -12,13 +12,13 @@ from torch.nn.functional import interpolate
 from ..engine.regions import extent_of, follow, region_around
 from ..frames import Frames, Region
 from ..masks import dice
-from .cases import Case
+from .cases import TargetCase
 from .user import middle_slice
 
 _STRIDE = 4
 
 
-def ceiling(case: Case, image_size: int, axis: str = "k", crop: Literal["auto"] | None = None) -> float:
+def ceiling(case: TargetCase, image_size: int, axis: str = "k", crop: Literal["auto"] | None = None) -> float:
     """Dice of the true mask squeezed to a network's logits and brought back, as the engine does it.
 
     Args:

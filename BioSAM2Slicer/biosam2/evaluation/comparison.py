@@ -34,7 +34,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
+class ComparisonRow:
     """One row: what was measured, and each model's cell by the model's name.
 
     Attributes:
@@ -52,7 +52,7 @@ class Line:
     cells: dict[str, Cell]
 
 
-def compare(metrics: Sequence[Metrics], names: Sequence[str]) -> list[Line]:
+def compare(metrics: Sequence[Metrics], names: Sequence[str]) -> list[ComparisonRow]:
     """The rows: of each dataset and modality each target, then the mean over all; of each way by itself.
 
     Only the first result counts, not the corrections after it.
@@ -72,7 +72,7 @@ def compare(metrics: Sequence[Metrics], names: Sequence[str]) -> list[Line]:
                 some = [one for one in here if target in (ALL, one.target)]
                 if some:
                     cells = _cells(some, models, names)
-                    lines.append(Line(*group, target, *way, len({one.case for one in some}), cells))
+                    lines.append(ComparisonRow(*group, target, *way, len({one.case for one in some}), cells))
     return lines
 
 
@@ -109,7 +109,7 @@ def paired_p(first: dict[tuple[str, str], float], other: dict[tuple[str, str], f
     return float(found.pvalue)
 
 
-def markdown(lines: Sequence[Line], names: Sequence[str]) -> str:
+def markdown(lines: Sequence[ComparisonRow], names: Sequence[str]) -> str:
     """The rows as a table in Markdown."""
     head, rows = _text(lines, names, lambda mean, name: _interval(mean, name, " to "))
     rule = ["---"] * len(head)
@@ -118,7 +118,7 @@ def markdown(lines: Sequence[Line], names: Sequence[str]) -> str:
     )
 
 
-def latex(lines: Sequence[Line], names: Sequence[str]) -> str:
+def latex(lines: Sequence[ComparisonRow], names: Sequence[str]) -> str:
     """The rows as a ``tabular`` for LaTeX with the package booktabs."""
     head, rows = _text(lines, names, lambda mean, name: _interval(mean, name, "--"))
     columns = "l" * 5 + "r" * (len(head) - 5)
@@ -129,7 +129,7 @@ def latex(lines: Sequence[Line], names: Sequence[str]) -> str:
     )
 
 
-def table_csv(lines: Sequence[Line], names: Sequence[str]) -> str:
+def table_csv(lines: Sequence[ComparisonRow], names: Sequence[str]) -> str:
     """The rows as CSV with a row for each model: means, ends of the intervals, p."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -161,7 +161,7 @@ def _cells(metrics: Sequence[Metrics], models: Sequence[str], names: Sequence[st
 
 
 def _text(
-    lines: Sequence[Line], names: Sequence[str], write: Callable[[Mean, str], str]
+    lines: Sequence[ComparisonRow], names: Sequence[str], write: Callable[[Mean, str], str]
 ) -> tuple[list[str], list[list[str]]]:
     """Head and rows as words; columns of datasets or of p values that say nothing are left out."""
     models = list(dict.fromkeys(model for line in lines for model in line.cells))

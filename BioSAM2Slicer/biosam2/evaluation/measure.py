@@ -21,10 +21,10 @@ from ..models import Model
 from ..prompts import Prompt
 from ..session.entries import prompt_to_json
 from . import classical
-from .cases import Case
+from .cases import TargetCase
 from .ceiling import ceiling
 from .metrics import iou
-from .runs import Settings, run
+from .runs import RunSettings, run
 from .ways import STANDARD, Kind
 
 # Names of the engine's methods in records and tables.
@@ -100,11 +100,11 @@ class Results:
 
 
 def measure(
-    cases: Iterable[Case],
+    cases: Iterable[TargetCase],
     model: Model,
     kinds: Sequence[Kind] = STANDARD,
     methods: Sequence[str] = (CROP, EXACT, *classical.TOOLS),
-    settings: Settings | None = None,
+    settings: RunSettings | None = None,
     report: Callable[[str], None] | None = None,
     known: Results | None = None,
 ) -> Results:
@@ -121,7 +121,7 @@ def measure(
         known: earlier results; what a classical tool made of the same image and prompts is taken from them, for it
             does not depend on the model.
     """
-    settings = settings or Settings()
+    settings = settings or RunSettings()
     earlier = {record.key: record for record in known.records if record.key} if known else {}
     records: list[Record] = []
     ceilings: list[Ceiling] = []
@@ -139,11 +139,11 @@ def measure(
 
 
 def _measure_prompt(
-    case: Case,
+    case: TargetCase,
     model: Model,
     kind: Kind,
     methods: Sequence[str],
-    settings: Settings,
+    settings: RunSettings,
     features: FeatureCache,
     earlier: Mapping[str, Record],
 ) -> Iterable[Record]:
@@ -181,7 +181,7 @@ def _measure_prompt(
         yield Record(case.name, case.target, kind, name, *agreement, None, seconds, key=key)
 
 
-def _about(case: Case, prompts: Sequence[Prompt], axis: str) -> str:
+def _about(case: TargetCase, prompts: Sequence[Prompt], axis: str) -> str:
     """Hash of the image, the truth, the prompts, and the tools' own code."""
     digest = hashlib.sha256(Path(classical.__file__).read_bytes())
     digest.update(json.dumps([axis, case.volume.spacing, [prompt_to_json(p) for p in prompts]]).encode())

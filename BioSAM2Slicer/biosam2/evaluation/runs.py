@@ -17,14 +17,14 @@ from ..masks import dice
 from ..models import Model
 from ..prompts import Prompt
 from ..session import Direction, Session
-from .cases import Case
+from .cases import TargetCase
 from .metrics import iou
 from .user import DEFAULT_MARKING, Marking, User
 from .ways import OWN_ANSWER, Kind, Pipeline
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """How the engine is run.
 
     Attributes:
@@ -46,7 +46,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunResult:
     """One case segmented from one kind of prompt.
 
     Attributes:
@@ -64,23 +64,23 @@ class Run:
     seconds: float
     note: str = ""
 
-    def dice(self, case: Case) -> list[float]:
+    def dice(self, case: TargetCase) -> list[float]:
         """Dice after the first propagation and after each correction."""
         return [dice(mask, case.mask) for mask in self.masks]
 
-    def iou(self, case: Case) -> list[float]:
+    def iou(self, case: TargetCase) -> list[float]:
         """Intersection over union after the first propagation and after each correction."""
         return [iou(mask, case.mask) for mask in self.masks]
 
 
 def run(
-    case: Case,
+    case: TargetCase,
     model: Model,
     kind: Kind,
-    settings: Settings | None = None,
+    settings: RunSettings | None = None,
     features: FeatureCache | None = None,
     window: tuple[float, float] | None = None,
-) -> Run:
+) -> RunResult:
     """Prompt a case, segment it as the pipeline does, and correct it `rounds` times.
 
     A prompt that the engine refuses gives an empty mask, as it does to the user.
@@ -96,7 +96,7 @@ def run(
     Raises:
         InputError: masks or lassos for the ``image`` pipeline, whose answer would be the prompt itself.
     """
-    settings = settings or Settings()
+    settings = settings or RunSettings()
     if settings.pipeline == "image" and kind in OWN_ANSWER:
         raise InputError(f"a {kind} is its own answer on a single image; leave it out, or choose another pipeline")
     session = Session(model, case.volume, settings.axis, window, settings.crop, settings.policy, features=features)
@@ -109,16 +109,16 @@ def run(
         user.start(kind)
     except PromptError as error:
         nothing = np.zeros_like(case.mask)
-        return Run(tuple(user.prompts), (nothing,) * (settings.rounds + 1), 0.0, 0.0, str(error))
+        return RunResult(tuple(user.prompts), (nothing,) * (settings.rounds + 1), 0.0, 0.0, str(error))
     prompts = tuple(user.prompts)
     on_slice = dice(session.predict(case.target, user.slice_index), user.slices[user.slice_index])
     started = time.perf_counter()
     masks = list(_rounds(session, user, settings))
     masks += masks[-1:] * (settings.rounds + 1 - len(masks))
-    return Run(prompts, tuple(masks), on_slice, time.perf_counter() - started)
+    return RunResult(prompts, tuple(masks), on_slice, time.perf_counter() - started)
 
 
-def _rounds(session: Session, user: User, settings: Settings) -> Iterator[NDArray[np.bool_]]:
+def _rounds(session: Session, user: User, settings: RunSettings) -> Iterator[NDArray[np.bool_]]:
     first, last = 0, session.number_of_slices - 1
     if settings.beyond is not None:
         present = np.flatnonzero(user.slices.any(axis=(1, 2)))
@@ -132,7 +132,7 @@ def _rounds(session: Session, user: User, settings: Settings) -> Iterator[NDArra
         yield session.mask(user.segment)
 
 
-def _run_slices(session: Session, case: Case, kind: Kind, settings: Settings) -> Run:
+def _run_slices(session: Session, case: TargetCase, kind: Kind, settings: RunSettings) -> RunResult:
     """The ``image`` pipeline: in each round a correction on each slice that is still wrong.
 
     The run's prompts are those of the first slice, as the user of one image would count them.
@@ -155,4 +155,4 @@ def _run_slices(session: Session, case: Case, kind: Kind, settings: Settings) ->
                 user.correct_on(index, shown[n - 1, index])
             shown[n, index] = session.predict(case.target, index)
     masks = tuple(np.ascontiguousarray(session.frames.stack(one)) for one in shown)
-    return Run(tuple(prompts), masks, dice(masks[0], case.mask), time.perf_counter() - started, refused)
+    return RunResult(tuple(prompts), masks, dice(masks[0], case.mask), time.perf_counter() - started, refused)

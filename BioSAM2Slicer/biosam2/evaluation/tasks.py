@@ -19,7 +19,7 @@ from ..frames import resolve_window
 from ..masks import dice
 from ..models import Model, load_model
 from ..volume import Volume
-from .cases import Case, targets_of
+from .cases import TargetCase, targets_of
 from .metrics import iou, surface_agreement
 from .preprocessing import (
     ResizeRule,
@@ -32,7 +32,7 @@ from .preprocessing import (
     without_small,
 )
 from .protocol import DEFAULT_PROTOCOL, Protocol
-from .runs import Run, Settings, run
+from .runs import RunResult, RunSettings, run
 from .ways import OWN_ANSWER, Kind, Pipeline
 
 ENOUGH = 0.9
@@ -74,7 +74,7 @@ class Task:
     case: datasets.Case
     network: Network
     ways: tuple[tuple[Pipeline, Kind], ...]
-    settings: Settings
+    settings: RunSettings
     protocol: Protocol = DEFAULT_PROTOCOL
     threads: int | None = None
 
@@ -166,7 +166,7 @@ def _evaluate(task: Task) -> Outcome:
 
         torch.set_num_threads(task.threads)
     sample = datasets.open_case(task.case)
-    prepared: dict[tuple[float, float] | None, Prepared] = {}
+    prepared: dict[tuple[float, float] | None, PreparedCase] = {}
     metrics, pictures = [], {}
     for number, case in enumerate(targets_of(sample)):
         mask = without_small(case.mask, task.protocol.least_area, task.protocol.least_volume)
@@ -176,7 +176,7 @@ def _evaluate(task: Task) -> Outcome:
         window = window_of(task.protocol.window_rule(task.case.kind), case.volume, task.case.modality, case.target)
         if window not in prepared:
             prepared.clear()  # one at a time is what memory is planned for
-            prepared[window] = Prepared(case.volume, window, task.protocol.resize, model.config.image_size)
+            prepared[window] = PreparedCase(case.volume, window, task.protocol.resize, model.config.image_size)
         shown = prepared[window]
         for pipeline, prompt in task.ways:
             settings = replace(task.settings, pipeline=pipeline, marking=task.protocol.marking)
@@ -192,7 +192,7 @@ def _evaluate(task: Task) -> Outcome:
     return Outcome(task, tuple(metrics), pictures)
 
 
-class Prepared:
+class PreparedCase:
     """A volume as the protocol shows it to the network, and what was encoded of it.
 
     Args:
@@ -211,7 +211,7 @@ class Prepared:
             self._volume = resized_volume(volume, resolve_window(window, volume), rule, size)
             self.window = (127.5, 255.0)
 
-    def case(self, case: Case) -> Case:
+    def case(self, case: TargetCase) -> TargetCase:
         """A target of the volume, as it is shown."""
         if self._rule == "engine":
             return case
@@ -228,7 +228,7 @@ def _model(name: str, config: str | None, device: str) -> Model:
 
 
 def _measured(
-    task: Task, case: Case, pipeline: Pipeline, prompt: Kind, found: Run, masks: Sequence[NDArray[np.bool_]]
+    task: Task, case: TargetCase, pipeline: Pipeline, prompt: Kind, found: RunResult, masks: Sequence[NDArray[np.bool_]]
 ) -> Metrics:
     surface = task.protocol.surface(task.case.dataset, case.target)
     tolerance = task.protocol.tolerance if surface.others is None else surface.others
@@ -266,7 +266,7 @@ class _Compared:
 
     segments = ("truth", "found")
 
-    def __init__(self, case: Case, mask: NDArray[np.bool_]) -> None:
+    def __init__(self, case: TargetCase, mask: NDArray[np.bool_]) -> None:
         self.volume = case.volume
         self._masks = {"truth": case.mask, "found": mask}
 
@@ -277,7 +277,7 @@ class _Compared:
         return self._masks["truth"] + 2 * self._masks["found"].astype(np.uint8)
 
 
-def picture(case: Case, found: Run, axis: str) -> bytes:
+def picture(case: TargetCase, found: RunResult, axis: str) -> bytes:
     """A PNG of the slice that the first prompt is on and of those that are most wrong, truth and result outlined.
 
     Args:
