@@ -157,7 +157,7 @@ def model(checkpoint):
 def case():
     mask = ball()
     array = np.random.default_rng(1).normal(0, 9, SHAPE) + 100 * mask
-    return cases.Case("made", "ball", biosam2.Volume(array.astype(np.int16), (0.8, 0.8, 2.0)), mask)
+    return cases.TargetCase("made", "ball", biosam2.Volume(array.astype(np.int16), (0.8, 0.8, 2.0)), mask)
 
 
 def test_a_video_is_prompted_where_the_target_appears_and_carried_forward(case, model):
