@@ -11,8 +11,25 @@ from typing import Any
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "slicer-api"
 # Code under test; the host's own code may use all that PySide6 has.
 CHECKED_MODULES = ("BioSAM2Slicer", "BioSAM2SlicerLib")
-# Virtual functions that PySide6 looks for by itself while panel code connects a signal.
-_LOOKED_UP_BY_QT = frozenset({"connectNotify", "disconnectNotify"})
+# Virtual functions that PySide6 looks for by itself while panel code connects a signal or fills a table.
+_LOOKED_UP_BY_QT = frozenset(
+    {
+        *("connectNotify", "disconnectNotify"),
+        *("initViewItemOption", "rowsInserted", "rowsAboutToBeRemoved", "dataChanged", "selectionChanged"),
+        *("currentChanged", "updateGeometries", "visualRegionForSelection", "verticalOffset", "horizontalOffset"),
+        *("isIndexHidden", "setSelection", "selectionCommand", "sizeHintForRow", "sizeHintForColumn"),
+        *(
+            "selectedIndexes",
+            "scrollContentsBy",
+            "viewportSizeHint",
+            "setVisible",
+            "viewportEvent",
+            "horizontalScrollbarAction",
+        ),
+        *("verticalScrollbarAction", "horizontalScrollbarValueChanged", "verticalScrollbarValueChanged"),
+        *("updateEditorGeometries", "updateEditorData", "visualRect", "itemDelegateForIndex"),
+    }
+)
 
 
 @cache

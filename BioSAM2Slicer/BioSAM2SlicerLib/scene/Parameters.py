@@ -83,11 +83,23 @@ def writeParameters(node: Any, parameters: Parameters) -> None:
     node.EndModify(wasModifying)
 
 
+def keptText(node: Any) -> str:
+    """The session that a node holds, as `keepWith` writes it to a segmentation; empty where there is none."""
+    parameters = readParameters(node)
+    return json.dumps({name: getattr(parameters, name) for name in _OF_SESSION}) if parameters.session else ""
+
+
+def keepText(segmentationNode: Any, text: str) -> None:
+    """Give a segmentation the session that `keptText` told, so that `takeFrom` finds it."""
+    if text:
+        segmentationNode.SetAttribute(_ATTRIBUTE, text)
+
+
 def keepWith(node: Any, segmentationNode: Any) -> None:
     """Move the session that a node holds to the segmentation that it is about, so that one can come back to it."""
     parameters = readParameters(node)
-    if parameters.session and segmentationNode.GetScene() is not None:
-        segmentationNode.SetAttribute(_ATTRIBUTE, json.dumps({name: getattr(parameters, name) for name in _OF_SESSION}))
+    if segmentationNode.GetScene() is not None:
+        keepText(segmentationNode, keptText(node))
     defaults = {field.name: field.default for field in fields(Parameters) if field.name in _OF_SESSION}
     writeParameters(node, replace(parameters, **defaults))  # type: ignore[arg-type]
 

@@ -88,3 +88,12 @@ def turnViews(volumeNode: Any) -> None:
         logic = widget.sliceLogic()
         logic.RotateSliceToLowestVolumeAxes(True)
         logic.SnapSliceOffsetToIJK()
+
+
+def showVolume(volumeNode: Any) -> None:
+    """Show a volume in all slice views, in full."""
+    layout = slicer.app.layoutManager()
+    for name in layout.sliceViewNames() if layout is not None else ():
+        logic = layout.sliceWidget(name).sliceLogic()
+        logic.GetSliceCompositeNode().SetBackgroundVolumeID(volumeNode.GetID())
+        logic.FitSliceToBackground()

@@ -12,6 +12,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from ..scene.ViewPlanes import showVolume
 from ..worker.Tether import endModule, startModule, withPackage
 from ..worker.WorkerPlace import WorkerPlace
 
@@ -104,9 +105,5 @@ def addVolume(volume: Any) -> Any:
     display = node.GetScalarVolumeDisplayNode()
     display.SetAutoWindowLevel(False)
     display.SetWindowLevel(400, 40)
-    layout = slicer.app.layoutManager()
-    for name in layout.sliceViewNames() if layout is not None else ():
-        logic = layout.sliceWidget(name).sliceLogic()
-        logic.GetSliceCompositeNode().SetBackgroundVolumeID(node.GetID())
-        logic.FitSliceToBackground()
+    showVolume(node)
     return node

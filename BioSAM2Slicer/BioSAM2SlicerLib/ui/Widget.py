@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 
 from ..scene.DicomSource import modalityOf
 from ..scene.Parameters import SEGMENTATION_ROLE, VOLUME_ROLE
-from ..scene.ViewPlanes import backgroundVolume, shownSlice, tiltOfViews, turnViews
+from ..scene.ViewPlanes import backgroundVolume, shownSlice, showVolume, tiltOfViews, turnViews
 from ..session.PanelSession import PanelSession
 from ..worker.ProcessDriver import ProcessDriver
 from ..worker.WorkerPlace import WorkerPlace, readPlace
@@ -28,6 +28,8 @@ from .ReviewPanel import ReviewPanel
 from .Shortcuts import Shortcuts
 from .StatusLine import Situation
 from .StatusPanel import StatusPanel
+from .WorklistLogic import WorklistLogic
+from .WorklistPanel import WorklistPanel
 
 NAME = "BioSAM2Slicer"
 VOLUME_CLASSES = ("vtkMRMLScalarVolumeNode", "vtkMRMLVectorVolumeNode")
@@ -83,6 +85,8 @@ class Widget:
                 "Del": self._onDelete,
                 "Shift+Space": self._propagation.propagate,
                 "Esc": self._onCancel,
+                "Ctrl+Return": self.worklist.approveAndNext,
+                "Ctrl+Enter": self.worklist.approveAndNext,
             }
         )
         scene = slicer.mrmlScene
@@ -129,6 +133,8 @@ class Widget:
         self._sceneTags = []
         if self._layoutManager is not None:
             self._layoutManager.layoutChanged.disconnect(self._followViews)
+        self.worklist.cleanup()
+        self._list.cleanup()
         self._chosen.follow(None)
         self.tools.cleanup()
         self._models.cleanup()
@@ -165,6 +171,8 @@ class Widget:
         self._export = ExportPanel(
             self.session, lambda: self.session.model, self._status.remark, refuse=self._status.problem
         )
+        self.worklist = WorklistLogic(self.session, self._getParameterNode, lambda: self.session.model, self._takeCase)
+        self._list = WorklistPanel(self.worklist)
         self._buildInput()
         self._buildPrompts()
         self._buildSegments()
@@ -172,6 +180,7 @@ class Widget:
         frame.top.layout().addWidget(self._status.widget)
         sections = frame.sections.layout()
         for widget in (
+            self._list.widget,
             self._inputWidget,
             self._promptsWidget,
             self._segmentsWidget,
@@ -244,6 +253,8 @@ class Widget:
         self.session.noticed.connect(self._status.notice)
         self.session.problem.connect(self._status.problem)
         self.session.warned.connect(self._status.warn)
+        self.worklist.said.connect(self._status.remark)
+        self.worklist.problem.connect(self._status.problem)
         self.session.workingChanged.connect(self._status.refresh)
         self.session.stateChanged.connect(self._refresh)
         self._review.changed.connect(self._status.refresh)
@@ -327,6 +338,16 @@ class Widget:
             self.session.prompts.added.connect(lambda *_prompt: self._status.acted())
         self._status.acted()
         self._refresh()
+
+    def _takeCase(self, volume: Any, segmentation: Any) -> None:
+        """Make a case of the list the input; None twice for none."""
+        self._filling = True
+        self._volumeSelector.setCurrentNode(volume)
+        self._segmentationSelector.setCurrentNode(segmentation)
+        self._filling = False
+        self._onInput()
+        if volume is not None:
+            showVolume(volume)
 
     def _onPlace(self) -> None:
         """Another place needs another panel, which does not know the steps of this one."""

@@ -32,19 +32,19 @@ class CaseFiles:
     Attributes:
         segmentation: the segments, .seg.nrrd.
         record: the prompts and settings, .json, as `biosam2.record` writes them.
-        scene: what else a viewer keeps of its work, .mrb.
+        session: what a viewer needs to go on with the prompts, .session.json.
     """
 
     segmentation: Path
     record: Path
-    scene: Path
+    session: Path
 
     @classmethod
     def of(cls, segmentation: Path) -> CaseFiles:
         """The files that go with a segmentation."""
         name = segmentation.name
         stem = name[: len(name) - len(extension(segmentation))]
-        return cls(segmentation, segmentation.with_name(f"{stem}.json"), segmentation.with_name(f"{stem}.mrb"))
+        return cls(segmentation, *(segmentation.with_name(f"{stem}{end}") for end in (".json", ".session.json")))
 
 
 class Worklist:

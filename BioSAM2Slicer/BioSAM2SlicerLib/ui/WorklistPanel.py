@@ -1,0 +1,137 @@
+"""The section with the list of cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import qt
+import slicer
+from biosam2.datasets.work_table import WorkCase
+from biosam2.errors import BioSAM2Error
+from biosam2.worklist import Claim, find_work, make_worklist
+from slicer.i18n import tr as _
+
+from .Controls import loadSection
+from .WorklistLogic import WorklistLogic
+
+_SETTING = "BioSAM2Slicer/worklist"
+
+
+def askList(folder: str) -> str:
+    """Let the user choose a list; empty where the user changed their mind."""
+    return str(
+        qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), _("Open worklist"), folder, _("Worklist (*.csv)"))
+        or ""
+    )
+
+
+def askFolder(folder: str) -> str:
+    """Let the user choose a folder of images; empty where the user changed their mind."""
+    return str(qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Folder of images"), folder) or "")
+
+
+class WorklistPanel:
+    """Shows a list of cases with their states, and opens them.
+
+    Args:
+        logic: what opens and saves.
+        ask: lets the user choose a list, see `askList`.
+        askImages: lets the user choose a folder, see `askFolder`.
+    """
+
+    def __init__(
+        self,
+        logic: WorklistLogic,
+        ask: Callable[[str], str] = askList,
+        askImages: Callable[[str], str] = askFolder,
+    ) -> None:
+        self._logic = logic
+        self._ask = ask
+        self._askImages = askImages
+        self.widget, self._ui = loadSection("Worklist")
+        self._ui.openList.clicked.connect(lambda *_: self.openList())
+        self._ui.newList.clicked.connect(lambda *_: self.newList())
+        self._ui.nextCase.clicked.connect(lambda *_: logic.openNext())
+        self._ui.approve.clicked.connect(lambda *_: logic.approveAndNext())
+        self._ui.needsWork.clicked.connect(lambda *_: logic.needsWork())
+        self._ui.cases.itemDoubleClicked.connect(lambda item: self._onDoubleClicked(item.row()))
+        self._ui.cases.horizontalHeader().setStretchLastSection(True)
+        logic.changed.connect(self.refresh)
+        self.refresh()
+
+    def cleanup(self) -> None:
+        """Follow the logic no longer."""
+        self._logic.changed.disconnect(self.refresh)
+
+    def openList(self) -> None:
+        """Ask for a list, and take it."""
+        self._load(self._ask(self._folder()))
+
+    def newList(self) -> None:
+        """Ask for a folder, and make a list of its images beside it."""
+        text = self._askImages(self._folder())
+        if not text:
+            return
+        folder = Path(text)
+        path = folder.parent / f"{folder.name}.csv"
+        try:
+            make_worklist(path, find_work(folder)[0])
+        except BioSAM2Error as error:
+            self._logic.problem.emit(str(error))
+            return
+        self._load(str(path))
+
+    def refresh(self) -> None:
+        """Show the list as its file has it now."""
+        logic = self._logic
+        try:
+            rows = logic.rows()
+        except BioSAM2Error as error:
+            logic.problem.emit(str(error))
+            rows = []
+        table = self._ui.cases
+        table.setRowCount(len(rows))
+        for number, (case, claim) in enumerate(rows):
+            own = logic.case is not None and case.name == logic.case.name
+            for column, text in enumerate(_texts(case, claim)):
+                item = qt.QTableWidgetItem(text)
+                item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable)
+                item.setToolTip(str(claim) if claim is not None else str(case.image))
+                font = item.font()
+                font.setBold(own)
+                item.setFont(font)
+                table.setItem(number, column, item)
+            if own:
+                table.selectRow(number)
+        table.visible = bool(rows)
+        table.resizeColumnsToContents()
+        done = sum(case.state == "approved" for case, _claim in rows)
+        listed = logic.worklist.path.name if logic.worklist is not None else ""
+        self._ui.summary.text = (
+            _("{list}: {done} of {count} approved").format(list=listed, done=done, count=len(rows)) if listed else ""
+        )
+        for button in (self._ui.approve, self._ui.needsWork):
+            button.enabled = logic.case is not None
+        self._ui.nextCase.enabled = logic.worklist is not None
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _load(self, text: str) -> None:
+        if text and self._logic.load(Path(text)):
+            slicer.app.userSettings().setValue(_SETTING, str(Path(text).parent))
+
+    def _folder(self) -> str:
+        return str(slicer.app.userSettings().value(_SETTING) or Path.home())
+
+    def _onDoubleClicked(self, row: int) -> None:
+        self._logic.open(str(self._ui.cases.item(row, 0).text()))
+
+
+def _texts(case: WorkCase, claim: Claim | None) -> tuple[str, ...]:
+    """Name, state and time of a case."""
+    state = _("open: {user}").format(user=claim.user) if claim is not None else _(case.state)
+    if not case.seconds:
+        return case.name, state, ""
+    minutes, seconds = divmod(round(case.seconds), 60)
+    return case.name, state, f"{minutes}:{seconds:02}"
