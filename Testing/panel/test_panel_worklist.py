@@ -154,6 +154,36 @@ def test_what_was_taken_over_is_told_and_stays_in_the_scene(panel, host, worklis
     assert not worklist.case("a").segmentation.exists()
 
 
+def test_closing_the_scene_saves_and_closes_the_case(panel, host, worklist):
+    panel.click("nextCase")
+    mark(panel, host)
+    drawn = panel.voxels()
+    host.scene.Clear(0)
+    event_loop.process_events()
+    assert worklist.claims() == {}
+    (case,) = load_dataset(worklist.path, split="in work")
+    np.testing.assert_array_equal(open_case(case).masks["liver"], drawn)
+    panel.click("nextCase")
+    assert panel.volume.GetName() == "a"
+    np.testing.assert_array_equal(panel.voxels(), drawn)
+
+
+def test_another_segmentation_is_not_saved_as_the_case_s(panel, host, worklist):
+    panel.click("nextCase")
+    mark(panel, host)
+    own = panel.session.segmentationNode
+    other = host.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "other")
+    panel.find("segmentation").setCurrentNode(other)
+    panel.widget.worklist.autosave()
+    assert not worklist.case("a").segmentation.exists()
+    panel.click("approve")
+    assert "Choose the volume and the segmentation of a again" in panel.status
+    panel.find("segmentation").setCurrentNode(own)
+    panel.click("approve")
+    assert worklist.case("a").state == "approved"
+    assert panel.volume.GetName() == "b"
+
+
 def test_a_list_is_made_of_a_folder_and_a_damaged_one_refused(open_panel, worklist):  # noqa: F811
     panel = open_panel()
     panel.widget._list._askImages = lambda _folder: str(worklist.path.parent / "scans")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import slicer
 import vtk
+from biosam2 import Box, Point
 from biosam2.datasets.work_table import WorkCase
 from biosam2.errors import InputError
 from biosam2.frames import CT_PRESETS
@@ -101,8 +102,7 @@ def loadSession(files: CaseFiles, segmentationNode: Any, volumeNode: Any) -> Non
         content = json.loads(files.session.read_text(encoding="utf-8"))
         if content["format"] != _FORMAT:
             raise ValueError(content["format"])
-        entries = {name: from_json(entry) for name, entry in content["prompts"].items()}
-        wanted = {name: PlacedPrompt(entry.segment, entry.prompt) for name, entry in entries.items()}
+        wanted = {name: _placed(entry) for name, entry in content["prompts"].items()}
         text = str(content["session"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
@@ -112,6 +112,13 @@ def loadSession(files: CaseFiles, segmentationNode: Any, volumeNode: Any) -> Non
     nodes.restore(wanted)
     nodes.cleanup()
     keepText(segmentationNode, text)
+
+
+def _placed(data: dict[str, Any]) -> PlacedPrompt:
+    entry = from_json(data)
+    if not isinstance(entry, Prompted) or not isinstance(entry.prompt, Point | Box):
+        raise ValueError(f"{data} is no point and no box")
+    return PlacedPrompt(entry.segment, entry.prompt)
 
 
 def removeCase(*nodes: Any) -> None:

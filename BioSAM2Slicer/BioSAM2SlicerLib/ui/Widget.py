@@ -505,6 +505,7 @@ class Widget:
         return node
 
     def _onSceneClosing(self, *_event: Any) -> None:
+        self.worklist.leaveScene()
         self.tools.use(NONE)
         self.session.setInput(None, None)
         self._status.clear()

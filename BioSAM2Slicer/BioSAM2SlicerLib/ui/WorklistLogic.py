@@ -22,6 +22,12 @@ from ..session.PanelSession import PanelSession
 from ..Signal import Signal
 
 AUTOSAVE_MS = 60_000
+STATE_TEXTS: dict[State, str] = {
+    "new": _("new"),
+    "in work": _("in work"),
+    "to be looked at": _("to be looked at"),
+    "approved": _("approved"),
+}
 
 
 class WorklistLogic:
@@ -122,11 +128,16 @@ class WorklistLogic:
         """
         if self.case is None:
             return True
+        shown = self._session.segmentationNode is self._segmentation
+        if state is not None and not shown:
+            why = _("Choose the volume and the segmentation of {name} again, which the list has open.")
+            self.problem.emit(why.format(name=self.case.name))
+            return False
         self._work.notice()
         seconds, interactions = self._work.take()
-        now = self._fingerprint()
+        now = self._fingerprint() if shown else self._saved
         try:
-            if (state is None and now == self._saved) or not namesOf(self._segmentation):
+            if not shown or (state is None and now == self._saved) or not namesOf(self._segmentation):
                 self.case.add_work(seconds, interactions, state)
             else:
                 with self.case.saving(state=state, seconds=seconds, interactions=interactions) as files:
@@ -159,6 +170,12 @@ class WorklistLogic:
         self._leave()
         return True
 
+    def leaveScene(self) -> None:
+        """Save and close the case because the scene is about to be closed, which takes its nodes."""
+        if self.case is not None:
+            self.save()
+            self._leave(remove=False)
+
     # -- inside ---------------------------------------------------------------------------------
 
     def _finish(self, state: State) -> bool:
@@ -171,7 +188,7 @@ class WorklistLogic:
         name = self.case.name
         if not self.save(state):
             return False
-        self.said.emit(_("{name}: {state}").format(name=name, state=_(state)))
+        self.said.emit(_("{name}: {state}").format(name=name, state=STATE_TEXTS[state]))
         return self.openNext()
 
     def _change(self, opening: Callable[[Worklist], OpenCase | None]) -> bool:
@@ -226,16 +243,18 @@ class WorklistLogic:
         self.changed.emit()
         return True
 
-    def _leave(self) -> None:
-        """Close the case without saving it."""
+    def _leave(self, remove: bool = True) -> None:
+        """Close the case without saving it, and take its nodes out of the scene."""
         assert self.case is not None
         self._timer.stop()
-        prompts = self._session.prompts
-        if prompts is not None and self._session.segmentationNode is self._segmentation:
-            for segmentId in namesOf(self._segmentation):
-                prompts.removeSegment(segmentId)
-        self._take(None, None)
-        removeCase(self._segmentation, self._volume)
+        if remove:
+            shown = self._session.segmentationNode is self._segmentation
+            if shown and self._session.prompts is not None:
+                for segmentId in namesOf(self._segmentation):
+                    self._session.prompts.removeSegment(segmentId)
+            if shown:
+                self._take(None, None)
+            removeCase(self._segmentation, self._volume)
         case, self.case = self.case, None
         self._volume = self._segmentation = self._saved = None
         try:

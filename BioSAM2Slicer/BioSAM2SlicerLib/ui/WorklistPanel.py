@@ -13,7 +13,7 @@ from biosam2.worklist import Claim, find_work, make_worklist
 from slicer.i18n import tr as _
 
 from .Controls import loadSection
-from .WorklistLogic import WorklistLogic
+from .WorklistLogic import STATE_TEXTS, WorklistLogic
 
 _SETTING = "BioSAM2Slicer/worklist"
 
@@ -130,7 +130,7 @@ class WorklistPanel:
 
 def _texts(case: WorkCase, claim: Claim | None) -> tuple[str, ...]:
     """Name, state and time of a case."""
-    state = _("open: {user}").format(user=claim.user) if claim is not None else _(case.state)
+    state = _("open: {user}").format(user=claim.user) if claim is not None else STATE_TEXTS[case.state]
     if not case.seconds:
         return case.name, state, ""
     minutes, seconds = divmod(round(case.seconds), 60)
