@@ -105,7 +105,12 @@ def from_json(data: Any) -> Entry:
 
 
 def renamed(entry: Entry, names: Mapping[str, str]) -> Entry:
-    """An entry whose segments go by other names; those that are not in `names` keep theirs."""
+    """An entry whose segments go by other names.
+
+    Args:
+        entry: what was said or done.
+        names: the new names by the old ones; segments that are not in it keep theirs.
+    """
     if not isinstance(entry, Propagated):
         return msgspec.structs.replace(entry, segment=names.get(entry.segment, entry.segment))
     return msgspec.structs.replace(

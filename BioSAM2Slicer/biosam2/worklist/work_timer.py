@@ -45,7 +45,12 @@ class WorkTimer:
         return taken
 
     def put_back(self, seconds: float, interactions: int) -> None:
-        """Count again what was taken and could not be saved."""
+        """Count again what was taken and could not be saved.
+
+        Args:
+            seconds: of work.
+            interactions: that were taken with them.
+        """
         self._seconds += seconds
         self._interactions += interactions
 
