@@ -70,8 +70,7 @@ def costs(model: str, device: str, rounds: int) -> list[Cost]:
     """
     volume = _ball()
     here = biosam2.Session(biosam2.load_model(model, device), volume)
-    there = WorkerSession(volume, model=model, device=device)
-    with there:
+    with WorkerSession(volume, model=model, device=device) as there:
         watch = _Watch([psutil.Process(), psutil.Process(there.process_id)])
         sides: dict[Where, Any] = {"here": here, "there": there}
         for number in range(rounds + 1):

@@ -6,6 +6,7 @@ import inspect
 import pkgutil
 import re
 from pathlib import Path
+from types import ModuleType
 
 import biosam2
 import biosam2.datasets
@@ -34,7 +35,7 @@ def documented_objects() -> list[object]:
     return objects
 
 
-def _members(module: object) -> list[str]:
+def _members(module: ModuleType) -> list[str]:
     own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
     return [name for name in getattr(module, "__all__", own) if not name.startswith("_")]
 

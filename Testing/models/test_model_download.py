@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 import requests
-from biosam2.errors import DownloadError
+from biosam2.errors import DownloadError, ModelError
 from biosam2.models import ModelEntry, get, registry
-from biosam2.models import download as download_module
 from biosam2.models.download import download, published_sha256
 from biosam2.models.folders import models_folder
 from biosam2.models.receipts import leftovers, recorded_sha256
@@ -302,7 +301,7 @@ def test_too_little_space_is_told_before_the_transfer(
     server: Server, toy: ModelEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(".")
-    monkeypatch.setattr(download_module.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(DownloadError, match=r"needs 3\.0 MB and the disk has 0\.0 MB free"):
         fetch(toy)
     assert not toy.path.with_name("toy.pt.part").exists()
@@ -404,7 +403,7 @@ def test_a_told_hash_is_checked_and_kept(server: Server, hub: Server, toy: Model
     assert recorded_sha256(untold.path) == toy.sha256 == registry.verify(untold)
 
     untold.path.write_bytes(bytes(len(server.content)))
-    with pytest.raises(registry.ModelError, match="not the file of model toy"):
+    with pytest.raises(ModelError, match="not the file of model toy"):
         registry.verify(untold)
 
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from biosam2 import load_model
 from biosam2.errors import DeviceError, ModelError
-from biosam2.models import get, registry
+from biosam2.models import get
+from biosam2.resources import resource_path
 from omegaconf import DictConfig
 from sam2.modeling.sam2_base import SAM2Base
 
@@ -34,7 +35,7 @@ def test_a_path_in_the_place_of_a_name(nano_checkpoint: Path, tmp_path: Path) ->
     shutil.copy(nano_checkpoint, tmp_path / "mine.safetensors")
     with pytest.raises(ModelError, match="needs its configuration"):
         load_model(tmp_path / "mine.safetensors", "cpu")
-    shutil.copy(registry.resource_path("Models/nano.yaml"), tmp_path / "mine.yaml")
+    shutil.copy(resource_path("Models/nano.yaml"), tmp_path / "mine.yaml")
     assert load_model(tmp_path / "mine.safetensors", "cpu").name == "mine"
 
 

@@ -241,7 +241,9 @@ def test_notices_and_progress_are_passed_on() -> None:
     progress: list[m.Progress] = []
     output: list[int] = []
     talk = Conversation(
-        on_notice=notices.append, on_progress=progress.append, on_output=lambda: output.append(len(talk.to_send()))
+        on_notice=notices.append,
+        on_progress=progress.append,
+        on_output=lambda: output.append(len(talk.to_send())),  # type: ignore[attr-defined]  # not the fixture
     )
     talk.open(HELLO)
     talk.receive(m.Notice(text="low priority"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
 from ...frames import Frames
@@ -11,6 +11,9 @@ from ...session import BaseSession, ModelFacts, SessionSettings
 from ...volume import Volume
 from .executor import RemoteExecutor
 from .link import Connector, Notice, Progress
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class ClientSession(BaseSession):
@@ -57,6 +60,11 @@ class ClientSession(BaseSession):
         super().__init__(executor, Frames(volume, settings.axis, settings.window, executor.facts.image_size), settings)
 
     @property
+    def executor(self) -> RemoteExecutor:
+        """See `BaseSession.executor`."""
+        return self._executor
+
+    @property
     def model(self) -> ModelFacts:
         """The network at the host."""
         return self._executor.facts
@@ -70,7 +78,7 @@ class ClientSession(BaseSession):
         """Release the host. Masks and entries stay readable."""
         self._executor.close()
 
-    def __enter__(self) -> ClientSession:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
