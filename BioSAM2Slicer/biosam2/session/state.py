@@ -328,6 +328,10 @@ class SessionState:
     def is_to_predict(self, name: str, slice_index: int) -> bool:
         """Whether what a slice shows has to be asked of the network: it is prompted, and no result tells it yet.
 
+        Args:
+            name: of the segment.
+            slice_index: counted along the session's axis, from 0.
+
         Raises:
             InputError: there is no such segment or slice.
         """
