@@ -20,6 +20,7 @@ from torch.nn.functional import normalize
 from ..errors import InputError
 from ..frames import Region
 from ..masks import unpack
+from ..prompts import SlicePrompt
 
 
 @dataclass(eq=False)
@@ -37,6 +38,7 @@ class SliceMemory:
         mask: the thresholded mask over the whole frame, packed (see `masks`).
         features: (1, M, S/16, S/16) bfloat16, the encoded memory; None until it is needed.
         features_region: the region that `features` were encoded for.
+        told: what the result answers; None where it was found in a sweep.
     """
 
     slice_index: int
@@ -49,6 +51,7 @@ class SliceMemory:
     mask: NDArray[np.uint8]
     features: torch.Tensor | None = None
     features_region: Region | None = None
+    told: SlicePrompt | None = None
 
     def release(self) -> None:
         """Release the encoded memory; it can be made again from the logits."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary, ref
@@ -30,6 +31,7 @@ from .attention import ProjectedAttention, ProjectedMemory, Remembered
 from .encoding import GivenUpError, LeanEncoder
 from .features import DEFAULT_DISK, EncodedFrame, FeatureCache
 from .memory import MemoryBank, MemoryPolicy, Reach, Recall, SliceMemory, Step
+from .merging import Click, merged_logits
 from .spill import Spill
 
 # sam2's placeholder logit where the object is absent (sam2_base.NO_OBJ_SCORE).
@@ -177,6 +179,34 @@ class Tracker:
         """
         return self._within_memory([prompt], lambda _: self._prompt(prompt, region, previous, bank))
 
+    def merged(self, before: SliceMemory, after: SliceMemory, clicks: Sequence[Click]) -> SliceMemory:
+        """An answer to clicks, of which only the parts that they point at are taken over; see `merging`.
+
+        Args:
+            before: what the clicks correct.
+            after: the answer to them.
+            clicks: (row, column, positive) on the frame.
+        """
+        region, n = after.region, after.low_logits.shape[-1]
+        old = _resampled(before.low_logits, before.region, region)
+        places = [
+            (
+                (row - region.row + 0.5) * n / region.rows - 0.5,
+                (column - region.column + 0.5) * n / region.columns - 0.5,
+                positive,
+            )
+            for row, column, positive in clicks
+        ]
+        found = merged_logits(old[0, 0].cpu().numpy(), after.low_logits[0, 0].cpu().numpy(), places)
+        if found is None:
+            return replace(before, prompted=True, told=after.told, features=None, features_region=None)
+        low = torch.from_numpy(found)[None, None].to(after.low_logits.device)
+        return replace(
+            after,
+            low_logits=self._kept(low),
+            mask=pack(_full_logits(low, region, self.frames) > 0),
+        )
+
     def sweep_step(
         self, banks: Sequence[MemoryBank], regions: Sequence[Region], slice_index: int, backward: bool
     ) -> list[SliceMemory]:
@@ -273,7 +303,7 @@ class Tracker:
                     high_res_features=list(frame.fine) or None,
                     multimask_output=network._use_multimask(bank is None, points),
                 )
-        return self._results(outputs, [region], prompt.slice_index, prompted=True)[0]
+        return self._results(outputs, [region], prompt.slice_index, prompt)[0]
 
     def _mask_outputs(self, frame: EncodedFrame, mask: NDArray[np.bool_], region: Region) -> tuple[Any, ...]:
         given = self.network_mask(mask, region).to(self.model.device)
@@ -290,7 +320,7 @@ class Tracker:
                 high_res_features=fine or None,
                 multimask_output=network._use_multimask(False, None),
             )
-        return self._results(outputs, regions, slice_index, prompted=False)
+        return self._results(outputs, regions, slice_index, None)
 
     def _without_memory(self, frame: EncodedFrame, slice_index: int) -> torch.Tensor:
         return self.model.network._prepare_memory_conditioned_features(
@@ -427,7 +457,7 @@ class Tracker:
             return encoded.to(torch.bfloat16)
 
     def _results(
-        self, outputs: tuple[Any, ...], regions: Sequence[Region], slice_index: int, prompted: bool
+        self, outputs: tuple[Any, ...], regions: Sequence[Region], slice_index: int, told: SlicePrompt | None
     ) -> list[SliceMemory]:
         _, _, quality, low_logits, _, pointers, object_scores = outputs
         low_logits, object_scores = low_logits.float(), object_scores.float()
@@ -439,15 +469,20 @@ class Tracker:
                 SliceMemory(
                     slice_index=slice_index,
                     region=region,
-                    low_logits=low if self._spill is None else self._spill.store(low),
+                    low_logits=self._kept(low),
                     pointer=pointers[n : n + 1],
                     object_score=object_scores[n : n + 1],
                     score=float(scores[n].clamp(0, 1)),
-                    prompted=prompted,
+                    prompted=told is not None,
+                    told=told,
                     mask=pack(_full_logits(low, region, self.frames) > 0),
                 )
             )
         return results
+
+    def _kept(self, low: torch.Tensor) -> torch.Tensor:
+        """Logits, on the disk where they may lie there."""
+        return low if self._spill is None else self._spill.store(low)
 
     def _within_memory(self, items: Sequence[_Item], work: Callable[[Sequence[_Item]], _Result]) -> _Result:
         """Do the work, with a smaller batch or at last on the CPU when the device runs out of memory.

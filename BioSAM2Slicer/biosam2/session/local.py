@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -319,7 +320,22 @@ class LocalExecutor:
         """What a slice shows after a prompt; one that a sweep has passed, in the light of the memories around it."""
         previous = bank.result(prompt.slice_index)
         memories = bank if prompt.slice_index in bank.visited and bank.conditioning else None
-        return self.tracker.prompt(prompt, self._region(prompt, previous), previous, memories)
+
+        def answer(prompt: SlicePrompt, earlier: SliceMemory | None) -> SliceMemory:
+            return self.tracker.prompt(prompt, self._region(prompt, earlier), previous, memories)
+
+        if self.settings.merge is None or prompt.mask is not None:
+            return answer(prompt, previous)
+        known = None if previous is None else _answered(prompt, previous)
+        if known is None and prompt.box is None and prompt.start is None:
+            # Clicks that mark a target from nothing say together what it is.
+            return answer(prompt, previous)
+        clicks = prompt.points[known or 0 :]
+        if not clicks:
+            return answer(prompt, previous)
+        before = previous if known is not None else answer(replace(prompt, points=()), previous)
+        assert before is not None
+        return self.tracker.merged(before, answer(prompt, before), clicks)
 
     def _region(self, prompt: SlicePrompt, previous: SliceMemory | None) -> Region:
         if self.settings.crop is None:
@@ -357,6 +373,16 @@ def facts_of(model: Model) -> ModelFacts:
         device_reason=model.device_reason,
         image_size=model.image_size,
     )
+
+
+def _answered(prompt: SlicePrompt, result: SliceMemory) -> int | None:
+    """How many of a prompt's clicks a slice's result answers; None where it answers another prompt."""
+    told = result.told
+    if told is None:
+        # Found in a sweep: clicks correct it, anything else is drawn anew.
+        return 0 if prompt.box is None and prompt.start is None else None
+    goes_on = told.box == prompt.box and told.drawn is prompt.start
+    return len(told.points) if goes_on and told.points == prompt.points[: len(told.points)] else None
 
 
 def _without(bank: MemoryBank, emptied: Sequence[int]) -> MemoryBank:

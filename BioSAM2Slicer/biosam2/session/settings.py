@@ -27,6 +27,8 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
             fills less than a quarter of the slice, following it as it grows.
         policy: the memory policy: ``"sam2"`` (exact), ``"path"``, ``"quality"`` or ``"dissimilar"`` (approximate);
             None for an object of the caller's own, which no record can name.
+        merge: None (exact): a click's answer is the slice's new mask; ``"progressive"`` (approximate): of what it
+            changes only the parts that the clicks point at (see `engine.merging`).
         precision: ``"float32"`` (exact); ``"bfloat16"``, ``"float16"`` or ``"auto"`` (approximate).
         speed: which optimisations are on; by default the exact ones.
     """
@@ -35,6 +37,7 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     window: tuple[float, float]
     crop: Literal["auto"] | None = None
     policy: Policy | None = "sam2"
+    merge: Literal["progressive"] | None = None
     precision: Precision = "float32"
     speed: Speed = Speed()
 
