@@ -19,13 +19,13 @@ class Engine:
     Args:
         model_fields: what the worker is told of the model.
         volume: array (K, J, I), spacing, origin and direction of a `biosam2.Volume`.
-        settings: axis, window, crop and policy of the session.
+        settings: of the session.
     """
 
-    def __init__(self, model_fields: Mapping[str, Any], volume: Sequence[Any], settings: Sequence[Any]) -> None:
+    def __init__(self, model_fields: Mapping[str, Any], volume: Sequence[Any], settings: Mapping[str, Any]) -> None:
         fields = dict(model_fields)
         model = biosam2.load_model(fields.pop("name", None), device="cpu", **fields)
-        self._session = biosam2.Session(model, biosam2.Volume(*volume[:3], np.array(volume[3])), *settings)
+        self._session = biosam2.Session(model, biosam2.Volume(*volume[:3], np.array(volume[3])), **settings)
 
     def add_prompt(self, segment: str, prompt: biosam2.Point | biosam2.Box | biosam2.Mask) -> None:
         self._session.add_prompt(segment, prompt)

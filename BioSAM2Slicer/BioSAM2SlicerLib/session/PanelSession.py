@@ -538,7 +538,9 @@ class PanelSession:
         """Of a session that begins now."""
         parameters = self.parameters
         crop = "auto" if parameters.crop else None
-        return SessionSettings.resolve(self._engineVolume(), axis, self._windowNow(), parameters.policy, crop=crop)
+        return SessionSettings.resolve(
+            self._engineVolume(), axis, self._windowNow(), parameters.policy, crop=crop, merge="progressive"
+        )
 
     def _windowNow(self) -> tuple[float, float]:
         """What the settings say, for a session that begins now."""

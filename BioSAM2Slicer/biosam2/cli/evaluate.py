@@ -54,6 +54,13 @@ _PATH = click.Path(path_type=Path)
 @click.option("--root", type=_PATH, help="What a manifest's relative paths start from; by default its own folder.")
 @click.option("--axis", type=click.Choice(options.AXES), default="k", show_default=True, help="Slices run along it.")
 @click.option("--policy", type=click.Choice(options.POLICIES), default="path", show_default=True, help="Of the memory.")
+@click.option(
+    "--merge",
+    type=click.Choice(["progressive", "none"]),
+    default="progressive",
+    show_default=True,
+    help="What a correcting click may change.",
+)
 @options.crop()
 @click.option(
     "--beyond", type=click.IntRange(min=0), help="Slices beyond each end of the target; default: the whole volume."
@@ -77,6 +84,7 @@ def evaluate(
     root: Path | None,
     axis: str,
     policy: str,
+    merge: str,
     crop: str | None,
     beyond: int | None,
     jobs: int,
@@ -112,6 +120,7 @@ def evaluate(
     # Published protocols have nothing approximate, unless it is asked for.
     crop = crop or ("auto" if protocol is None else "none")
     policy = policy if protocol is None or _given("policy") else "sam2"
+    merge = merge if protocol is None or _given("merge") else "none"
     if protocol is None:
         chosen = pipelines or tuple(dict.fromkeys(_FITTING[case.kind] for case in cases))
         ways = tuple((pipeline, prompt) for pipeline in chosen for prompt in prompts or STANDARD)
@@ -126,7 +135,14 @@ def evaluate(
         cases,
         networks_of(models or ("nano",), config, device),
         ways,
-        RunSettings(axis=axis, crop=None if crop == "none" else "auto", policy=policy, rounds=rounds, beyond=beyond),
+        RunSettings(
+            axis=axis,
+            crop=None if crop == "none" else "auto",
+            policy=policy,
+            merge=None if merge == "none" else "progressive",
+            rounds=rounds,
+            beyond=beyond,
+        ),
         fixed,
         threads=1 if jobs > 1 or cluster else None,
     )

@@ -205,6 +205,7 @@ def open_session(
     crop: str | None = None,
     exact: bool = False,
     policy: str | None = None,
+    merge: str | None = None,
     speed: Speed | None = None,
 ) -> Iterator[Session]:
     """A session that has the prompts, here or elsewhere, for as long as the context lasts.
@@ -218,6 +219,7 @@ def open_session(
         crop: ``auto``, ``none``, or None for what serves the user: a crop unless `exact`.
         exact: nothing approximate.
         policy: of the memory, or None for what serves the user: ``path`` unless `exact`.
+        merge: ``progressive``, ``none``, or None for what serves the user: ``progressive`` unless `exact`.
         speed: optimisations, by default those of `Session`.
     """
     settings: dict[str, Any] = {
@@ -225,6 +227,7 @@ def open_session(
         "window": window,
         "crop": None if exact or crop == "none" else "auto",
         "policy": "sam2" if exact else policy or "path",
+        "merge": None if exact or merge == "none" else "progressive",
         "precision": "float32" if exact else "auto",
     }
     if speed is not None:
@@ -276,7 +279,9 @@ def session_at(where: Where, volume: Volume, settings: dict[str, Any]) -> Iterat
         yield elsewhere
 
 
-def check_exact(exact: bool, crop: str | None, policy: str | None, speed: Speed | None) -> None:
+def check_exact(
+    exact: bool, crop: str | None, policy: str | None, speed: Speed | None, merge: str | None = None
+) -> None:
     """Refuse --exact together with what is approximate.
 
     Raises:
@@ -286,6 +291,8 @@ def check_exact(exact: bool, crop: str | None, policy: str | None, speed: Speed 
         raise click.UsageError("--exact and --crop auto exclude each other; leave one out")
     if exact and policy not in (None, "sam2"):
         raise click.UsageError(f"--exact and --policy {policy} exclude each other; leave one out")
+    if exact and merge == "progressive":
+        raise click.UsageError("--exact and --merge progressive exclude each other; leave one out")
     if exact and speed is not None and not speed.is_exact:
         raise click.UsageError("--exact and an approximate --speed exclude each other; leave one out")
 

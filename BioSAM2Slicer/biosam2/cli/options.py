@@ -237,7 +237,7 @@ def reports() -> Callable[..., Any]:
 
 
 def propagation() -> Callable[..., Any]:
-    """--first, --last, --direction, --policy, --speed, --crop, --exact."""
+    """--first, --last, --direction, --policy, --merge, --speed, --crop, --exact."""
     return _all(
         [
             click.option("--first", type=click.IntRange(min=0), metavar="N", help="First slice to segment."),
@@ -254,6 +254,12 @@ def propagation() -> Callable[..., Any]:
                 type=click.Choice(POLICIES),
                 help="Which slices are remembered. path (the default): those that the sweep has passed. Approximate. "
                 "sam2: SAM 2's own, with what earlier sweeps left behind the start.",
+            ),
+            click.option(
+                "--merge",
+                type=click.Choice(["progressive", "none"]),
+                help="progressive (the default): a click that corrects a mask changes only the part that it points at. "
+                "Approximate. none: the network's answer to it is the new mask.",
             ),
             click.option(
                 "--speed",

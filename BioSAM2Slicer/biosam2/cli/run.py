@@ -29,6 +29,7 @@ def run(
     window: tuple[float, float] | str | None = None,
     axis: str = "k",
     policy: str | None = None,
+    merge: str | None = None,
     speed: Speed | None = None,
     direction: Any = "both",
     first: int | None = None,
@@ -42,7 +43,7 @@ def run(
     from .. import io
     from .. import record as records
 
-    job.check_exact(exact, crop, policy, speed)
+    job.check_exact(exact, crop, policy, speed, merge)
     where = job.Where(model, config, device, worker, server)
     files = [text.path for _, text in prompts if not isinstance(text, PlacesText)]
     job.check_outputs(pipeline, output, (montage, record, areas, overlay), [source, *files])
@@ -54,7 +55,16 @@ def run(
     job.check_range(first, last, volume, axis)
 
     with job.open_session(
-        where, volume, located, axis=axis, window=window, crop=crop, exact=exact, policy=policy, speed=speed
+        where,
+        volume,
+        located,
+        axis=axis,
+        window=window,
+        crop=crop,
+        exact=exact,
+        policy=policy,
+        merge=merge,
+        speed=speed,
     ) as session:
         job.propagate(pipeline, session, quiet=quiet, direction=direction, first=first, last=last)
 

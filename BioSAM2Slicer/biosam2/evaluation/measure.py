@@ -152,7 +152,9 @@ def _measure_prompt(
         if method in classical.TOOLS:
             continue
         own = (
-            replace(settings, crop="auto") if method == CROP else replace(settings, crop=None, policy="sam2", rounds=0)
+            replace(settings, crop="auto")
+            if method == CROP
+            else replace(settings, crop=None, policy="sam2", merge=None, rounds=0)
         )
         found = run(case, model, kind, own, features)
         prompts = prompts or found.prompts

@@ -28,7 +28,7 @@ class RunSettings:
     """How the engine is run.
 
     Attributes:
-        axis, crop, policy: see `Session`.
+        axis, crop, policy, merge: see `Session`.
         rounds: of corrections.
         pipeline: how the target is found: ``volume`` from its middle slice both ways; ``video`` from the first frame
             that shows it, forward; ``image`` on each slice that shows it, prompted there and seen without memory.
@@ -39,6 +39,7 @@ class RunSettings:
     axis: str = "k"
     crop: Literal["auto"] | None = "auto"
     policy: str | MemoryPolicy | None = "path"
+    merge: Literal["progressive"] | None = "progressive"
     rounds: int = 3
     beyond: int | None = None
     pipeline: Pipeline = "volume"
@@ -99,7 +100,16 @@ def run(
     settings = settings or RunSettings()
     if settings.pipeline == "image" and kind in OWN_ANSWER:
         raise InputError(f"a {kind} is its own answer on a single image; leave it out, or choose another pipeline")
-    session = Session(model, case.volume, settings.axis, window, settings.crop, settings.policy, features=features)
+    session = Session(
+        model,
+        case.volume,
+        settings.axis,
+        window,
+        settings.crop,
+        settings.policy,
+        features=features,
+        merge=settings.merge,
+    )
     if settings.pipeline == "image":
         return _run_slices(session, case, kind, settings)
     slices = session.frames.unstack(case.mask)
