@@ -121,6 +121,18 @@ def test_a_mask_is_not_merged(session):
     assert np.array_equal(session.mask("t")[5], drawn)
 
 
+def test_a_click_on_a_drawn_mask_changes_parts_of_it(model, volume, session):
+    drawn = np.zeros((16, 20), bool)
+    drawn[3:12, 4:16] = True
+    plain = biosam2.Session(model, volume)
+    for each in (plain, session):
+        each.add_prompt("t", Mask(5, drawn))
+        each.add_prompt("t", Point((9, 7, 5), False))
+    asked, merged = plain.predict("t", 5), session.predict("t", 5)
+    assert not np.array_equal(asked, merged)
+    assert ((merged != drawn) & (merged != asked)).mean() < 0.02
+
+
 def test_removing_a_click_takes_its_part_back(session):
     session.add_prompt("t", Box((6, 4, 5), (15, 10, 5)))
     before = session.predict("t", 5)

@@ -333,7 +333,10 @@ class LocalExecutor:
         clicks = prompt.points[known or 0 :]
         if not clicks:
             return answer(prompt, previous)
-        before = previous if known is not None else answer(replace(prompt, points=()), previous)
+        first = replace(
+            prompt, points=(), box=None if prompt.start is not None else prompt.box, mask=prompt.start, start=None
+        )
+        before = previous if known is not None else answer(first, previous)
         assert before is not None
         return self.tracker.merged(before, answer(prompt, before), clicks)
 
