@@ -16,7 +16,7 @@ from biosam2.errors import DependencyError, InputError, OutputError
 from biosam2.evaluation import cases, metrics, report, store, summary, user, ways
 from biosam2.evaluation.campaign import measure_all, networks_of, tasks_of, write_all
 from biosam2.evaluation.results import Plan
-from biosam2.evaluation.runs import RunSettings, run
+from biosam2.evaluation.runs import EvaluationSettings, run
 from biosam2.evaluation.tasks import Metrics, can_do
 from biosam2.parallel import in_parallel
 from hypothesis import given, settings
@@ -83,7 +83,7 @@ def plan_of(dataset, checkpoint, *ways, split="val", models=("seer",), **given):
         tuple(load_dataset(dataset, split)),
         networks_of([str(checkpoint.with_name(f"{name}.safetensors")) for name in models], None, "cpu"),
         ways,
-        RunSettings(rounds=given.pop("rounds", 1), beyond=0),
+        EvaluationSettings(rounds=given.pop("rounds", 1), beyond=0),
         threads=1,
         **given,
     )
@@ -161,14 +161,14 @@ def case():
 
 
 def test_a_video_is_prompted_where_the_target_appears_and_carried_forward(case, model):
-    found = run(case, model, "box", RunSettings(pipeline="video", rounds=1))
+    found = run(case, model, "box", EvaluationSettings(pipeline="video", rounds=1))
     present = np.flatnonzero(case.mask.any(axis=(1, 2)))
     assert found.prompts[0].min_ijk[2] == present[0]
     assert not found.masks[0][: present[0]].any()
 
 
 def test_images_are_prompted_each_and_corrected_each(case, model):
-    found = run(case, model, "click1", RunSettings(pipeline="image", rounds=2))
+    found = run(case, model, "click1", EvaluationSettings(pipeline="image", rounds=2))
     present = case.mask.any(axis=(1, 2))
     assert len(found.masks) == 3
     assert len(found.prompts) == 1
@@ -178,7 +178,7 @@ def test_images_are_prompted_each_and_corrected_each(case, model):
     someone.start("click1")
     np.testing.assert_array_equal(found.masks[0][3], session.predict("ball", 3))
     with pytest.raises(InputError, match="its own answer"):
-        run(case, model, "mask", RunSettings(pipeline="image"))
+        run(case, model, "mask", EvaluationSettings(pipeline="image"))
 
 
 def test_what_fits_what():

@@ -11,7 +11,7 @@ from biosam2.evaluation import card, classical, metrics, tables, user
 from biosam2.evaluation.cases import TargetCase, shared_cases, synthetic_cases
 from biosam2.evaluation.ceiling import ceiling, squeezed
 from biosam2.evaluation.measure import CROP, EXACT, Results, measure
-from biosam2.evaluation.runs import RunSettings, run
+from biosam2.evaluation.runs import EvaluationSettings, run
 from biosam2.frames import Frames
 from biosam2.models.network import build_network, load_config
 from hypothesis import given, settings
@@ -187,7 +187,7 @@ def test_classical_tools_keep_a_drawn_slice_and_heed_a_negative_click(case, mode
 
 
 def test_a_run_gives_a_mask_for_every_round(case, model):
-    found = run(case, model, "click1", RunSettings(rounds=2, beyond=1))
+    found = run(case, model, "click1", EvaluationSettings(rounds=2, beyond=1))
     assert len(found.masks) == 3
     assert 0 <= found.slice_dice <= 1
     touched = np.flatnonzero(found.masks[0].any(axis=(1, 2)))
@@ -199,14 +199,16 @@ def test_a_refused_prompt_is_noted_and_scores_nothing(model):
     mask = np.zeros((3, 300, 300), bool)
     mask[:, 10, 10] = True
     tiny = TargetCase("made", "speck", biosam2.Volume(mask.astype(np.uint8)), mask)
-    found = run(tiny, model, "mask", RunSettings(crop=None, rounds=1))
+    found = run(tiny, model, "mask", EvaluationSettings(crop=None, rounds=1))
     assert "too small" in found.note
     assert found.dice(tiny) == [0, 0]
 
 
 def test_measured_figures_become_tables_in_a_card(case, model):
     lines = []
-    results = measure([case], model, ["box"], [CROP, EXACT, "watershed"], RunSettings(rounds=1), report=lines.append)
+    results = measure(
+        [case], model, ["box"], [CROP, EXACT, "watershed"], EvaluationSettings(rounds=1), report=lines.append
+    )
     assert [r.method for r in results.records] == [CROP, EXACT, "watershed"]
     assert len(lines) == 1
     assert json.loads(json.dumps(results.to_json()))["records"][0]["target"] == "ball"
@@ -252,7 +254,7 @@ def test_generated_cases_are_the_same_for_the_same_seed():
 def test_classical_results_are_taken_over_where_nothing_they_depend_on_changed(case, model, tmp_path):
     def measured(volume, known=None):
         part = TargetCase("made", "ball", volume, case.mask[2:7])
-        return measure([part], model, ["box"], [CROP, "watershed"], RunSettings(rounds=0), known=known)
+        return measure([part], model, ["box"], [CROP, "watershed"], EvaluationSettings(rounds=0), known=known)
 
     array = case.volume.array[2:7]
     first = measured(biosam2.Volume(array))

@@ -15,7 +15,7 @@ pytest.importorskip("accelerate")
 from biosam2.datasets import load_dataset
 from biosam2.errors import DependencyError, InputError
 from biosam2.evaluation.leave_one_out import FoldMetrics, leave_one_out, main, table
-from biosam2.evaluation.runs import RunSettings
+from biosam2.evaluation.runs import EvaluationSettings
 from biosam2.training.finetune import FineTuneSettings
 
 BRIEF = FineTuneSettings(steps=1, batch=1, lengths=(1,), targets=1, device="cpu", workers=0)
@@ -30,7 +30,7 @@ def test_a_fold_is_fine_tuned_on_the_others_and_measured_on_the_one(tiny_checkpo
         BRIEF,
         only="volume-2",
         prompts=("click1",),
-        engine=RunSettings(rounds=1, beyond=0),
+        engine=EvaluationSettings(rounds=1, beyond=0),
         report=said.append,
     )
     assert said[1:] == ["volume-2: measuring", f"wrote {tmp_path / 'leave-one-out.md'}"]

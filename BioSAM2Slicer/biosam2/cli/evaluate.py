@@ -106,7 +106,7 @@ def evaluate(
     from ..evaluation.campaign import measure_all, networks_of, tasks_of, write_all, write_table
     from ..evaluation.protocol import Protocol, get_protocol
     from ..evaluation.results import Plan
-    from ..evaluation.runs import RunSettings
+    from ..evaluation.runs import EvaluationSettings
     from ..evaluation.summary import summarise
     from .progress import ProgressBar
 
@@ -135,7 +135,7 @@ def evaluate(
         cases,
         networks_of(models or ("nano",), config, device),
         ways,
-        RunSettings(
+        EvaluationSettings(
             axis=axis,
             crop=None if crop == "none" else "auto",
             policy=policy,

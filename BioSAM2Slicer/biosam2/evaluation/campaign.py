@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,10 +145,7 @@ def write_all(evaluation: Evaluation, folder: Path) -> list[Path]:
         "results.json": json.dumps(evaluation.to_json(), indent=1) + "\n",
         "report.html": html(evaluation, folder),
     }
-    for name, text in contents.items():
-        with atomic_path(folder / name) as path:
-            path.write_text(text, encoding="utf-8", newline="")
-    return [folder / name for name in contents]
+    return _written(contents, folder)
 
 
 def write_table(evaluation: Evaluation, folder: Path) -> list[Path]:
@@ -171,6 +168,10 @@ def write_table(evaluation: Evaluation, folder: Path) -> list[Path]:
         "table.csv": comparison.table_csv(lines, names),
         "table.tex": comparison.latex(lines, names),
     }
+    return _written(contents, folder)
+
+
+def _written(contents: Mapping[str, str], folder: Path) -> list[Path]:
     for name, text in contents.items():
         with atomic_path(folder / name) as path:
             path.write_text(text, encoding="utf-8", newline="")

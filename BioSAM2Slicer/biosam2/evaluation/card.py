@@ -18,7 +18,7 @@ from ..models import load_model
 from . import classical
 from .cases import shared_cases, synthetic_cases
 from .measure import CROP, EXACT, Results, measure
-from .runs import RunSettings
+from .runs import EvaluationSettings
 from .tables import insert, tables
 from .ways import KINDS, STANDARD
 
@@ -73,7 +73,7 @@ def _run(options: argparse.Namespace) -> None:
         model,
         options.prompts,
         options.methods,
-        RunSettings(rounds=options.rounds, beyond=options.beyond),
+        EvaluationSettings(rounds=options.rounds, beyond=options.beyond),
         report=_report,
         known=known,
     )

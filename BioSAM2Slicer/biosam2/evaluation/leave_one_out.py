@@ -27,7 +27,7 @@ from ..training.recipes import RECIPES
 from . import report as report_page
 from .campaign import measure_all, networks_of, write_all
 from .results import Plan
-from .runs import RunSettings
+from .runs import EvaluationSettings
 from .ways import KINDS, STANDARD, Kind
 
 # What surveys quote from the BioSAM-2 paper: mean Dice of SAM 2 and of BioSAM-2. Other data, other weights.
@@ -61,7 +61,7 @@ def leave_one_out(
     *,
     only: str = "*",
     prompts: Sequence[Kind] = STANDARD,
-    engine: RunSettings | None = None,
+    engine: EvaluationSettings | None = None,
     report: Callable[[str], None],
 ) -> list[FoldMetrics]:
     """Fine-tune and measure each fold; write ``CASE/`` for each and ``leave-one-out.md`` and ``.json`` over all.
@@ -99,7 +99,7 @@ def leave_one_out(
         pipeline = {"2D": "image", "3D": "volume", "video": "video"}[case.kind]
         ways = tuple((pipeline, prompt) for prompt in prompts)
         networks = networks_of((model, str(path)), None, settings.device)
-        plan = Plan((case,), networks, ways, engine or RunSettings(rounds=1, beyond=20))  # type: ignore[arg-type]
+        plan = Plan((case,), networks, ways, engine or EvaluationSettings(rounds=1, beyond=20))  # type: ignore[arg-type]
         measured = measure_all(plan, folder / "evaluation")
         write_all(measured, folder / "evaluation")
         failures += measured.failures
@@ -222,7 +222,7 @@ def main(arguments: list[str] | None = None) -> int:
             replace(FineTuneSettings(), **named),
             only=options["only"],
             prompts=options["prompts"],
-            engine=RunSettings(rounds=options["rounds"], beyond=options["beyond"]),
+            engine=EvaluationSettings(rounds=options["rounds"], beyond=options["beyond"]),
             report=_say,
         )
     except BioSAM2Error as error:

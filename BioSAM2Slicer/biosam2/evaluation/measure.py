@@ -24,7 +24,7 @@ from . import classical
 from .cases import TargetCase
 from .ceiling import ceiling
 from .metrics import iou
-from .runs import RunSettings, run
+from .runs import EvaluationSettings, run
 from .ways import STANDARD, Kind
 
 # Names of the engine's methods in records and tables.
@@ -104,7 +104,7 @@ def measure(
     model: Model,
     kinds: Sequence[Kind] = STANDARD,
     methods: Sequence[str] = (CROP, EXACT, *classical.TOOLS),
-    settings: RunSettings | None = None,
+    settings: EvaluationSettings | None = None,
     report: Callable[[str], None] | None = None,
     known: Results | None = None,
 ) -> Results:
@@ -121,7 +121,7 @@ def measure(
         known: earlier results; what a classical tool made of the same image and prompts is taken from them, for it
             does not depend on the model.
     """
-    settings = settings or RunSettings()
+    settings = settings or EvaluationSettings()
     earlier = {record.key: record for record in known.records if record.key} if known else {}
     records: list[Record] = []
     ceilings: list[Ceiling] = []
@@ -143,7 +143,7 @@ def _measure_prompt(
     model: Model,
     kind: Kind,
     methods: Sequence[str],
-    settings: RunSettings,
+    settings: EvaluationSettings,
     features: FeatureCache,
     earlier: Mapping[str, Record],
 ) -> Iterable[Record]:

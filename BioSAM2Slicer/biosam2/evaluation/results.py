@@ -13,7 +13,7 @@ from ..datasets import Case
 from ..record import versions
 from . import summary
 from .protocol import DEFAULT_PROTOCOL, Protocol
-from .runs import RunSettings
+from .runs import EvaluationSettings
 from .tasks import Metrics, Network
 from .ways import Kind, Pipeline
 
@@ -36,7 +36,7 @@ class Plan:
     cases: tuple[Case, ...]
     networks: tuple[Network, ...]
     ways: tuple[tuple[Pipeline, Kind], ...]
-    settings: RunSettings
+    settings: EvaluationSettings
     protocol: Protocol = DEFAULT_PROTOCOL
     threads: int | None = None
 

@@ -24,7 +24,7 @@ from .ways import OWN_ANSWER, Kind, Pipeline
 
 
 @dataclass(frozen=True)
-class RunSettings:
+class EvaluationSettings:
     """How the engine is run.
 
     Attributes:
@@ -78,7 +78,7 @@ def run(
     case: TargetCase,
     model: Model,
     kind: Kind,
-    settings: RunSettings | None = None,
+    settings: EvaluationSettings | None = None,
     features: FeatureCache | None = None,
     window: tuple[float, float] | None = None,
 ) -> RunResult:
@@ -97,7 +97,7 @@ def run(
     Raises:
         InputError: masks or lassos for the ``image`` pipeline, whose answer would be the prompt itself.
     """
-    settings = settings or RunSettings()
+    settings = settings or EvaluationSettings()
     if settings.pipeline == "image" and kind in OWN_ANSWER:
         raise InputError(f"a {kind} is its own answer on a single image; leave it out, or choose another pipeline")
     session = Session(
@@ -128,7 +128,7 @@ def run(
     return RunResult(prompts, tuple(masks), on_slice, time.perf_counter() - started)
 
 
-def _rounds(session: Session, user: User, settings: RunSettings) -> Iterator[NDArray[np.bool_]]:
+def _rounds(session: Session, user: User, settings: EvaluationSettings) -> Iterator[NDArray[np.bool_]]:
     first, last = 0, session.number_of_slices - 1
     if settings.beyond is not None:
         present = np.flatnonzero(user.slices.any(axis=(1, 2)))
@@ -142,7 +142,7 @@ def _rounds(session: Session, user: User, settings: RunSettings) -> Iterator[NDA
         yield session.mask(user.segment)
 
 
-def _run_slices(session: Session, case: TargetCase, kind: Kind, settings: RunSettings) -> RunResult:
+def _run_slices(session: Session, case: TargetCase, kind: Kind, settings: EvaluationSettings) -> RunResult:
     """The ``image`` pipeline: in each round a correction on each slice that is still wrong.
 
     The run's prompts are those of the first slice, as the user of one image would count them.

@@ -32,7 +32,7 @@ from .preprocessing import (
     without_small,
 )
 from .protocol import DEFAULT_PROTOCOL, Protocol
-from .runs import RunResult, RunSettings, run
+from .runs import EvaluationSettings, RunResult, run
 from .ways import OWN_ANSWER, Kind, Pipeline
 
 ENOUGH = 0.9
@@ -74,7 +74,7 @@ class Task:
     case: datasets.Case
     network: Network
     ways: tuple[tuple[Pipeline, Kind], ...]
-    settings: RunSettings
+    settings: EvaluationSettings
     protocol: Protocol = DEFAULT_PROTOCOL
     threads: int | None = None
 
