@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder, pixel_array
+from pydicom.uid import JPEGBaseline8Bit
 
 from ...errors import DependencyError, InputError
 from ..guards import quiet, unreadable
@@ -32,7 +33,7 @@ def read_pixels(header: Header) -> NDArray[Any]:
     with unreadable(path, "DICOM"), quiet():
         ds = dcmread(path)
         check_decoder(header, ds)
-        stored = np.asarray(pixel_array(ds, raw=False))
+        stored = np.asarray(pixel_array(ds, raw=False, decoding_plugin=_decoder_of(ds)))
         photometric = str(ds.get("PhotometricInterpretation", ""))
         if photometric == "PALETTE COLOR":
             stored = _eight_bits(apply_color_lut(stored, ds)[..., :3], full_scale=True)
@@ -65,6 +66,14 @@ def check_decoder(header: Header, ds: Dataset) -> None:
         raise DependencyError(
             f"{header.path} is compressed as {syntax.name}, which needs a decoder: pip install 'biosam2[dicom]'"
         )
+
+
+def _decoder_of(ds: Dataset) -> str:
+    """The decoder by name, empty for the first that is installed.
+
+    gdcm, pydicom's first choice for baseline JPEG, ends the whole process on some damaged pictures.
+    """
+    return "pillow" if ds.file_meta.TransferSyntaxUID == JPEGBaseline8Bit else ""
 
 
 def _eight_bits(array: NDArray[Any], *, bits: int = 8, full_scale: bool = False) -> NDArray[np.uint8]:
