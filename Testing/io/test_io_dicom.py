@@ -213,7 +213,7 @@ def test_a_damaged_cine_does_not_end_the_process(tmp_path):
     damaged = bytearray((SHIPPED / "examples_ybr_color.dcm").read_bytes())
     damaged[71804:71808] = bytes((54, 183, 183, 205))
     (tmp_path / "cine.dcm").write_bytes(damaged)
-    with pytest.raises(InputError, match="cine.dcm as DICOM: it is damaged"):
+    with pytest.raises(InputError, match=r"cine\.dcm as DICOM: it is damaged"):
         read_video(tmp_path / "cine.dcm")
 
 
