@@ -127,7 +127,7 @@ def propagation(slices: int) -> dict[str, Stretches]:
             "at the end": ending.stretches(len(arrived), seconds),
         }
     finally:
-        panel.widget.cleanup()
+        panel.close()
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def two_segments(volume: np.ndarray, boxes: list[tuple[tuple[int, ...], tuple[in
             round(seconds, 1),
         )
     finally:
-        panel.widget.cleanup()
+        panel.close()
 
 
 def large(shape: tuple[int, int, int]) -> np.ndarray:

@@ -87,6 +87,13 @@ class Panel:
     def prompts(self):
         return list(self.session.prompts.prompts().values())
 
+    def close(self):
+        """Slicer quits, or unloads the module."""
+        self.widget.cleanup()
+        self.window.close()
+        self.window.deleteLater()
+        event_loop.process_events()
+
 
 @pytest.fixture
 def open_panel(host, make_driver, model_fields):
@@ -98,10 +105,7 @@ def open_panel(host, make_driver, model_fields):
 
     yield make
     for panel in panels:
-        panel.widget.cleanup()
-        panel.window.close()
-        panel.window.deleteLater()
-    event_loop.process_events()
+        panel.close()
 
 
 @pytest.fixture
