@@ -6,13 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import slicer
 from biosam2.errors import BioSAM2Error
-from biosam2.frames import CT_PRESETS, resolve_window
-from biosam2.session import ModelFacts, SessionSettings, SessionState
+from biosam2.session import ModelFacts, SessionState
 from biosam2.session.entries import Cleared, Propagated
-from biosam2.volume import Volume
 from slicer.i18n import tr as _
 
 from ..scene.Parameters import Parameters, keepWith, readParameters, takeFrom, writeParameters
@@ -25,12 +21,12 @@ from ..worker.ProcessDriver import ProcessDriver
 from ..worker.Worker import Worker
 from .EditSteps import EditSteps
 from .InputWatch import InputWatch
+from .NewSession import NewSession
 from .Previews import Previews
 from .PromptSteps import PromptSteps
 from .Propagation import Propagation
 from .SceneResults import SceneResults
 from .SceneState import Reviewed, SceneState
-from .Step import Step
 from .Steps import Steps
 
 _NOTHING_MARKED = _("Mark the structure first: click into it, or draw a box around it.")
@@ -89,12 +85,11 @@ class PanelSession:
         self._status = ""
         # Whether settings of a session that has no prompts were changed: the next prompt begins another one.
         self._outdated = False
-        # The automatic window, and what it was found for.
-        self._automatic: tuple[int, tuple[float, float]] = (-1, (0.0, 1.0))
         # The axis of the view that the user points at; the panel knows.
         self.axisOfPointer: Callable[[], str] = lambda: "k"
 
         self._scene = SceneState()
+        self._new = NewSession(lambda: self.parameters)
         self._watch = InputWatch()
         self._worker = Worker(makeDriver, lambda: self.parameters, modelFields)
         self._surface = SurfaceThrottle(lambda: self.running)
@@ -110,7 +105,7 @@ class PanelSession:
             self._worker,
             lambda: self._ensureSession(self.axisOfPointer()),
         )
-        self._propagation = Propagation(self._worker, self._scene, self._results, self._steps, self._stepOfWayBack)
+        self._propagation = Propagation(self._worker, self._scene, self._results, self._steps)
         self.progressChanged = self._propagation.progressChanged
         self.modelsOffered = self._worker.offered
         self.noticed = self._worker.noticed
@@ -225,7 +220,7 @@ class PanelSession:
             return None
         if self.begun and self.state is not None:
             return self.state.settings.window
-        return self._windowNow()
+        return self._new.window()
 
     def pixelSize(self, axis: str) -> tuple[float, float]:
         """Size of a pixel of a slice along rows and columns, in mm."""
@@ -236,10 +231,8 @@ class PanelSession:
         """The session's part of a run record, see `biosam2.Session.to_record`; segments go by their identifiers."""
         state = self.state
         if state is None:
-            axis = self.axis or "k"
-            settings = self._settingsNow(axis)
             scene = SceneState()
-            scene.begin(settings, self._geometry.shape)  # type: ignore[union-attr]
+            scene.begin(self._new.settings("k"), self._geometry.shape)  # type: ignore[union-attr]
             state = scene.state
             assert state is not None
         return state.to_record(state.settings.precision)
@@ -311,6 +304,7 @@ class PanelSession:
             return False
         self._volume, self._segmentation = volumeNode, segmentationNode
         self._geometry = VolumeGeometry(volumeNode)
+        self._new.open(volumeNode)
         self._slices = SegmentSlices(segmentationNode, self._editor, volumeNode)
         self._surface.open(segmentationNode)
         self._results.open(segmentationNode, self._slices)
@@ -508,22 +502,9 @@ class PanelSession:
 
     # -- the session -----------------------------------------------------------------------------
 
-    def _stepOfWayBack(self, step: Step) -> Step:
-        """Where the user did something during the way there, undoing it must leave the way there alone."""
-        done = self._steps.done
-        if done and done[-1] is step:
-            return step
-        step = self._steps.new()
-        self._steps.commit(step)
-        return step
-
     def _ensureSession(self, axis: str) -> None:
-        """Begin a session along this axis, unless one with prompts is under way.
-
-        A single picture and a video have one axis only.
-        """
-        single = [a for a in "kji" if VolumeGeometry(self._volume).count(a) == 1]
-        axis = "k" if self.parameters.film else single[0] if single else axis
+        """Begin a session along this axis, unless one with prompts is under way."""
+        axis = self._new.axis(axis)
         if self.state is not None:
             if self.begun or (axis == self.axis and not self._outdated):
                 return
@@ -531,40 +512,13 @@ class PanelSession:
             self._results.forget()
             self._previews.forget()
         # The first prompt decides the axis, and the window that the network sees.
-        self._scene.begin(self._settingsNow(axis), self._geometry.shape)  # type: ignore[union-attr]
-        self._outdated = False
-
-    def _settingsNow(self, axis: str) -> SessionSettings:
-        """Of a session that begins now."""
-        parameters = self.parameters
-        crop = "auto" if parameters.crop else None
-        return SessionSettings.resolve(
-            self._engineVolume(), axis, self._windowNow(), parameters.policy, crop=crop, merge="progressive"
-        )
-
-    def _windowNow(self) -> tuple[float, float]:
-        """What the settings say, for a session that begins now."""
-        chosen = self.parameters.window
-        if chosen in CT_PRESETS:
-            return CT_PRESETS[chosen]
-        if chosen == "view" and self._volume.IsA("vtkMRMLScalarVolumeNode"):
-            display = self._volume.GetScalarVolumeDisplayNode()
-            if display is not None and display.GetWindow() > 0:
-                return (display.GetLevel(), display.GetWindow())
-        key = self._volume.GetImageData().GetMTime()
-        if self._automatic[0] != key:
-            # Percentiles of all voxels, which takes a moment.
-            self._automatic = (key, resolve_window(None, self._engineVolume()))
-        return self._automatic[1]
-
-    def _engineVolume(self) -> Volume:
-        spacing, origin, direction = self._geometry.lps()  # type: ignore[union-attr]
-        array = slicer.util.arrayFromVolume(self._volume)
         try:
-            return Volume(array, spacing, origin, np.array(direction))
+            settings = self._new.settings(axis)
         except BioSAM2Error as error:
             self._fail(str(error))
             raise
+        self._scene.begin(settings, self._geometry.shape)  # type: ignore[union-attr]
+        self._outdated = False
 
     def _reopen(self) -> None:
         """Go on with what the scene holds, if it belongs to this segmentation."""
@@ -684,6 +638,7 @@ class PanelSession:
             keepWith(self._node, self._segmentation)
         self._prompts = self._slices = self._geometry = None
         self._volume = self._segmentation = None
+        self._new.open(None)
         self._promptSteps.open(None)
         self._steps.open(None)
         self._scene.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -85,13 +84,9 @@ class Propagation:
         scene: the session's state.
         results: where masks are written.
         steps: the session's.
-        goOn: gives the step that the way back is part of: that of the way there, or a new one where the user has done
-            something meanwhile.
     """
 
-    def __init__(
-        self, worker: Worker, scene: SceneState, results: SceneResults, steps: Steps, goOn: Callable[[Step], Step]
-    ) -> None:
+    def __init__(self, worker: Worker, scene: SceneState, results: SceneResults, steps: Steps) -> None:
         self.said = Signal()
         self.warned = Signal()
         self.failed = Signal()
@@ -102,7 +97,6 @@ class Propagation:
         self._scene = scene
         self._results = results
         self._steps = steps
-        self._goOn = goOn
         self._run: _Run | None = None
 
     @property
@@ -237,7 +231,7 @@ class Propagation:
             self._scene.propagation(run.entryId), direction="backward", finished=(), complete=False, gone=()
         )
         run.backwardLeft = run.gone = False
-        run.step = self._goOn(run.step)
+        run.step = self._steps.continued(run.step)
         run.receivedHere, run.empty, run.total = 0, {}, run.received + self._count(wanted)
         run.entryId = self._steps.add(run.step, wanted)
         self._ask(run)

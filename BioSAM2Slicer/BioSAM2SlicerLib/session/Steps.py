@@ -105,6 +105,15 @@ class Steps:
         self.save()
         self.changed.emit()
 
+    def continued(self, step: Step) -> Step:
+        """The step that what follows from a step belongs to: itself, or a new one where others were done meanwhile,
+        which are undone before it."""
+        if self._done and self._done[-1] is step:
+            return step
+        step = self.new()
+        self.commit(step)
+        return step
+
     def keep(self, count: int) -> None:
         """Forget the oldest steps beyond this many, at least one."""
         del self._done[:-count]
