@@ -124,6 +124,8 @@ def make_kept_worker() -> Any:
         def stop(self) -> None:
             self.conversation.drop_all()
             self.conversation.interrupted()
+            # The next session counts its entries anew.
+            self.conversation.forget(0)
             self._arrived.clear()
             self.stateChanged, self.noticed, self.progressed, self.died = Signal(), Signal(), Signal(), Signal()
             self._state = STOPPED
