@@ -1,4 +1,4 @@
-"""The command: python -m bench time|count|memory|agree|worker|train|history."""
+"""The command: python -m bench time|count|memory|strokes|agree|worker|train|history."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from biosam2.errors import InputError
 from biosam2.io import atomic_path
 from biosam2.speed import Speed
 
-from . import agreement, count, peak, results, timing, training, worker
+from . import agreement, count, peak, results, strokes, timing, training, worker
 from .networks import network_of, reference_of, trained
 from .phases import PHASES, noise
 from .sides import EngineSide, PredictorSide, Side
@@ -145,6 +145,29 @@ def _memory(
     click.echo(peak.table(found))
     values = {f"{p.slices} slices, {p.side}": p.peak - p.volume for p in found}
     _keep(out, record, "MiB beside the volume", values, {"peaks": [asdict(p) for p in found]})
+
+
+@main.command("strokes")
+@click.argument("folder", type=_FOLDER)
+@_threads
+@_kept
+@click.option("--model", default="nano", show_default=True, help="A registered model.")
+@click.option("--crop", type=click.Choice(["auto", "none"]), default="auto", show_default=True, help="See 'segment'.")
+@click.option("--cases", type=int, help="How many of the targets.")
+def _strokes(
+    folder: Path, threads: int, out: Path | None, record: bool, model: str, crop: str, cases: int | None
+) -> None:
+    """Dice of scribbles and rulers by what they are reduced to, on single slices of the collection in FOLDER."""
+    torch.set_num_threads(threads)
+    found = []
+    for each in strokes.agreements(trained(model), folder, None if crop == "none" else "auto", cases):
+        click.echo(f"{each.case}, {each.target}", err=True)
+        found.append(each)
+    means = strokes.means(found)
+    for name, value in means.items():
+        click.echo(f"{name:34} {value:.3f}")
+    click.echo(f"means of {len(found)} targets")
+    _keep(out, record, "Dice", means, {"agreements": [each.to_json() for each in found]})
 
 
 @main.command("agree")

@@ -67,6 +67,15 @@ def test_agreement_is_measured(bench):
     assert "| stop=3 | correction |" in bench("agree", str(folder), "--cases", "1", "--speed", "stop=3")
 
 
+def test_strokes_are_measured(bench):
+    folder = ROOT.parent / "shared" / "training-data"
+    if not folder.is_dir():
+        pytest.skip("needs the labelled images beside the project")
+    said = bench("strokes", str(folder), "--cases", "1")
+    assert "scribble, 3 inside" in said
+    assert "means of 1 targets" in said
+
+
 def test_the_worker_is_measured_beside_this_process(bench, tmp_path):
     out = tmp_path / "figures.json"
     table = bench("worker", "--rounds", "1", "--json", str(out))
