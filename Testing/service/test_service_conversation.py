@@ -103,7 +103,7 @@ def test_requests_wait_for_a_host_and_for_its_opening(told) -> None:
     hello, load, volume = talk.to_send()
     assert len({hello.id, load.id, volume.id} - {0}) == 3
     talk.receive(m.Welcome(id=hello.id, protocol=m.PROTOCOL, biosam2="1"))
-    talk.receive(m.ModelLoaded(id=load.id, name="small", sha256="00", device="cpu", device_reason="", image_size=64))
+    talk.receive(m.ModelLoaded(id=load.id, model=FACTS))
     assert (talk.to_send(), told) == ([], [])
     talk.receive(m.Done(id=volume.id))
     assert told == [opening]

@@ -15,6 +15,9 @@ from biosam2.service import arrays, framing
 from biosam2.service import messages as m
 from biosam2.service.errors import ProtocolError
 from biosam2.service.framing import MAGIC, Decoder, Limits, Refused, encode
+from biosam2.session.entries import Prompted, Propagated, Started
+from biosam2.session.settings import SessionSettings
+from biosam2.speed import Speed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -37,11 +40,32 @@ PROMPTS = st.one_of(
     st.builds(Line, INDICES, st.tuples(NUMBERS, NUMBERS).map(lambda place: [(1e9, 1e9), place])),
 )
 IDS = st.integers(0, 2**62)
+HEADS = st.builds(m.Head, id=IDS, finished=st.none() | IDS, complete=st.booleans())
+ENTRIES = st.builds(
+    m.SentEntry,
+    id=IDS,
+    parent=IDS,
+    entry=st.one_of(
+        st.builds(Prompted, NAMES, PROMPTS),
+        st.builds(Started, NAMES, hnp.arrays(bool, (3, 4, 5))),
+        st.builds(Propagated, st.lists(NAMES, max_size=3).map(tuple), NAMES, st.none() | INDICES, st.none() | INDICES),
+    ),
+    finished=IDS,
+    complete=st.booleans(),
+)
+SETTINGS = st.builds(
+    SessionSettings,
+    axis=st.sampled_from("ijk"),
+    window=st.tuples(NUMBERS, NUMBERS),
+    crop=st.sampled_from([None, "auto"]),
+    speed=st.builds(Speed, stop=st.none() | st.integers(1, 9), local=st.booleans()),
+)
 MESSAGES = st.one_of(
-    st.builds(m.Undo, id=IDS),
-    st.builds(m.AddPrompt, id=IDS, segment=NAMES, prompt=PROMPTS),
-    st.builds(m.StartFrom, id=IDS, segment=NAMES, mask=hnp.arrays(bool, (3, 4, 5))),
-    st.builds(m.Propagate, id=IDS, segments=st.none() | st.lists(NAMES, max_size=3), limit=st.none() | IDS),
+    st.builds(m.Cancel, id=IDS),
+    st.builds(m.CheckPrompt, id=IDS, head=HEADS, prompt=PROMPTS),
+    st.builds(m.Sync, id=IDS, entries=st.lists(ENTRIES, max_size=3)),
+    st.builds(m.Create, id=IDS, settings=SETTINGS),
+    st.builds(m.Propagate, id=IDS, head=HEADS, credit=st.integers(1, 10_000), skip=IDS),
     st.builds(
         m.Update,
         id=IDS,
@@ -50,7 +74,6 @@ MESSAGES = st.one_of(
         slice_index=INDICES,
         mask=MASKS,
         score=NUMBERS,
-        result=st.none() | MASKS,
     ),
     st.builds(m.LogitsAnswer, id=IDS, logits=ARRAYS),
     st.builds(m.Progress, id=IDS, stage=NAMES, fraction=st.none() | st.floats(0, 1)),
@@ -60,6 +83,8 @@ MESSAGES = st.one_of(
 def same(a: object, b: object) -> bool:
     if isinstance(a, msgspec.Struct):
         return type(a) is type(b) and all(same(getattr(a, f), getattr(b, f)) for f in a.__struct_fields__)
+    if isinstance(a, list):
+        return isinstance(b, list) and len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, np.ndarray):
         return isinstance(b, np.ndarray) and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
     return a == b
@@ -90,16 +115,16 @@ def test_messages_survive_any_cutting_of_the_stream(messages: list, cuts: list[i
 def test_garbage_is_reported_and_does_not_hide_what_follows(garbage: bytes, cuts: list[int]) -> None:
     # A whole magic in the garbage promises a frame, and bytes then belong to it.
     garbage = garbage.replace(MAGIC[:1], b"")
-    got = feed(Decoder(m.Message), in_pieces(garbage + encode(m.Undo(id=7)), cuts))
-    assert [type(x) for x in got] == [Refused, m.Undo][0 if garbage else 1 :]
+    got = feed(Decoder(m.Message), in_pieces(garbage + encode(m.Cancel(id=7)), cuts))
+    assert [type(x) for x in got] == [Refused, m.Cancel][0 if garbage else 1 :]
 
 
 @given(st.binary(max_size=200))
 def test_any_head_is_refused_or_understood(head: bytes) -> None:
     decoder: Decoder = Decoder(m.Asked)
-    got = feed(decoder, [frame(head), encode(m.Redo(id=1))])
+    got = feed(decoder, [frame(head), encode(m.Cancel(id=1))])
     assert len(got) == 2
-    assert isinstance(got[1], m.Redo)
+    assert isinstance(got[1], m.Cancel)
 
 
 @given(MESSAGES, st.data())
@@ -107,9 +132,9 @@ def test_a_changed_byte_does_no_harm(message: msgspec.Struct, data: st.DataObjec
     good = bytearray(encode(message))
     place = data.draw(st.integers(12, len(good) - 1))
     good[place] ^= data.draw(st.integers(1, 255))
-    got = feed(Decoder(m.Message), [bytes(good), encode(m.Redo(id=1))])
+    got = feed(Decoder(m.Message), [bytes(good), encode(m.Cancel(id=1))])
     assert len(got) == 2
-    assert isinstance(got[1], m.Redo)
+    assert isinstance(got[1], m.Cancel)
 
 
 @given(MESSAGES, st.data())
@@ -133,20 +158,21 @@ def test_a_frame_that_announces_too_much_is_passed_over(head: int, body: int) ->
 def test_what_follows_a_frame_that_is_too_large_is_understood() -> None:
     decoder: Decoder = Decoder(m.Asked, Limits(body=1000))
     large = encode(
-        m.AddPrompt(
+        m.CheckPrompt(
             id=1,
-            segment="a",
+            head=m.Head(id=1),
             prompt=Mask(0, np.random.default_rng(1).random((200, 200)) > 0.5),
         )
     )
-    refused, undo = feed(decoder, [large + encode(m.Undo(id=2))])
+    refused, undo = feed(decoder, [large + encode(m.Cancel(id=2))])
     assert "too large" in refused.reason
-    assert isinstance(undo, m.Undo)
+    assert isinstance(undo, m.Cancel)
 
 
 def array_message(description: list, body: bytes) -> bytes:
     array = msgspec.msgpack.Ext(1, msgspec.msgpack.encode(description))
-    head = {"op": "start_from", "id": 1, "segment": "a", "mask": array}
+    entry = {"op": "start", "segment": "a", "mask": array}
+    head = {"op": "sync", "id": 1, "entries": [{"id": 1, "parent": 0, "entry": entry}]}
     return frame(msgspec.msgpack.encode(head), body)
 
 
@@ -192,7 +218,8 @@ def test_a_decompression_bomb_unfolds_to_no_more_than_it_says() -> None:
 def test_many_arrays_share_one_limit() -> None:
     limits = Limits(decoded=1000)
     one = m.Update(id=1, number=1, segment="a", slice_index=1, mask=np.ones((20, 30), bool), score=1.0)
-    two = m.Update(id=1, number=1, segment="a", slice_index=1, mask=np.ones((20, 30), bool), score=1.0, result=one.mask)
+    two = m.Update(id=1, number=1, segment="a", slice_index=1, mask=np.ones((20, 30), bool), score=1.0)
+    two.prepared = [m.Prepared(segment="b", slice_index=1, mask=one.mask, score=1.0)]
     understood, refused = feed(Decoder(m.Reply, limits), [encode(one) + encode(two)])
     assert isinstance(understood, m.Update)
     assert "limit" in refused.reason
@@ -207,7 +234,7 @@ def test_deep_and_endless_messagepack_is_refused(head: bytes) -> None:
 
 
 def test_every_message_has_a_name_of_its_own_and_no_unknown_fields() -> None:
-    (refused,) = feed(Decoder(m.Asked), [frame(msgspec.msgpack.encode({"op": "undo", "id": 1, "path": "/etc"}))])
+    (refused,) = feed(Decoder(m.Asked), [frame(msgspec.msgpack.encode({"op": "cancel", "id": 1, "path": "/etc"}))])
     assert "path" in refused.reason
     (refused,) = feed(Decoder(m.Asked), [encode(m.Done(id=1))])
     assert isinstance(refused, Refused)
@@ -225,13 +252,13 @@ def test_every_message_has_a_name_of_its_own_and_no_unknown_fields() -> None:
     ],
 )
 def test_prompts_travel(prompt: object) -> None:
-    (got,) = feed(Decoder(m.Asked), [encode(m.AddPrompt(id=1, segment="a", prompt=prompt))])  # type: ignore[arg-type]
+    (got,) = feed(Decoder(m.Asked), [encode(m.CheckPrompt(id=1, head=m.Head(id=1), prompt=prompt))])  # type: ignore[arg-type]
     assert got.prompt == prompt
 
 
 def test_a_prompt_that_is_none_is_refused_as_one() -> None:
     prompt = {"kind": "point", "ijk": [0.0, float("nan"), 0.0], "positive": True}
-    head = {"op": "add_prompt", "id": 1, "segment": "a", "prompt": prompt}
+    head = {"op": "check_prompt", "id": 1, "head": {"id": 1}, "prompt": prompt}
     (refused,) = feed(Decoder(m.Asked), [frame(msgspec.msgpack.encode(head))])
     assert "finite" in refused.reason
 

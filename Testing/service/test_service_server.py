@@ -20,6 +20,7 @@ from biosam2.service.framing import Limits, encode
 from biosam2.service.server.app import MEDIA_TYPE, Settings
 from biosam2.service.server.leases import TimeOuts
 from biosam2.service.upload import header_of, upload, volume_id
+from biosam2.session.entries import Started
 from biosam2.session.settings import SessionSettings
 from biosam2.speed import Speed
 from hypothesis import HealthCheck, given, settings
@@ -443,20 +444,21 @@ def test_a_record_says_the_precision_that_results_are_computed_in(served, model,
 def test_messages_that_lie_are_refused(served, shown, volume) -> None:
     with RemoteSession(served.url, volume, api_key=KEY) as session:
         name = session.executor.link._path.rpartition("/")[2]
+        large = m.SentEntry(id=1, parent=0, entry=Started("a", np.ones((200, 200, 200), bool)))
         create = m.Create(id=9, settings=SessionSettings(axis="k", window=(0.0, 1.0)))
         for body, says in [
             (b"", "whole and alone"),
             (b"garbage", "no message"),
-            (encode(m.Undo(id=10**6))[:-1], "whole and alone"),
-            (encode(m.Undo(id=10**6)) * 2, "whole and alone"),
+            (encode(m.Sync(id=10**6, entries=[]))[:-1], "whole and alone"),
+            (encode(m.Sync(id=10**6, entries=[])) * 2, "whole and alone"),
             (encode(m.OpenVolume(id=1, path="/etc/passwd", spacing=(1, 1, 1), origin=(0, 0, 0), direction=((1, 0, 0), (0, 1, 0), (0, 0, 1)))), "POST /sessions"),  # noqa: E501
             (encode(create), "POST /sessions"),
-            (encode(m.StartFrom(id=1, segment="a", mask=np.ones((200, 200, 200), bool))), "limit"),
+            (encode(m.Sync(id=1, entries=[large])), "limit"),
         ]:  # fmt: skip
             response = post(served, shown, name, body)
             assert (response.status_code, says in response.json()["detail"]) == (400, True), response.text
         assert post(served, shown, name, bytes(2 << 20)).status_code == 413
-        assert post(served, shown, "a" * 32, encode(m.Undo(id=1))).status_code == 404
+        assert post(served, shown, "a" * 32, encode(m.Sync(id=1, entries=[]))).status_code == 404
         assert post(served, shown, "../info", b"").status_code in (404, 405, 422)
         # The session has noticed nothing.
         session.add_prompt("a", Point((11, 10, 2)))

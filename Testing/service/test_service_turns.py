@@ -18,14 +18,25 @@ from biosam2.service.server.leases import Leases, TimeOuts
 from biosam2.service.server.local import LocalDevice
 from biosam2.service.server.volumes import Held, VolumeStore
 from biosam2.service.upload import volume_id
+from biosam2.session.entries import Prompted, Propagated
 from biosam2.session.settings import SessionSettings
 from service_helpers import ModelEngine
 
 CREATE = m.Create(id=1, settings=SessionSettings(axis="k", window=(50.0, 100.0)))
 
 
-def prompt(request: int) -> m.AddPrompt:
-    return m.AddPrompt(id=request, segment="a", prompt=Point((11, 10, 2)))
+def prompt(request: int) -> m.Sync:
+    """A prompt, entry 1, and a propagation after it, entry 2."""
+    entries = (Prompted("a", Point((11, 10, 2))), Propagated(("a",), "both", None, None))
+    return m.Sync(id=request, entries=[m.SentEntry(id=n, parent=n - 1, entry=e) for n, e in enumerate(entries, 1)])
+
+
+def propagate(request: int, credit: int = 100) -> m.Propagate:
+    return m.Propagate(id=request, head=m.Head(id=2), credit=credit)
+
+
+def predict(request: int) -> m.Predict:
+    return m.Predict(id=request, head=m.Head(id=1), segment="a", slice_index=2)
 
 
 @pytest.fixture
@@ -48,15 +59,15 @@ def test_a_click_goes_ahead_of_propagations_ones_own_and_others(scheduler, model
         told.append(("one", type(reply).__name__))
         if isinstance(reply, m.Update) and reply.number == 1:
             scheduler.submit(other, prompt(2))
-            scheduler.submit(other, m.Predict(id=3, segment="a", slice_index=2))
-            scheduler.submit(one, m.Predict(id=4, segment="a", slice_index=2))
+            scheduler.submit(other, predict(3))
+            scheduler.submit(one, predict(4))
         if isinstance(reply, m.Propagated):
             over.set()
 
     scheduler.add(one, from_one)
     scheduler.add(other, lambda reply: told.append(("other", type(reply).__name__)))
     scheduler.submit(other, CREATE)
-    for request in (CREATE, prompt(2), m.Propagate(id=3)):
+    for request in (CREATE, prompt(2), propagate(3)):
         scheduler.submit(one, request)
     assert over.wait(60)
     first = told.index(("one", "Update"))
@@ -76,12 +87,12 @@ def test_busy_clients_do_not_starve_a_propagation(scheduler, model, volume) -> N
         answers += 1
         if not over.is_set():
             for _ in range(2):
-                scheduler.submit(other, m.CountSteps(id=answers * 2 + 100 + _, segments=["a"]))
+                scheduler.submit(other, m.Sync(id=answers * 2 + 100 + _, entries=[]))
 
     scheduler.add(other, from_other)
     scheduler.add(one, lambda reply: over.set() if isinstance(reply, m.Propagated) else None)
     scheduler.submit(other, CREATE)
-    for request in (CREATE, prompt(2), m.Propagate(id=3)):
+    for request in (CREATE, prompt(2), propagate(3)):
         scheduler.submit(one, request)
     assert over.wait(60)
     assert answers > 5
@@ -89,7 +100,7 @@ def test_busy_clients_do_not_starve_a_propagation(scheduler, model, volume) -> N
 
 def test_a_cancelled_propagation_stops_after_its_slice(model, volume) -> None:
     host = Host(ModelEngine(model, volume))
-    for request in (CREATE, prompt(2), m.Propagate(id=3)):
+    for request in (CREATE, prompt(2), propagate(3)):
         host.receive(request)
     told = [reply for _ in range(3) for reply in host.work()]
     assert isinstance(told[-1], m.Update)
@@ -101,16 +112,30 @@ def test_a_cancelled_propagation_stops_after_its_slice(model, volume) -> None:
 
 def test_a_repeated_request_is_answered_and_not_done_again(model, volume) -> None:
     host = Host(ModelEngine(model, volume))
-    for request in (CREATE, prompt(2), prompt(2), prompt(3)):
+    for request in (CREATE, prompt(2), predict(3), predict(3), predict(4)):
         host.receive(request)
-    answers = [next(iter(host.work())) for _ in range(4)]
-    assert [type(answer) for answer in answers] == [m.Created, m.Done, m.Done, m.Done]
-    assert len(host._session.prompts("a")) == 2
+    answers = [next(iter(host.work())) for _ in range(5)]
+    assert [type(answer) for answer in answers] == [m.Created, m.Done, *[m.MaskAnswer] * 3]
+    assert answers[2] is answers[3]
+    assert answers[2] is not answers[4]
+
+
+def test_a_session_that_is_created_answers_nothing_of_the_one_before(model, volume) -> None:
+    """Not even under the same identifiers."""
+    host = Host(ModelEngine(model, volume))
+    again = m.Create(id=5, settings=CREATE.settings)
+    for request in (CREATE, prompt(2), predict(3), propagate(4), again, predict(3), propagate(4)):
+        host.receive(request)
+    told = []
+    while host.waiting or host.moving:
+        told += host.work()
+    later = told[1 + next(n for n, reply in enumerate(told) if reply.id == 5) :]
+    assert [(reply.id, type(reply)) for reply in later] == [(3, m.Stale), (4, m.Stale)]
 
 
 def test_no_more_is_sent_than_was_granted(model, volume) -> None:
     host = Host(ModelEngine(model, volume))
-    for request in (CREATE, prompt(2), m.Propagate(id=3, credit=2)):
+    for request in (CREATE, prompt(2), propagate(3, 2)):
         host.receive(request)
     while host.waiting:
         list(host.work())
@@ -133,7 +158,7 @@ def test_idle_time_is_spent_on_the_slices_around_the_prompt_and_a_click_ends_it(
     def encode_ahead(session: biosam2.Session, busy) -> bool:
         if not clicked.is_set():
             clicked.set()
-            scheduler.submit(host, m.Predict(id=9, segment="a", slice_index=2))
+            scheduler.submit(host, predict(9))
             given_up.append(busy())
         more = look_ahead(session, busy)
         if not more:
@@ -142,7 +167,7 @@ def test_idle_time_is_spent_on_the_slices_around_the_prompt_and_a_click_ends_it(
 
     engine.encode_ahead = encode_ahead
     scheduler.add(host, lambda reply: answered.set() if reply.id == 9 else None)
-    for request in (CREATE, prompt(2), m.Predict(id=3, segment="a", slice_index=2)):
+    for request in (CREATE, prompt(2), predict(3)):
         scheduler.submit(host, request)
     assert answered.wait(60)
     assert given_up == [True]
@@ -166,7 +191,7 @@ def test_a_fault_ahead_of_the_user_is_no_answer(scheduler, model, volume, caplog
     scheduler.add(host, deliver)
     for request in (CREATE, prompt(2)):
         scheduler.submit(host, request)
-    scheduler.submit(host, m.Propagate(id=3))
+    scheduler.submit(host, propagate(3))
     assert over.wait(60)
     assert m.Failure not in told
 
@@ -240,7 +265,7 @@ def test_a_client_that_takes_its_answers_is_there_and_only_answers_are_use(devic
             async for _ in leases.answers(lease, 2, leases.ask(lease, prompt(2))):
                 assert isinstance(_, m.Done)
             assert lease.streams == {}
-        begun = {lease: leases.ask(lease, m.Propagate(id=3, credit=1)) for lease in (reading, stuck)}
+        begun = {lease: leases.ask(lease, propagate(3, 1)) for lease in (reading, stuck)}
         assert (await begun[stuck].get()).number == 1
         replies = leases.answers(reading, 3, begun[reading], every=0.01)
         # A propagation that its reader has left in the middle: after its one update there are only signs of life.
@@ -266,7 +291,7 @@ def test_a_client_that_takes_nothing_is_not_waited_for(devices, store, volume) -
 
     async def story() -> None:
         lease = await leases.open("small", volume_id(volume), SessionSettings(axis="k", window=(0.0, 1.0)))
-        stream = leases.ask(lease, m.Undo(id=2))
+        stream = leases.ask(lease, prompt(2))
         for number in range(300):
             lease.route(m.Progress(id=2, stage=str(number)))
         assert 2 not in lease.streams
@@ -306,7 +331,7 @@ def test_requests_that_nobody_waits_for_are_bounded(devices, device, store, mode
 
 def test_a_client_cannot_be_owed_more_than_it_asked_for(model, volume) -> None:
     host = Host(ModelEngine(model, volume))
-    for request in (CREATE, prompt(2), m.Propagate(id=3, credit=2)):
+    for request in (CREATE, prompt(2), propagate(3, 2)):
         host.receive(request)
     for number in range(20):
         host.receive(m.Grant(id=10 + number, of=3, credit=9999, received=0))

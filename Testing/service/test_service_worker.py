@@ -160,11 +160,13 @@ def test_nothing_but_messages_reaches_standard_output() -> None:
         """
         import ctypes, os, subprocess, sys
         from biosam2.service import engines, worker
+        from biosam2.session import ModelFacts
 
         def load(self, asked):
             print("python"); ctypes.CDLL(None).puts(b"C"); ctypes.CDLL(None).fflush(None)
             os.write(1, b"descriptor"); subprocess.run(["echo", "child"])
-            yield worker.m.ModelLoaded(id=asked.id, name="", sha256="", device="", device_reason="", image_size=1)
+            model = ModelFacts(name="", sha256="", device="", device_reason="", image_size=1)
+            yield worker.m.ModelLoaded(id=asked.id, model=model)
 
         engines.LocalEngine.load_model = load
         worker.main(["--log-file", os.devnull])
@@ -187,7 +189,7 @@ def test_nothing_but_messages_reaches_standard_output() -> None:
 def test_bad_bytes_are_answered_and_survived(tmp_path) -> None:
     command = [sys.executable, "-m", "biosam2.service.worker", "--log-file", str(tmp_path / "log")]
     hello = encode(m.Hello(id=3, protocol=m.PROTOCOL, client="test"))
-    early = encode(m.Undo(id=4)) + encode(m.OpenVolume(id=5, path="/etc/passwd", spacing=(1, 1, 1), origin=(0, 0, 0), direction=((1, 0, 0), (0, 1, 0), (0, 0, 1))))  # fmt: skip  # noqa: E501
+    early = encode(m.Sync(id=4, entries=[])) + encode(m.OpenVolume(id=5, path="/etc/passwd", spacing=(1, 1, 1), origin=(0, 0, 0), direction=((1, 0, 0), (0, 1, 0), (0, 0, 1))))  # fmt: skip  # noqa: E501
     old = encode(m.Hello(id=6, protocol=99, client="test"))
     with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, bufsize=0) as process:
         process.stdin.write(b"GET / HTTP/1.1\r\n\r\n" + hello + encode(m.Done(id=1)) + early + old)

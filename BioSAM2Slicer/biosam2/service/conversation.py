@@ -610,8 +610,7 @@ class Conversation:
             self._refused[type(sent.request)] = ticket.error or error_of(reply.kind, reply.text)
             ticket.error = self._refused[type(sent.request)]
         elif isinstance(reply, m.ModelLoaded):
-            names = ModelFacts.__struct_fields__
-            self.facts = ModelFacts(**{name: getattr(reply, name) for name in names})
+            self.facts = reply.model
         if not ticket._waiting and ticket in self._opening:
             self._opening.remove(ticket)
             ticket._finish(self.facts, ticket.error)

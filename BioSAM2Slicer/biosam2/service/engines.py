@@ -43,15 +43,9 @@ class LocalEngine:
             name: str | Path | None = asked.name
             self._model = load_model(name, asked.device, checkpoint=asked.checkpoint, config=asked.config)
             self._asked = asked
-        model = self._model
-        yield m.ModelLoaded(
-            id=asked.id,
-            name=model.name,
-            sha256=model.sha256,
-            device=str(model.device),
-            device_reason=model.device_reason,
-            image_size=model.image_size,
-        )
+        from ..session.local import facts_of
+
+        yield m.ModelLoaded(id=asked.id, model=facts_of(self._model))
 
     def open_volume(self, asked: m.OpenVolume) -> None:
         """Map a file."""

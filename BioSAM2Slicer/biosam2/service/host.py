@@ -26,7 +26,6 @@ from .known import KnownEntries
 
 if TYPE_CHECKING:
     from ..session import Session
-    from ..update import Update
 
 _log = logging.getLogger(__name__)
 # Answers kept for a client whose connection broke before they arrived.
@@ -56,26 +55,20 @@ class Engine(Protocol):
 
 @dataclass
 class _Running:
-    """A propagation under way, or the last one.
-
-    Attributes:
-        noted: of one that an entry asks for: the entry, as far as it is.
-    """
+    """A propagation under way, or the last one."""
 
     asked: m.Propagate
-    segments: tuple[str, ...]
-    updates: Iterator[Update | Found]
-    noted: _Noted | None = None
+    noted: _Noted
+    updates: Iterator[Found]
+    credit: int
     count: int = 0
-    last: Update | Found | None = None
-    credit: int | None = None
     # Numbered updates that the client has not confirmed.
     kept: deque[tuple[int, m.Update]] = field(default_factory=deque)
     over: m.Propagated | None = None
 
 
 class _Noted:
-    """The updates of a propagation that an entry asks for, and what the entry says of them by then."""
+    """The updates of a propagation, and what its entry says of them by then."""
 
     def __init__(self, run: Run, entry: Propagated) -> None:
         self._run = run
@@ -127,13 +120,11 @@ class Host:
         self._session: Session | None = None
         self._known: KnownEntries | None = None
         # A request that waits until propagations before it have been run again, and how far that is.
-        self._restoring: tuple[m.Asked, Iterator[float]] | None = None
+        self._restoring: tuple[m.AboutHead, Iterator[float]] | None = None
         self._inbox: deque[m.Asked] = deque()
         self._running: _Running | None = None
         self._answered: OrderedDict[int, m.Final] = OrderedDict()
         self._ahead = False
-        # Slices that were locked or drawn at some time: there the network's result may lie under the user's mask.
-        self._theirs: set[tuple[str, int]] = set()
 
     @property
     def waiting(self) -> int:
@@ -210,11 +201,11 @@ class Host:
         run = self._running
         match asked:
             case m.Grant():
-                if run is not None and run.asked.id == asked.of and run.credit is not None:
+                if run is not None and run.asked.id == asked.of:
                     while run.kept and run.kept[0][0] <= asked.received:
                         run.kept.popleft()
                     # Whatever is granted: no more is kept than the propagation began with.
-                    room = max(0, (run.asked.credit or 0) - len(run.kept))
+                    room = max(0, run.asked.credit - len(run.kept))
                     run.credit = min(run.credit + asked.credit, room)
                 return
             case m.Cancel():
@@ -248,7 +239,6 @@ class Host:
                     self._session = None
                 session = self._session = self._engine.create(asked)
                 self._known = KnownEntries(SessionState(session.settings, session.frames), session.executor)
-                self._theirs.clear()
                 precision: Any = session.executor.precision
                 yield m.Created(id=asked.id, model=session.executor.facts, precision=precision)
             case _:
@@ -257,16 +247,12 @@ class Host:
                 if isinstance(asked, m.Sync):
                     taken = all(self._known.add(sent) for sent in asked.entries)
                     yield m.Done(id=asked.id) if taken else m.Stale(id=asked.id)
-                elif getattr(asked, "head", None) is not None:
-                    yield from self._about_head(self._known, asked)
                 else:
-                    yield from self._change(self._session, asked)
+                    yield from self._about_head(self._known, asked)
 
     # -- requests about a head -------------------------------------------------------------------
 
-    def _about_head(self, known: KnownEntries, asked: m.Asked) -> Iterator[m.Reply]:
-        assert isinstance(asked, (m.CheckPrompt, m.Predict, m.Logits, m.Propagate))
-        assert asked.head is not None
+    def _about_head(self, known: KnownEntries, asked: m.AboutHead) -> Iterator[m.Reply]:
         if not known.has(asked.head):
             yield m.Stale(id=asked.id)
             return
@@ -277,14 +263,14 @@ class Host:
         lacking = [
             sent
             for sent in known.to_run(asked.head.id, itself=not begins)
-            if running is None or running.over is not None or sent.id != _entry_of(running)
+            if running is None or running.over is not None or sent.id != running.asked.head.id
         ]
         if lacking:
             self._restoring = (asked, self._run_again(known, lacking))
         else:
             yield from self._do(known, asked)
 
-    def _restore(self, asked: m.Asked, shares: Iterator[float]) -> Iterator[m.Reply]:
+    def _restore(self, asked: m.AboutHead, shares: Iterator[float]) -> Iterator[m.Reply]:
         """Run what a request waits for by one slice, or answer the request."""
         try:
             share = next(shares, None)
@@ -325,86 +311,31 @@ class Host:
             if count != sent.finished or noted.complete != sent.complete:
                 raise InputError("a propagation gives other slices than it gave; the model or the volume is another")
 
-    def _do(self, known: KnownEntries, asked: m.Asked) -> Iterator[m.Reply]:
+    def _do(self, known: KnownEntries, asked: m.AboutHead) -> Iterator[m.Reply]:
         assert self._session is not None
         executor = self._session.executor
         match asked:
             case m.CheckPrompt():
-                assert asked.head is not None
                 executor.check(known.state(asked.head.id), asked.prompt)
                 yield m.Done(id=asked.id)
             case m.Predict():
-                assert asked.head is not None
                 state = known.state(asked.head.id)
                 if state.prompt_on(asked.segment, asked.slice_index) is None:
                     raise PromptError(f"segment {asked.segment!r} has no prompt on slice {asked.slice_index}")
                 yield m.MaskAnswer(id=asked.id, mask=executor.predict(state, asked.segment, asked.slice_index))
             case m.Logits():
-                assert asked.head is not None
                 state = known.state(asked.head.id)
                 state.segment(asked.segment)
                 yield m.LogitsAnswer(id=asked.id, logits=executor.logits(state, asked.segment, asked.slice_index))
             case m.Propagate():
-                assert asked.head is not None
                 entry = known.begin(asked.head.id)
                 state = known.state(asked.head.id)
                 noted = _Noted(executor.propagate(state, asked.head.id), entry)
-                self._running = _Running(asked, entry.segments, iter(noted), noted, credit=asked.credit)
+                self._running = _Running(asked, noted, iter(noted), asked.credit)
                 # Begun at once, so that prompts which come after it take effect after it.
                 yield from self._advance(self._running)
 
-    def _change(self, session: Session, asked: m.Asked) -> Iterator[m.Reply]:
-        value: bool | int | None = None
-        match asked:
-            case m.Predict():
-                yield m.MaskAnswer(id=asked.id, mask=session.predict(asked.segment, asked.slice_index))
-                return
-            case m.Logits():
-                yield m.LogitsAnswer(id=asked.id, logits=session.logits(asked.segment, asked.slice_index))
-                return
-            case m.Propagate():
-                yield from self._stop()
-                yield from self._propagate(session, asked)
-                return
-            case m.Lock():
-                kept = None if asked.mask is None else m.as_mask(asked.mask)
-                session.lock(asked.segment, asked.slice_index, asked.locked, kept)
-                self._theirs.add((asked.segment, asked.slice_index))
-                if asked.locked:
-                    mask = session.frames.unstack(session.mask(asked.segment))[asked.slice_index]
-                    yield m.MaskAnswer(id=asked.id, mask=mask)
-                    return
-            case m.AddPrompt():
-                session.add_prompt(asked.segment, asked.prompt)
-                told = asked.prompt.alone(session.frames)
-                if told.mask is not None:
-                    self._theirs.add((asked.segment, told.slice_index))
-            case m.StartFrom():
-                session.start_from(asked.segment, m.as_mask(asked.mask))
-            case m.CountSteps():
-                value = session.count_steps(asked.segments, asked.direction, asked.first, asked.last)  # type: ignore[arg-type]
-            case m.RemovePrompt():
-                yield from self._stop()
-                session.remove_prompt(asked.segment, asked.position)
-            case m.Clear():
-                yield from self._stop()
-                session.clear(asked.segment)
-            case m.Undo():
-                yield from self._stop()
-                value = session.undo()
-            case m.Redo():
-                yield from self._stop()
-                value = session.redo()
-        yield m.Done(id=asked.id, value=value)
-
     # -- propagation -----------------------------------------------------------------------------
-
-    def _propagate(self, session: Session, asked: m.Propagate) -> Iterator[m.Reply]:
-        updates = session.propagate(asked.segments, asked.direction, asked.first, asked.last)  # type: ignore[arg-type]
-        names = tuple(n for n in session.segments if asked.segments is None or n in asked.segments)
-        self._running = _Running(asked, names, updates, credit=asked.credit)
-        # Begun at once, so that prompts which come after it take effect after it.
-        yield from self._advance(self._running)
 
     def _advance(self, run: _Running) -> Iterator[m.Reply]:
         """Propagate by one slice of one segment."""
@@ -423,15 +354,11 @@ class Host:
             yield self._finished(run, complete=True)
             return
         run.count += 1
-        run.last = update
         if run.count > asked.skip:
-            sent = self._sent(run, update)
-            if run.credit is not None:
-                run.credit -= 1
-                run.kept.append((run.count, sent))
+            sent = _sent(run, update)
+            run.credit -= 1
+            run.kept.append((run.count, sent))
             yield sent
-        if asked.limit is not None and run.count >= asked.limit:
-            yield self._finished(run)
 
     def _stop(self) -> Iterator[m.Reply]:
         run = self._running
@@ -440,65 +367,25 @@ class Host:
 
     def _note(self, run: _Running) -> None:
         """What a propagation's entry says by now."""
-        if run.noted is not None and run.asked.head is not None and self._known is not None:
+        if self._known is not None and self._session is not None:
             self._known.note(run.asked.head.id, run.noted.entry)
+            self._session.executor.settle(self._known.state(run.asked.head.id))
 
     def _finished(self, run: _Running, complete: bool = False) -> m.Propagated:
         run.updates.close()  # type: ignore[attr-defined]
-        if run.noted is not None:
-            run.noted.stop()
-            self._note(run)
-        prepared = [] if complete and run.count else self._prepared(run, run.last)
+        run.noted.stop()
+        self._note(run)
+        prepared = [] if complete and run.count else _prepared(run)
         run.over = m.Propagated(id=run.asked.id, count=run.count, complete=complete, prepared=prepared)
         return run.over
 
-    def _prepared(self, run: _Running, update: Update | Found | None) -> list[m.Prepared]:
-        """Results that there are besides the update's: on prompted slices, and of other segments on its slice."""
-        if run.noted is not None:
-            return [
-                m.Prepared(segment=found.segment, slice_index=found.slice_index, mask=found.mask, score=found.score)
-                for found in run.noted.prepared
-            ]
-        found: list[m.Prepared] = []
-        session = self._session
-        if session is None:
-            return found
-        for name in run.segments:
-            slices = {p.slice_of(session.frames) for p in session.prompts(name)}
-            if update is not None:
-                slices = slices - {update.slice_index} if update.segment == name else slices | {update.slice_index}
-            for s in sorted(slices & set(session.finished_slices(name))):
-                try:
-                    mask, score = session.logits(name, s) > 0, session.score(name, s)
-                except InputError:
-                    continue  # the user's own mask, which the network has not seen
-                found.append(m.Prepared(segment=name, slice_index=s, mask=mask, score=score))
-        return found
-
-    def _sent(self, run: _Running, update: Update | Found) -> m.Update:
-        result = None
-        if run.noted is None and (update.segment, update.slice_index) in self._theirs and self._session is not None:
-            result = self._session.logits(update.segment, update.slice_index) > 0
-        return m.Update(
-            id=run.asked.id,
-            number=run.count,
-            segment=update.segment,
-            slice_index=update.slice_index,
-            mask=update.mask,
-            score=update.score,
-            result=result,
-            prepared=self._prepared(run, update) if run.count == 1 else [],
-            gone=getattr(update, "gone", False),
-        )
-
     def _resume(self, run: _Running, asked: m.Propagate) -> Iterator[m.Reply]:
         """Send again what was lost; the propagation itself went on meanwhile."""
-        if run.credit is None or (run.kept and run.kept[0][0] > asked.skip + 1):
+        if run.kept and run.kept[0][0] > asked.skip + 1:
             raise ConnectionLostError("the propagation's earlier results are gone; start it again")
         while run.kept and run.kept[0][0] <= asked.skip:
             run.kept.popleft()
-        if asked.credit is not None:
-            run.credit = max(asked.credit - len(run.kept), 0)
+        run.credit = max(asked.credit - len(run.kept), 0)
         yield from (update for _, update in run.kept)
         if run.over is not None:
             yield run.over
@@ -526,9 +413,25 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:2000]
 
 
-def _entry_of(run: _Running) -> int | None:
-    """The entry that asked for a propagation."""
-    return run.asked.head.id if run.asked.head is not None else None
+def _prepared(run: _Running) -> list[m.Prepared]:
+    """Results on prompted slices, which are there from the moment when the propagation began."""
+    return [
+        m.Prepared(segment=found.segment, slice_index=found.slice_index, mask=found.mask, score=found.score)
+        for found in run.noted.prepared
+    ]
+
+
+def _sent(run: _Running, found: Found) -> m.Update:
+    return m.Update(
+        id=run.asked.id,
+        number=run.count,
+        segment=found.segment,
+        slice_index=found.slice_index,
+        mask=found.mask,
+        score=found.score,
+        prepared=_prepared(run) if run.count == 1 else [],
+        gone=found.gone,
+    )
 
 
 def _raising(error: Exception) -> Iterator[m.Reply]:

@@ -111,53 +111,6 @@ class Create(Request):
     settings: SessionSettings
 
 
-class AddPrompt(Request):
-    """`Session.add_prompt`. Answered by `Done`."""
-
-    segment: Name
-    prompt: Prompt
-
-
-class RemovePrompt(Request):
-    """`Session.remove_prompt`. Answered by `Done`."""
-
-    segment: Name
-    position: int
-
-
-class StartFrom(Request):
-    """`Session.start_from`; bool (K, J, I). Answered by `Done`."""
-
-    segment: Name
-    mask: np.ndarray
-
-
-class Lock(Request):
-    """`Session.lock`. Answered by `MaskAnswer` with the slice as it was locked, by `Done` when unlocked.
-
-    `mask` is what is kept, bool (rows, columns); without it, what the slice shows when this is read.
-    """
-
-    segment: Name
-    slice_index: int
-    locked: bool = True
-    mask: np.ndarray | None = None
-
-
-class Clear(Request):
-    """`Session.clear`. Answered by `Done`."""
-
-    segment: Name
-
-
-class Undo(Request):
-    """`Session.undo`. Answered by `Done`; its value says whether there was anything."""
-
-
-class Redo(Request):
-    """`Session.redo`. Answered by `Done`; its value says whether there was anything."""
-
-
 class Sync(Request):
     """Entries that the host lacks, each after its parent. Answered by `Done`, or by `Stale` if it lacks more."""
 
@@ -165,59 +118,43 @@ class Sync(Request):
 
 
 class CheckPrompt(Request):
-    """`Executor.check`. Answered by `Done`, or by `Stale`."""
+    """`Executor.check`. Answered by `Done`, or by `Stale` where the host lacks the head."""
 
     head: Head
     prompt: Prompt
 
 
 class Predict(Request):
-    """`Session.predict`, or with a head `Executor.predict`. Answered by `MaskAnswer`, or by `Stale`."""
+    """`Executor.predict`. Answered by `MaskAnswer`, or by `Stale`."""
 
+    head: Head
     segment: Name
     slice_index: int
-    head: Head | None = None
 
 
 class Logits(Request):
-    """`Session.logits`, or with a head `Executor.logits`. Answered by `LogitsAnswer`, or by `Stale`."""
+    """`Executor.logits`. Answered by `LogitsAnswer`, or by `Stale`."""
 
+    head: Head
     segment: Name
     slice_index: int
-    head: Head | None = None
-
-
-class CountSteps(Request):
-    """`Session.count_steps`. Answered by `Done` with the number."""
-
-    segments: Names | None = None
-    direction: Name = "both"
-    first: int | None = None
-    last: int | None = None
 
 
 class Propagate(Request):
-    """`Session.propagate`, begun at once. Answered by `Update` … `Propagated`.
+    """`Executor.propagate`, begun at once. Answered by `Update` … `Propagated`, or by `Stale`.
 
     Attributes:
+        head: the entry that asks for it.
         skip: updates at the beginning that the client has already and that are not sent.
-        limit: stop after this many updates, skipped ones counted; 0 takes note of the prompts only.
-        credit: updates that may be sent before a `Grant` allows more; None for no end.
-        head: the entry that asks for it; then nothing else of what it asks for is told here. Answered by `Stale` where
-            the host lacks it.
+        credit: updates that may be sent before a `Grant` allows more.
 
-    A propagation with credit can be asked for again under its id after the connection broke: it goes on, and `skip`
-    says how many updates had arrived.
+    It can be asked for again under its id after the connection broke: it goes on, and `skip` says how many updates had
+    arrived.
     """
 
-    segments: Names | None = None
-    direction: Name = "both"
-    first: int | None = None
-    last: int | None = None
+    head: Head
+    credit: Credit
     skip: Number = 0
-    limit: Number | None = None
-    credit: Credit | None = None
-    head: Head | None = None
 
 
 class Grant(Request):
@@ -277,13 +214,9 @@ class Welcome(Answer):
 
 
 class ModelLoaded(Answer):
-    """The network that is there."""
+    """The network is there."""
 
-    name: Text
-    sha256: Name
-    device: Name
-    device_reason: Text
-    image_size: int
+    model: ModelFacts
 
 
 class Created(Answer):
@@ -305,8 +238,6 @@ class Stale(Answer):
 class Done(Answer):
     """It is done."""
 
-    value: bool | int | None = None
-
 
 class MaskAnswer(Answer):
     """One slice, bool (rows, columns)."""
@@ -321,11 +252,7 @@ class LogitsAnswer(Answer):
 
 
 class Prepared(_Part):
-    """A result that no update tells of.
-
-    It is of a prompted slice, from the moment when a propagation begins, wherever its range leads; or of another
-    segment on the slice on which it was stopped.
-    """
+    """A result on a prompted slice: it is there from the moment when a propagation begins, wherever its range leads."""
 
     segment: Name
     slice_index: int
@@ -376,13 +303,12 @@ class Progress(_Part):
 
 
 class Update(_Part):
-    """`biosam2.Update`: one segment's new mask on one slice.
+    """What the network found on one slice of one segment, see `Found`.
 
     Attributes:
         number: counted from 1 in its propagation.
         mask: bool (rows, columns).
-        result: what the network said, where the slice is the user's own and `mask` therefore differs.
-        prepared: with the first update, the results on the other prompted slices.
+        prepared: with the first update, the results on prompted slices.
         gone: whether nothing stands there any more.
     """
 
@@ -392,7 +318,6 @@ class Update(_Part):
     slice_index: int
     mask: np.ndarray
     score: float
-    result: np.ndarray | None = None
     prepared: list[Prepared] = []
     gone: bool = False
 
@@ -405,27 +330,8 @@ class Notice(_Part):
 
 Final: TypeAlias = Welcome | ModelLoaded | Created | Stale | Done | MaskAnswer | LogitsAnswer | Propagated | Failure
 Reply: TypeAlias = Final | Progress | Update | Notice
-Asked: TypeAlias = (
-    Hello
-    | LoadModel
-    | OpenVolume
-    | Create
-    | AddPrompt
-    | RemovePrompt
-    | StartFrom
-    | Lock
-    | Clear
-    | Undo
-    | Redo
-    | Sync
-    | CheckPrompt
-    | Predict
-    | Logits
-    | CountSteps
-    | Propagate
-    | Grant
-    | Cancel
-)
+AboutHead: TypeAlias = CheckPrompt | Predict | Logits | Propagate
+Asked: TypeAlias = Hello | LoadModel | OpenVolume | Create | Sync | AboutHead | Grant | Cancel
 Uploaded: TypeAlias = VolumeHeader | Chunk
 Message: TypeAlias = Asked | Reply | Uploaded
 

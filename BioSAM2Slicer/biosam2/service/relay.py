@@ -53,7 +53,7 @@ class RelayEngine:
         if name not in models:
             raise RefusedError(f"the server {self._url} has no model {name!r}; it has {', '.join(models)}")
         self._model = name
-        yield m.ModelLoaded(id=asked.id, **msgspec.structs.asdict(models[name]))
+        yield m.ModelLoaded(id=asked.id, model=models[name])
 
     def open_volume(self, asked: m.OpenVolume) -> None:
         """Map a file of this computer; only its voxels and geometry go on."""

@@ -368,7 +368,7 @@ class HttpLink:
                         if reply.number != received + 1:
                             continue
                         received += 1
-                    elif isinstance(reply, m.Propagated) and reply.count > received and self._sends(request):
+                    elif isinstance(reply, m.Propagated) and reply.count > received:
                         break
                     broken = 0
                     yield reply
@@ -380,11 +380,6 @@ class HttpLink:
             if isinstance(request, m.Propagate):
                 request.skip = received
             response = self._ask(request)
-
-    @staticmethod
-    def _sends(request: m.Request) -> bool:
-        """Whether a propagation's updates are wanted; one that is only repeated keeps them to itself."""
-        return isinstance(request, m.Propagate) and request.credit is not None
 
     def _decoded(self, response: requests.Response) -> Iterator[m.Reply]:
         decoder: Decoder[m.Reply] = Decoder(m.Reply)

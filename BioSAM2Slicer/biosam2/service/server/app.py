@@ -339,7 +339,7 @@ def make_app(devices: Devices, settings: Settings | None = None, volumes: Volume
             leases.tell(lease, asked)
             return Response(status_code=204)
         if isinstance(asked, m.Propagate):
-            asked.credit = min(asked.credit or _CREDIT, _CREDIT)
+            asked.credit = min(asked.credit, _CREDIT)
         stream = leases.ask(lease, asked)
         replies = metrics.watched(lease, asked, leases.answers(lease, asked.id, stream))
         return StreamingResponse(_encoded(replies), media_type=MEDIA_TYPE)
