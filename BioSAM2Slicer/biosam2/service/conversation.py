@@ -8,8 +8,7 @@ reply to `Conversation.receive`.
 from __future__ import annotations
 
 import itertools
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,178 +16,18 @@ import msgspec
 
 from ..errors import BioSAM2Error
 from ..prompts import Prompt
-from ..session.entries import Propagated
-from ..session.executor import Found
 from ..session.settings import ModelFacts, SessionSettings
-from ..session.state import Identified, SessionState
+from ..session.state import SessionState
 from . import messages as m
+from .entries_there import EntriesThere
 from .errors import ConnectionLostError, ProtocolError, ServiceError, error_of
+from .tickets import Question, RunTicket, Ticket, logits_of, mask_of, no_answer
+
+__all__ = ["Conversation", "RunTicket", "Ticket"]
 
 # Answers of `Stale` after which a request is given up; one more than a host that forgot in between needs.
 _STALE = 3
-# Entries in a message, and bytes of their masks.
-_ENTRIES, _MASK_BYTES = 200, 32 << 20
 _OUT_OF_STEP = "the session could not be restored as it was; close it and open a new one"
-
-
-class Ticket:
-    """A request of a `Conversation`, until it is answered.
-
-    Attributes:
-        done: whether it is answered, refused or dropped.
-        error: why it was refused; None where it was not.
-        on_change: called after something has happened to it: a result of a propagation, or its end. Not called once it
-            is dropped.
-    """
-
-    def __init__(self, conversation: Conversation, on_change: Callable[[Any], None] | None = None) -> None:
-        self.done = False
-        self.error: BioSAM2Error | None = None
-        self.on_change = on_change
-        self._conversation = conversation
-        self._answer: Any = None
-        # Identifiers of messages whose replies it waits for, in the order in which they were sent.
-        self._waiting: list[int] = []
-
-    @property
-    def waits_for(self) -> int | None:
-        """Identifier of the message whose reply comes next; None while nothing is sent."""
-        return self._waiting[0] if self._waiting else None
-
-    def result(self) -> Any:
-        """The answer; None before it is there.
-
-        Raises:
-            BioSAM2Error: the request was refused, or given up.
-        """
-        if self.error is not None:
-            raise self.error
-        return self._answer
-
-    def drop(self) -> None:
-        """Want no answer any more; `on_change` is not called again."""
-        self.on_change = None
-        self._conversation._drop(self)
-
-    # -- for the conversation --------------------------------------------------------------------
-
-    def _finish(self, answer: Any = None, error: BioSAM2Error | None = None) -> None:
-        if not self.done:
-            self.done, self._answer, self.error = True, answer, error
-            self._changed()
-
-    def _changed(self) -> None:
-        if self.on_change is not None:
-            self.on_change(self)
-
-
-class _Question(Ticket):
-    """A request about a state that has one answer.
-
-    Args:
-        make: the request, from its identifier and its head.
-        read: the result, from the answer.
-        slot: of requests in one slot only the newest is wanted.
-    """
-
-    def __init__(
-        self,
-        conversation: Conversation,
-        state: SessionState,
-        make: Callable[[int, m.Head], m.Asked],
-        read: Callable[[m.Answer], Any],
-        slot: Any,
-        on_change: Callable[[Any], None] | None,
-    ) -> None:
-        super().__init__(conversation, on_change)
-        self.settings = state.settings
-        self.entries = state.in_force
-        self.slot = slot
-        self.stale = 0
-        self.sent = False
-        self._make, self._read = make, read
-
-    def request(self, number: int, head: m.Head) -> m.Asked:
-        """The message."""
-        return self._make(number, head)
-
-    def take_answer(self, reply: m.Answer) -> None:
-        """Take the final answer."""
-        try:
-            self._finish(self._read(reply))
-        except ProtocolError as error:
-            self._finish(error=error)
-
-
-class RunTicket(_Question):
-    """A propagation; see `Conversation.propagate`.
-
-    Attributes:
-        entry_id: of the entry that asks for it.
-        count: updates that have arrived.
-        complete: whether it ran to its end.
-    """
-
-    def __init__(
-        self,
-        conversation: Conversation,
-        state: SessionState,
-        entry_id: int,
-        ahead: int,
-        on_change: Callable[[Any], None] | None,
-    ) -> None:
-        super().__init__(conversation, state, self._ask, _no_answer, None, on_change)
-        self.entry_id = entry_id
-        self.ahead = max(1, ahead)
-        self.count = 0
-        self.complete = False
-        self.cancelled = False
-        self._found: deque[Found] = deque()
-        # Updates that were taken since the last grant.
-        self._taken = 0
-
-    def take(self) -> Found | None:
-        """The next result, in order; None where none has arrived, which allows the host to go on.
-
-        Results of prompted slices come first (`Found.update` is False).
-        """
-        if self._found:
-            found = self._found.popleft()
-            self._taken += found.update
-            return found
-        if self._taken >= max(1, self.ahead // 2) and not self.done and not self.cancelled:
-            taken, self._taken = self._taken, 0
-            self._conversation._grant(self, taken)
-        return None
-
-    def cancel(self) -> None:
-        """Have it end after the slice that it is at; results up to then arrive before it is done."""
-        self._conversation._cancel(self)
-
-    def _ask(self, number: int, head: m.Head) -> m.Asked:
-        self._taken = 0
-        return m.Propagate(id=number, head=m.Head(id=self.entry_id), skip=self.count, credit=self.ahead)
-
-    def take_update(self, reply: m.Update) -> None:
-        """Take the result of a slice."""
-        self.count += 1
-        self._take_prepared(reply.prepared)
-        mask = m.as_mask(reply.mask)
-        self._found.append(Found(reply.segment, reply.slice_index, mask, reply.score, gone=reply.gone))
-        self._changed()
-
-    def take_answer(self, reply: m.Answer) -> None:
-        """Take the end of the propagation."""
-        if not isinstance(reply, m.Propagated):
-            super().take_answer(reply)
-            return
-        self._take_prepared(reply.prepared)
-        self.count, self.complete = reply.count, reply.complete
-        self._finish()
-
-    def _take_prepared(self, prepared: list[m.Prepared]) -> None:
-        for one in prepared:
-            self._found.append(Found(one.segment, one.slice_index, m.as_mask(one.mask), one.score, update=False))
 
 
 @dataclass(eq=False)
@@ -283,13 +122,10 @@ class Conversation:
         self._host = False
         self._opening: list[Ticket] = []
         self._refused: dict[type, BioSAM2Error] = {}
-        # Settings of the session that the host has, the entries that it has of it, and how far these were run.
+        # Settings of the session that the host has, and its entries.
         self._created: SessionSettings | None = None
-        self._there: dict[int, tuple[int, bool]] = {}
-        self._round = 0
-        # How far propagations were run that were asked for here, whichever host ran them.
-        self._ran: dict[int, tuple[int, bool]] = {}
-        self._tickets: list[_Question] = []
+        self._entries = EntriesThere(self._under_way)
+        self._tickets: list[Question] = []
         self._sent: dict[int, _Sent] = {}
         self._outbox: list[m.Asked] = []
 
@@ -395,7 +231,7 @@ class Conversation:
             error: what happened.
         """
         self._sent = {number: sent for number, sent in self._sent.items() if sent.ticket is not ticket}
-        self._forget_entries()
+        self._entries.clear()
         ticket._waiting.clear()
         if ticket in self._tickets:
             self._fail_all(error, [ticket])
@@ -422,7 +258,7 @@ class Conversation:
         def ask(number: int, head: m.Head) -> m.Asked:
             return m.CheckPrompt(id=number, head=head, prompt=prompt)
 
-        ticket = _Question(self, state, ask, _no_answer, None, on_change)
+        ticket = Question(self, state, ask, no_answer, None, on_change)
         if prompt.alone(state.frames).mask is not None:
             return self._add(ticket)
         ticket._finish()
@@ -447,7 +283,7 @@ class Conversation:
         slot = (segment, slice_index)
         for ticket in [ticket for ticket in self._tickets if ticket.slot == slot]:
             ticket.drop()
-        return self._add(_Question(self, state, ask, _mask, slot, on_change))
+        return self._add(Question(self, state, ask, mask_of, slot, on_change))
 
     def logits(
         self,
@@ -461,7 +297,7 @@ class Conversation:
         def ask(number: int, head: m.Head) -> m.Asked:
             return m.Logits(id=number, segment=segment, slice_index=slice_index, head=head)
 
-        return self._add(_Question(self, state, ask, _logits, None, on_change))
+        return self._add(Question(self, state, ask, logits_of, None, on_change))
 
     def propagate(
         self,
@@ -483,8 +319,7 @@ class Conversation:
         running = self.running
         if running is not None:
             running.cancel()
-        self._ran.pop(entry_id, None)
-        self._there.pop(entry_id, None)
+        self._entries.begin(entry_id)
         run = RunTicket(self, until, entry_id, ahead, on_change)
         self._add(run)
         return run
@@ -496,8 +331,7 @@ class Conversation:
 
     def forget(self, entry_id: int) -> None:
         """Forget a propagation and all entries after it: the entry is not what it was."""
-        self._there = {known: how for known, how in self._there.items() if known < entry_id}
-        self._ran = {known: how for known, how in self._ran.items() if known < entry_id}
+        self._entries.forget(entry_id)
 
     def drop_all(self) -> None:
         """Want no answer to anything any more."""
@@ -506,7 +340,7 @@ class Conversation:
 
     # -- requests and their answers --------------------------------------------------------------
 
-    def _add(self, ticket: _Question) -> _Question:
+    def _add(self, ticket: Question) -> Question:
         self._tickets.append(ticket)
         self._pump()
         return ticket
@@ -532,25 +366,24 @@ class Conversation:
     def _occupied(self, slot: Any) -> bool:
         """Whether the host works on an earlier request in the slot, which may have been dropped."""
         return any(
-            isinstance(sent.request, m.Predict) and isinstance(sent.ticket, _Question) and sent.ticket.slot == slot
+            isinstance(sent.request, m.Predict) and isinstance(sent.ticket, Question) and sent.ticket.slot == slot
             for sent in self._sent.values()
         )
 
-    def _ask(self, ticket: _Question) -> None:
+    def _ask(self, ticket: Question) -> None:
         """Send a request, what the host lacks of its session first, in one go: an idle host begins something else."""
         ticket.sent = True
         if self._created != ticket.settings:
-            self._forget_entries()
+            self._entries.clear()
             self._created = ticket.settings
             self._write(m.Create(id=next(self._ids), settings=ticket.settings), ticket)
-        for entries in self._lacking(ticket.entries):
-            self._there.update((sent.id, (sent.finished, sent.complete)) for sent in entries)
+        for entries in self._entries.lacking(ticket.entries):
             self._write(m.Sync(id=next(self._ids), entries=entries), ticket)
-        self._write(ticket.request(next(self._ids), self._head(ticket.entries)), ticket)
+        self._write(ticket.request(next(self._ids), self._entries.head(ticket.entries)), ticket)
 
     def _write(self, request: m.Asked, ticket: Ticket) -> None:
         self._outbox.append(request)
-        self._sent[request.id] = _Sent(request, ticket, self._round)
+        self._sent[request.id] = _Sent(request, ticket, self._entries.round)
         ticket._waiting.append(request.id)
 
     def _take_update(self, sent: _Sent, reply: m.Update) -> None:
@@ -564,9 +397,9 @@ class Conversation:
 
     def _take_answer(self, sent: _Sent, reply: m.Answer) -> None:
         ticket = sent.ticket
-        if isinstance(reply, m.Stale) and sent.round == self._round:
-            self._forget_entries()
-        if not isinstance(ticket, _Question):
+        if isinstance(reply, m.Stale) and sent.round == self._entries.round:
+            self._entries.clear()
+        if not isinstance(ticket, Question):
             self._take_opening(sent, reply)
         elif isinstance(reply, m.Failure):
             self._losses = 0
@@ -590,9 +423,7 @@ class Conversation:
             self._losses = 0
             self._tickets.remove(ticket)
             if isinstance(ticket, RunTicket) and isinstance(reply, m.Propagated):
-                self._ran[ticket.entry_id] = (reply.count, reply.complete)
-                if sent.round == self._round:
-                    self._there[ticket.entry_id] = self._ran[ticket.entry_id]
+                self._entries.end(ticket.entry_id, reply.count, reply.complete, sent.round == self._entries.round)
             ticket.take_answer(reply)
 
     def _take_unread(self, error: BioSAM2Error) -> None:
@@ -615,19 +446,19 @@ class Conversation:
             self._opening.remove(ticket)
             ticket._finish(self.facts, ticket.error)
 
-    def _end(self, ticket: _Question, error: BioSAM2Error) -> None:
+    def _end(self, ticket: Question, error: BioSAM2Error) -> None:
         """End a request with an error."""
         self._tickets.remove(ticket)
         if isinstance(ticket, RunTicket):
             self._note_unfinished(ticket)
         ticket._finish(error=error)
 
-    def _fail_all(self, error: BioSAM2Error, tickets: list[_Question]) -> None:
+    def _fail_all(self, error: BioSAM2Error, tickets: list[Question]) -> None:
         for ticket in list(tickets):
             if ticket in self._tickets:
                 self._end(ticket, error)
 
-    def _again(self, ticket: _Question) -> None:
+    def _again(self, ticket: Question) -> None:
         """Have a request sent once more."""
         ticket.sent = False
         ticket._waiting.clear()
@@ -666,9 +497,8 @@ class Conversation:
             run._finish()
 
     def _note_unfinished(self, run: RunTicket) -> None:
-        self._ran[run.entry_id] = (run.count, False)
         # The host may be further, and runs it again where that matters.
-        self._there.pop(run.entry_id, None)
+        self._entries.end(run.entry_id, run.count, complete=False, is_there=False)
 
     # -- what the host has -----------------------------------------------------------------------
 
@@ -694,16 +524,11 @@ class Conversation:
             ticket._waiting.clear()
             ticket._finish(error=ConnectionLostError("the host ended before it was open"))
 
-    def _forget_entries(self) -> None:
-        """The host may lack any entry."""
-        self._there.clear()
-        self._round += 1
-
     def _forget_session(self) -> None:
         """The host has no session any more: what is open is sent again, a propagation first."""
         self._created = None
-        self._forget_entries()
-        opening = {number: sent for number, sent in self._sent.items() if not isinstance(sent.ticket, _Question)}
+        self._entries.clear()
+        opening = {number: sent for number, sent in self._sent.items() if not isinstance(sent.ticket, Question)}
         gone = self._sent.keys() - opening.keys()
         self._sent = opening
         self._outbox = [message for message in self._outbox if message.id not in gone]
@@ -715,71 +540,5 @@ class Conversation:
         # The host catches up with it before it does anything else, so that later requests find it as it was.
         self._tickets.sort(key=lambda ticket: not isinstance(ticket, RunTicket))
 
-    def _lacking(self, entries: tuple[Identified, ...]) -> Iterator[list[m.SentEntry]]:
-        """Entries that the host lacks, as far as is known here, in lists of a bounded size."""
-        lacking: list[m.SentEntry] = []
-        size = 0
-        parent = 0
-        for each in entries:
-            how = self._how_far(each)
-            if how is not None and self._there.get(each.id) != how:
-                lacking.append(_as_sent(each, parent, how))
-                size += getattr(getattr(each.entry, "mask", None), "nbytes", 0)
-            parent = each.id
-            if lacking and (len(lacking) >= _ENTRIES or size > _MASK_BYTES):
-                yield lacking
-                lacking, size = [], 0
-        if lacking:
-            yield lacking
-
-    def _how_far(self, each: Identified) -> tuple[int, bool] | None:
-        """How far the host is to have an entry; None for a propagation under way there, which it knows better."""
-        if not isinstance(each.entry, Propagated):
-            return 0, True
-        if self._under_way(each.id):
-            return None if each.id in self._there else (0, False)
-        return self._ran.get(each.id, (len(each.entry.finished), each.entry.complete))
-
     def _under_way(self, entry_id: int) -> bool:
         return any(isinstance(ticket, RunTicket) and ticket.entry_id == entry_id for ticket in self._tickets)
-
-    def _head(self, entries: tuple[Identified, ...]) -> m.Head:
-        """What a request about a state names."""
-        head = entries[-1].id if entries else 0
-        last = next((each for each in reversed(entries) if isinstance(each.entry, Propagated)), None)
-        if last is None:
-            return m.Head(id=head)
-        if self._under_way(last.id):
-            return m.Head(id=head, finished=None)
-        how = self._how_far(last)
-        assert how is not None
-        return m.Head(id=head, finished=how[0], complete=how[1])
-
-
-def _as_sent(each: Identified, parent: int, how: tuple[int, bool]) -> m.SentEntry:
-    """An entry on its way; a propagation without what it finished, which the host finds again."""
-    entry = each.entry
-    if isinstance(entry, Propagated):
-        entry = msgspec.structs.replace(entry, finished=(), complete=False, gone=())
-    return m.SentEntry(id=each.id, parent=parent, entry=entry, finished=how[0], complete=how[1])
-
-
-def _no_answer(answer: m.Answer) -> None:
-    if not isinstance(answer, m.Done):
-        raise _odd(answer)
-
-
-def _mask(answer: m.Answer) -> Any:
-    if not isinstance(answer, m.MaskAnswer):
-        raise _odd(answer)
-    return m.as_mask(answer.mask)
-
-
-def _logits(answer: m.Answer) -> Any:
-    if not isinstance(answer, m.LogitsAnswer):
-        raise _odd(answer)
-    return answer.logits
-
-
-def _odd(answer: m.Answer) -> ProtocolError:
-    return ProtocolError(f"the host gave an answer of another kind: {type(answer).__name__}")

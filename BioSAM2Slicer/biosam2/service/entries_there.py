@@ -1,0 +1,105 @@
+"""The entries that a host has, as far as its client knows; a host that lacks some says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from ..session.entries import Propagated
+from ..session.state import Identified
+from . import messages as m
+
+# Entries in a message, and bytes of their masks.
+_ENTRIES, _MASK_BYTES = 200, 32 << 20
+
+
+class EntriesThere:
+    """What a host has of a session, and how far propagations were run.
+
+    Args:
+        under_way: whether a propagation, by its entry, is under way; the host then knows better how far it is.
+    """
+
+    def __init__(self, under_way: Callable[[int], bool]) -> None:
+        self._under_way = under_way
+        self._there: dict[int, tuple[int, bool]] = {}
+        # How far propagations were run that this client asked for, whichever host ran them.
+        self._ran: dict[int, tuple[int, bool]] = {}
+        self.round = 0
+
+    def clear(self) -> None:
+        """The host may lack any entry. What was sent in an earlier `round` says nothing about this one."""
+        self._there.clear()
+        self.round += 1
+
+    def forget(self, entry_id: int) -> None:
+        """Forget an entry and all after it: it is not what it was."""
+        self._there = {known: how for known, how in self._there.items() if known < entry_id}
+        self._ran = {known: how for known, how in self._ran.items() if known < entry_id}
+
+    def begin(self, entry_id: int) -> None:
+        """A propagation is to be run from its beginning."""
+        self._ran.pop(entry_id, None)
+        self._there.pop(entry_id, None)
+
+    def end(self, entry_id: int, count: int, complete: bool, is_there: bool) -> None:
+        """A propagation was run.
+
+        Args:
+            entry_id: its entry.
+            count: how many updates it had.
+            complete: whether it ran to its end.
+            is_there: whether the host has it just so; else it is sent again before it matters.
+        """
+        self._ran[entry_id] = (count, complete)
+        if is_there:
+            self._there[entry_id] = (count, complete)
+        else:
+            self._there.pop(entry_id, None)
+
+    def lacking(self, entries: tuple[Identified, ...]) -> Iterator[list[m.SentEntry]]:
+        """Entries that the host lacks, in lists of a bounded size; taken to be there from now on."""
+        lacking: list[m.SentEntry] = []
+        size = 0
+        parent = 0
+        for each in entries:
+            how = self._how_far(each)
+            if how is not None and self._there.get(each.id) != how:
+                lacking.append(_as_sent(each, parent, how))
+                self._there[each.id] = how
+                size += getattr(getattr(each.entry, "mask", None), "nbytes", 0)
+            parent = each.id
+            if lacking and (len(lacking) >= _ENTRIES or size > _MASK_BYTES):
+                yield lacking
+                lacking, size = [], 0
+        if lacking:
+            yield lacking
+
+    def head(self, entries: tuple[Identified, ...]) -> m.Head:
+        """What a request names that is about the state after these entries."""
+        head = entries[-1].id if entries else 0
+        last = next((each for each in reversed(entries) if isinstance(each.entry, Propagated)), None)
+        if last is None:
+            return m.Head(id=head)
+        if self._under_way(last.id):
+            return m.Head(id=head, finished=None)
+        how = self._how_far(last)
+        assert how is not None
+        return m.Head(id=head, finished=how[0], complete=how[1])
+
+    def _how_far(self, each: Identified) -> tuple[int, bool] | None:
+        """How far the host is to have an entry; None for a propagation under way there."""
+        if not isinstance(each.entry, Propagated):
+            return 0, True
+        if self._under_way(each.id):
+            return None if each.id in self._there else (0, False)
+        return self._ran.get(each.id, (len(each.entry.finished), each.entry.complete))
+
+
+def _as_sent(each: Identified, parent: int, how: tuple[int, bool]) -> m.SentEntry:
+    """An entry on its way; a propagation without what it finished, which the host finds again."""
+    entry = each.entry
+    if isinstance(entry, Propagated):
+        entry = msgspec.structs.replace(entry, finished=(), complete=False, gone=())
+    return m.SentEntry(id=each.id, parent=parent, entry=entry, finished=how[0], complete=how[1])
