@@ -103,6 +103,7 @@ def frame(head: bytes, body: bytes = b"") -> bytes:
     return MAGIC + struct.pack("<II", len(head), len(body)) + head + body
 
 
+@settings(deadline=None)
 @given(st.lists(MESSAGES, min_size=1, max_size=4), st.lists(st.integers(0, 10_000), max_size=12), st.booleans())
 def test_messages_survive_any_cutting_of_the_stream(messages: list, cuts: list[int], deflate: bool) -> None:
     stream = b"".join(encode(message, deflate=deflate) for message in messages)
@@ -111,6 +112,7 @@ def test_messages_survive_any_cutting_of_the_stream(messages: list, cuts: list[i
     assert all(same(a, b) for a, b in zip(messages, got, strict=True))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=5))
 def test_garbage_is_reported_and_does_not_hide_what_follows(garbage: bytes, cuts: list[int]) -> None:
     # A whole magic in the garbage promises a frame, and bytes then belong to it.
@@ -119,6 +121,7 @@ def test_garbage_is_reported_and_does_not_hide_what_follows(garbage: bytes, cuts
     assert [type(x) for x in got] == [Refused, m.Cancel][0 if garbage else 1 :]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_head_is_refused_or_understood(head: bytes) -> None:
     decoder: Decoder = Decoder(m.Asked)
@@ -127,6 +130,7 @@ def test_any_head_is_refused_or_understood(head: bytes) -> None:
     assert isinstance(got[1], m.Cancel)
 
 
+@settings(deadline=None)
 @given(MESSAGES, st.data())
 def test_a_changed_byte_does_no_harm(message: msgspec.Struct, data: st.DataObject) -> None:
     good = bytearray(encode(message))
@@ -137,6 +141,7 @@ def test_a_changed_byte_does_no_harm(message: msgspec.Struct, data: st.DataObjec
     assert isinstance(got[1], m.Cancel)
 
 
+@settings(deadline=None)
 @given(MESSAGES, st.data())
 def test_a_truncated_message_waits_and_yields_nothing(message: msgspec.Struct, data: st.DataObject) -> None:
     whole = encode(message)
