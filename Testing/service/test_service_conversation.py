@@ -444,6 +444,24 @@ def test_a_dropped_propagation_is_told_of_no_more_and_is_run_again_as_far_as_it_
     assert predict.head == m.Head(id=2, finished=1)
 
 
+def test_a_session_that_is_over_leaves_nothing_to_the_next_one(talk: Conversation, told) -> None:
+    """Its entries have the same identifiers."""
+    talk.propagate(state_of(point(), SWEEP), 2, ahead=4, on_change=told.append)
+    asked = talk.to_send()[-1]
+    talk.receive(update(asked, 1))
+    talk.drop_all()
+    assert kinds(talk.to_send()) == ["Cancel"]
+    finished = Propagated(("a",), "both", None, None, finished=(("a", 3), ("a", 4)), complete=True)
+    talk.predict(state_of(point(5), finished), "a", 3)
+    _create, sync, predict = talk.to_send()
+    assert [sent.finished for sent in sync.entries] == [0, 2]
+    assert predict.head == m.Head(id=2, finished=2, complete=True)
+    talk.receive(m.Propagated(id=asked.id, count=1, complete=False))
+    talk.logits(state_of(point(5), finished), "a", 3)
+    assert kinds(talk.to_send()) == ["Logits"]
+    assert len(told) == 1
+
+
 def test_a_propagation_that_fails_keeps_what_it_found(talk: Conversation) -> None:
     run = talk.propagate(state_of(point(), SWEEP), 2, ahead=4)
     asked = talk.to_send()[-1]

@@ -334,9 +334,15 @@ class Conversation:
         self._entries.forget(entry_id)
 
     def drop_all(self) -> None:
-        """Want no answer to anything any more."""
+        """The session is over: no answer is wanted any more.
+
+        What comes next is about another session, whose entries may have the same identifiers.
+        """
         for ticket in list(self._tickets):
             ticket.drop()
+        self._created = None
+        self._entries.clear()
+        self._entries.forget(0)
 
     # -- requests and their answers --------------------------------------------------------------
 
