@@ -46,6 +46,12 @@ BASE: dict[str, list[tuple[tuple[str, ...], str]]] = {
     "data make": [((".", "-o", "made.csv", "--layout", "pairs"), "")],
     "data check": [(("cases.csv",), "")],
     "data add": [(("added.csv", "ball.nrrd", "ball-mask.nrrd"), "")],
+    "data pack": [(("cases.csv", "-o", "packed.zip"), "")],
+    "worklist make": [((".", "-o", "work.csv"), "")],
+    "worklist show": [(("list.csv",), "")],
+    "worklist set": [(("list.csv", "ball", "--state", "in work"), "")],
+    "worklist release": [(("list.csv", "ball"), "")],
+    "worklist export": [(("--help",), "")],  # there is nothing approved
     "train nano": [(("-o", "run"), "train")],
     "train finetune": [((*DATA, "-o", "run"), "train")],
     "evaluate": [
@@ -106,6 +112,7 @@ def home(biosam2: Biosam2, folder: Path, tmp_path: Path) -> Path:
     assert biosam2.here("models", "add", "seer.safetensors", "--config", "seer.yaml", "--name", "mine").code == 0
     (folder / "cases.csv").write_text("name,image,label,target,values\nball,ball.nrrd,ball-mask.nrrd,upper,2\n")
     (folder / "cohort.csv").write_text('image,output,prompts\nball.nrrd,t.nrrd,"--point 24,20,6"\n')
+    assert biosam2.here("worklist", "make", "cases.csv", "-o", "list.csv").code == 0
     (folder / "film.mp4").write_bytes(b"\x00\x00\x00\x18ftypmp42")
     compressed = get_testdata_file("MR_small_jpeg_ls_lossless.dcm", download=False)
     shutil.copy(str(compressed), folder / "compressed.dcm")

@@ -80,8 +80,9 @@ class StatusPanel:
             self._timer.start(int(left * 1000) + 50)
 
     def cleanup(self) -> None:
-        """Say nothing any more."""
+        """Say nothing any more, whatever is told."""
         self._timer.stop()
+        self._timer.timeout.disconnect(self.refresh)
 
     # -- inside ---------------------------------------------------------------------------------
 

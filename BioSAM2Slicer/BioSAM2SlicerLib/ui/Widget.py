@@ -139,9 +139,11 @@ class Widget:
         self.tools.cleanup()
         self._models.cleanup()
         self._export.cleanup()
-        for part in (self._propagation, self._modelView, self._advanced, self._status):
+        for part in (self._propagation, self._modelView, self._advanced):
             part.cleanup()
         self.session.cleanup()
+        # The session still says that it has ended.
+        self._status.cleanup()
         for widget in self._loaded:
             widget.setMRMLScene(None)
         self._root.setParent(None)
