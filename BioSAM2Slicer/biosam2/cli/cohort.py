@@ -7,6 +7,7 @@ import csv
 import io
 import shlex
 import traceback
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,7 +70,7 @@ def run_cohort(
     rows = read_table(command, table, shared)
     failures = []
     with ProgressBar(len(rows), "segmented", "volumes", quiet=quiet) as progress:
-        for done in in_parallel(segment_row, rows, jobs, cluster):
+        for done in in_parallel(segment_row, rows, jobs, cluster, lost=lambda row, why: Done(row, failure=why)):
             progress.advance()
             if done.failure:
                 failures.append(f"{done.row.where}: {done.failure}")
@@ -97,9 +98,9 @@ def read_table(command: click.Command, table: Path, shared: Mapping[str, Any]) -
     if not cells:
         raise InputError(f"{table} has no rows; its columns are {', '.join(_COLUMNS)}")
     rows = [_row(command, where, row, table.absolute().parent, shared) for row, where in cells]
-    outputs = [row.arguments["output"] for row in rows]
+    outputs = Counter(row.arguments["output"] for row in rows)
     for row in rows:
-        if outputs.count(row.arguments["output"]) > 1:
+        if outputs[row.arguments["output"]] > 1:
             raise InputError(f"{row.where}: another row writes {row.arguments['output']} too; give each its own output")
     return rows
 

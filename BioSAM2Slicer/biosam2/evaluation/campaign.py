@@ -98,21 +98,20 @@ def measure_all(
                 todo.append(replace(task, ways=left))
             elif report is not None:
                 report(Outcome(task))
-        outcomes = []
-        for outcome in in_parallel(evaluate, todo, jobs, cluster):
-            if not outcome.failure:
+        failed = []
+        for outcome in in_parallel(evaluate, todo, jobs, cluster, lost=lambda task, why: Outcome(task, failure=why)):
+            if outcome.failure:
+                failed.append((outcome.task.case.name, outcome.task.network.label, outcome.failure))
+            else:
+                # Metrics are a few hundred bytes and stay; pictures are in their files by now.
                 store.add(outcome)
             if report is not None:
                 report(outcome)
-            outcomes.append(outcome)
         known = [(task.case, store.known(task, *way)) for task in tasks for way in task.ways]
     finally:
         store.close()
-    order = [case.name for case in plan.cases]
-    failures = sorted(
-        ((o.task.case.name, o.task.network.label, o.failure) for o in outcomes if o.failure),
-        key=lambda failure: order.index(failure[0]),
-    )
+    order = {case.name: number for number, case in enumerate(plan.cases)}
+    failures = sorted(failed, key=lambda failure: order[failure[0]])
     metrics = tuple(one for _, own in known for one in own or ())
     return Evaluation(plan, metrics, tuple(failures), _empty(known))
 
