@@ -1,5 +1,6 @@
 """biosam2 segment --cases: a table of volumes, prompts typed or saved by 3D Slicer, failing rows named."""
 
+import csv
 import json
 
 import biosam2
@@ -75,6 +76,39 @@ def test_processes_of_their_own_give_the_same(biosam2, folder):
     labels = [read_labelmap(folder / f"{n}.nrrd").array for n in range(2)]
     assert labels[0].any()
     np.testing.assert_array_equal(*labels)
+
+
+def test_what_was_segmented_is_in_the_results_and_is_not_done_again(biosam2, folder):
+    def run(*rows):
+        (folder / "cohort.csv").write_text("\n".join(["image,output,prompts", *rows]))
+        times = {path.name: path.stat().st_mtime_ns for path in folder.glob("out*.nrrd")}
+        ended = biosam2.here("segment", "--cases", "cohort.csv", "--results", "done.csv", *NETWORK, "-q")
+        with open(folder / "done.csv", newline="") as stream:
+            lines = [(line["output"].rpartition("/")[2], line["failure"]) for line in csv.DictReader(stream)]
+        now = {path.name: path.stat().st_mtime_ns for path in folder.glob("out*.nrrd")}
+        return ended, lines, {name for name, time in now.items() if times.get(name) != time}
+
+    row = 'ball.nrrd,out{}.nrrd,"--box {} --first 6 --last 6"'
+    rows = [row.format(0, BOX), row.format(1, BOX), f'none.nrrd,out2.nrrd,"--box {BOX}"']
+    ended, lines, written = run(*rows)
+    assert ended.code == 2
+    assert written == {"out0.nrrd", "out1.nrrd"}
+    assert [(name, bool(failure)) for name, failure in lines] == [
+        ("out0.nrrd", False), ("out1.nrrd", False), ("out2.nrrd", True)
+    ]  # fmt: skip
+    with open(folder / "done.csv", "a") as stream:
+        stream.write("a line that a crash c")
+    # Nothing is done again but what failed, what has other prompts, and what is gone.
+    ended, lines, written = run(rows[0], row.format(1, "10,10,6:30,30,6"), rows[2])
+    assert (ended.code, written) == (2, {"out1.nrrd"})
+    assert [name for name, _ in lines[3:]] == ["out1.nrrd", "out2.nrrd"]
+    (folder / "out0.nrrd").unlink()
+    ended, lines, written = run(rows[0])
+    assert (ended.code, written) == (0, {"out0.nrrd"})
+    (folder / "done.csv").write_text("a,b\n1,2\n")
+    ended = biosam2.here("segment", "--cases", "cohort.csv", "--results", "done.csv", *NETWORK, "-q")
+    assert ended.code == 2
+    assert "another table" in ended.last_line
 
 
 @pytest.mark.parametrize("system", ["LPS", "RAS"])

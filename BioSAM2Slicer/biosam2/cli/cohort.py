@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import shlex
+import time
 import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ import click
 
 from ..errors import BioSAM2Error, InputError
 from ..io.guards import existing
+from .cohort_results import CohortResults
 from .markups import read_markups
 from .progress import ProgressBar
 from .run import run
@@ -47,10 +49,17 @@ class RowResult:
     said: str = ""
     failure: str = ""
     details: str = ""
+    seconds: float = 0.0
 
 
 def run_cohort(
-    command: click.Command, table: Path, shared: Mapping[str, Any], jobs: int, cluster: str | None, quiet: bool
+    command: click.Command,
+    table: Path,
+    shared: Mapping[str, Any],
+    jobs: int,
+    cluster: str | None,
+    quiet: bool,
+    results: Path | None = None,
 ) -> None:
     """Segment every volume of a table; one that fails is named and does not end the others.
 
@@ -61,26 +70,38 @@ def run_cohort(
         jobs: how many processes; see `in_parallel`.
         cluster: a scheduler instead; see `in_parallel`.
         quiet: show no progress.
+        results: table of what became of each volume; what it says was segmented is not segmented again.
 
     Raises:
         InputError: the table is damaged, or rows failed.
+        OutputError: `results` cannot be written.
     """
     from ..parallel import in_parallel
 
     rows = read_table(command, table, shared)
-    failures = []
+    kept = CohortResults(results) if results is not None else None
+    todo = [row for row in rows if kept is None or not kept.has(row.arguments)]
+    # The first few are enough for the last line; the others were told, and are in the table.
+    failures: list[str] = []
+    failed = 0
     with ProgressBar(len(rows), "segmented", "volumes", quiet=quiet) as progress:
-        for done in in_parallel(segment_row, rows, jobs, cluster, lost=lambda row, why: Done(row, failure=why)):
+        for _ in range(len(rows) - len(todo)):
             progress.advance()
+        for done in in_parallel(segment_row, todo, jobs, cluster, lost=lambda row, why: Done(row, failure=why)):
+            progress.advance()
+            if kept is not None:
+                kept.add(done.row.arguments, done.seconds, done.failure)
             if done.failure:
-                failures.append(f"{done.row.where}: {done.failure}")
-                click.echo(f"biosam2: warning: {failures[-1]}", err=True)
+                failed += 1
+                failure = f"{done.row.where}: {done.failure}"
+                failures = [*failures, failure][:3]
+                click.echo(f"biosam2: warning: {failure}", err=True)
                 if done.details:
                     click.echo(done.details, err=True)
             else:
                 click.echo(done.said, nl=False)
-    if failures:
-        raise InputError(f"{len(failures)} of {len(rows)} volumes were not segmented: {'; '.join(failures[:3])}")
+    if failed:
+        raise InputError(f"{failed} of {len(rows)} volumes were not segmented: {'; '.join(failures)}")
 
 
 def read_table(command: click.Command, table: Path, shared: Mapping[str, Any]) -> list[CohortRow]:
@@ -108,14 +129,15 @@ def read_table(command: click.Command, table: Path, shared: Mapping[str, Any]) -
 def segment_row(row: CohortRow) -> RowResult:
     """Do a row, in whatever process; what goes wrong is told, so that other rows go on."""
     said = io.StringIO()
+    begun = time.perf_counter()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             run("segment", **{**row.arguments, "quiet": True})
     except (BioSAM2Error, click.ClickException) as error:
         return RowResult(row, failure=error.format_message() if isinstance(error, click.ClickException) else str(error))
     except Exception as error:  # noqa: BLE001 - one volume's fault, of whatever kind, must not end the others
-        return RowResult(row, failure=f"{type(error).__name__}: {error}", details=traceback.format_exc())
-    return RowResult(row, said.getvalue())
+        return Done(row, failure=f"{type(error).__name__}: {error}", details=traceback.format_exc())
+    return Done(row, said.getvalue(), seconds=time.perf_counter() - begun)
 
 
 def _row(
@@ -142,7 +164,7 @@ def _row(
         if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
     }
     typed = [(segment, _moved(text, folder)) for segment, text in context.params["prompts"]]
-    left_out = ("image", "cases", "jobs", "cluster")
+    left_out = ("image", "cases", "jobs", "cluster", "results")
     arguments = {name: value for name, value in {**shared, **own}.items() if name not in left_out}
     return CohortRow(where, {**arguments, "source": image, "output": output, "prompts": [*prompts, *typed]})
 

@@ -27,6 +27,12 @@ _EXISTING = click.Path(path_type=Path)
     ".mrk.json, several with | between); paths are relative to the table.",
 )
 @options.parallel()
+@click.option(
+    "--results",
+    type=_EXISTING,
+    metavar="TABLE.csv",
+    help="With --cases: a line for each volume as it is finished. What it says was segmented is not done again.",
+)
 @options.prompts()
 @options.millimetres()
 @click.option("--axis", type=click.Choice(options.AXES), default="k", show_default=True, help="Slices run along it.")
@@ -37,7 +43,13 @@ _EXISTING = click.Path(path_type=Path)
 @options.elsewhere()
 @options.reports()
 def segment(
-    image: Path | None, output: Path | None, cases: Path | None, jobs: int, cluster: str | None, **given: Any
+    image: Path | None,
+    output: Path | None,
+    cases: Path | None,
+    jobs: int,
+    cluster: str | None,
+    results: Path | None,
+    **given: Any,
 ) -> None:
     """Segment a volume: prompts on some slices, masks on all.
 
@@ -54,10 +66,10 @@ def segment(
         if image is not None or output is not None or given["prompts"] or given["montage"] or given["record"]:
             raise click.UsageError("--cases has images, outputs, prompts and reports in its table; leave them out here")
         Where(*(given[name] for name in ("model", "config", "device", "worker", "server")))  # before any row is begun
-        run_cohort(segment, cases, given, jobs, cluster, given["quiet"])
+        run_cohort(segment, cases, given, jobs, cluster, given["quiet"], results)
         return
     if image is None or output is None:
         raise click.UsageError("give IMAGE and -o OUTPUT, or a table of them with --cases")
-    if jobs > 1 or cluster is not None:
-        raise click.UsageError("--jobs and --cluster are for the many volumes of --cases")
+    if jobs > 1 or cluster is not None or results is not None:
+        raise click.UsageError("--jobs, --cluster and --results are for the many volumes of --cases")
     run("segment", source=image, output=output, **given)
