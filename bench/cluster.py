@@ -36,6 +36,9 @@ class Ran:
         cases: how many were done.
         wall: seconds from the first case to the last.
         case: seconds that a case took where it ran, the mean.
+        case_cpu: CPU seconds of the same.
+        cpu: CPU seconds of scheduler, workers and client together, from the first case to the last. A busy computer
+            changes them less than the time that passes; those of killed workers are not in them.
         held: tasks that the scheduler held, at most.
         scheduler_growth, client_growth: bytes that these processes had more at the end than after the first results.
         killed: workers that were killed with -9 meanwhile.
@@ -45,6 +48,8 @@ class Ran:
     cases: int
     wall: float
     case: float
+    case_cpu: float
+    cpu: float
     held: int
     scheduler_growth: int
     client_growth: int
@@ -55,14 +60,19 @@ class Ran:
         """Seconds of a worker that a case cost beyond itself."""
         return self.wall * self.workers / self.cases - self.case
 
+    @property
+    def overhead_cpu(self) -> float:
+        """CPU seconds that a case cost beyond itself, in all processes."""
+        return self.cpu / self.cases - self.case_cpu
+
     def to_json(self) -> dict[str, Any]:
         """As JSON data."""
-        return {**asdict(self), "overhead": self.overhead}
+        return {**asdict(self), "overhead": self.overhead, "overhead_cpu": self.overhead_cpu}
 
 
 @contextlib.contextmanager
-def cluster_of(workers: int, folder: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """A scheduler and workers as processes of this computer; gives its address, and the nanny of the workers."""
+def cluster_of(workers: int, folder: Path) -> Iterator[tuple[str, list[psutil.Process]]]:
+    """A scheduler and workers as processes of this computer; gives its address, and it and the workers' nanny."""
     described = folder / "scheduler.json"
     environment = {**os.environ, "PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"}
     quiet: dict[str, Any] = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -79,7 +89,7 @@ def cluster_of(workers: int, folder: Path) -> Iterator[tuple[str, psutil.Process
 
             with Client(_address(described, one), set_as_default=False) as client:
                 client.wait_for_workers(workers, timeout=300)
-                yield client.scheduler.addr, psutil.Process(other.pid)
+                yield client.scheduler.addr, [psutil.Process(one.pid), psutil.Process(other.pid)]
         finally:
             other.terminate()
             other.wait()
@@ -87,12 +97,17 @@ def cluster_of(workers: int, folder: Path) -> Iterator[tuple[str, psutil.Process
 
 
 def run(
-    function: Callable[[Any], float], items: Sequence[Any], workers: int, folder: Path, warm: Iterable[Any], kill: int
+    function: Callable[[Any], tuple[float, float]],
+    items: Sequence[Any],
+    workers: int,
+    folder: Path,
+    warm: Iterable[Any],
+    kill: int,
 ) -> Ran:
     """Do items on a cluster of its own.
 
     Args:
-        function: does an item, and returns how many seconds it took.
+        function: does an item, and returns how many seconds it took, and how many of the CPU.
         items: what is done.
         workers: how many processes.
         folder: for temporary files.
@@ -101,29 +116,31 @@ def run(
     """
     from distributed import Client
 
-    with cluster_of(workers, folder) as (address, nanny), Client(address, set_as_default=False) as looking:
+    with cluster_of(workers, folder) as (address, processes), Client(address, set_as_default=False) as looking:
         list(in_parallel(function, warm, cluster=address))
-        took: list[float] = []
+        took: list[tuple[float, float]] = []
         looks: list[tuple[int, int, int]] = []
         killed = 0
-        begun = time.perf_counter()
+        begun, cpu = time.perf_counter(), _cpu(processes)
         for seconds in in_parallel(function, items, cluster=address):
             took.append(seconds)
             if len(took) % _LOOK == 0 or len(took) in (1, len(items)):
                 tasks, memory = looking.run_on_scheduler(_held)
                 looks.append((tasks, memory, psutil.Process().memory_info().rss))
             if killed < kill and len(took) >= (killed + 1) * len(items) // (kill + 1):
-                _workers(nanny)[killed % workers].kill()
+                _workers(processes[1])[killed % workers].kill()
                 killed += 1
-        wall = time.perf_counter() - begun
+        wall, cpu = time.perf_counter() - begun, _cpu(processes) - cpu
     assert len(took) == len(items)
     first, last = looks[min(1, len(looks) - 1)], looks[-1]
     held = max(tasks for tasks, *_ in looks)
-    return Ran(workers, len(items), wall, statistics.fmean(took), held, last[1] - first[1], last[2] - first[2], killed)
+    case, case_cpu = (statistics.fmean(each) for each in zip(*took, strict=True))
+    grown = (last[1] - first[1], last[2] - first[2])
+    return Ran(workers, len(items), wall, case, case_cpu, cpu, held, *grown, killed)
 
 
 def cohort(count: int, folder: Path) -> list[Row]:
-    """Small cases as ``segment --cases`` reads them: 16 slices of 96 × 96, a ball in noise, a box, `nano`."""
+    """Small cases as ``segment --cases`` reads them: five slices of 96 × 96, a ball in noise, a box, `nano`."""
     rng = np.random.default_rng(1)
     k, j, i = np.ogrid[:16, :96, :96]
     ball = ((k - 8) / 5) ** 2 + ((j - 50) / 20) ** 2 + ((i - 45) / 18) ** 2 < 1
@@ -133,38 +150,47 @@ def cohort(count: int, folder: Path) -> list[Row]:
     with open(table, "w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(("image", "output", "prompts"))
-        writer.writerows(("image.nrrd", f"out-{n}.nrrd", "--box 27,30,8:63,70,8") for n in range(count))
+        writer.writerows(
+            ("image.nrrd", f"out-{n}.nrrd", "--box 27,30,8:63,70,8 --first 6 --last 10") for n in range(count)
+        )
     shared = {**segment.make_context("segment", ["x", "-o", "y", "--point", "0,0,0"]).params, "device": "cpu"}
     return read_table(segment, table, shared)
 
 
-def timed_row(row: Row) -> float:
-    """Segment a case; how many seconds it took."""
-    begun = time.perf_counter()
+def timed_row(row: Row) -> tuple[float, float]:
+    """Segment a case; how many seconds it took, and how many of the CPU."""
+    wall, cpu = time.perf_counter(), time.process_time()
     done = segment_row(row)
     if done.failure:
         raise RuntimeError(done.failure)
-    return time.perf_counter() - begun
+    return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def nothing(item: object) -> float:
+def nothing(item: object) -> tuple[float, float]:
     """Do nothing, in no time."""
-    return 0.0
+    return 0.0, 0.0
 
 
 def table(alone: float, ran: Sequence[Ran]) -> str:
-    """The figures as a table; `alone` is a case in one process, in seconds."""
+    """The figures as a table; `alone` is a case in one process, in CPU seconds."""
     lines = [
-        "| workers | cases | case there, s | overhead, ms | of a case | tasks held | scheduler grew, MB | killed |",
-        "|---|---|---|---|---|---|---|---|",
+        "| workers | cases | wall, s | CPU of a case, s | CPU beyond it, ms | wall beyond it, ms "
+        "| tasks held | scheduler grew, MB | client grew, MB | killed |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for one in ran:
-        share = f"{one.overhead / one.case:.1%}" if one.case else ""
-        lines.append(
-            f"| {one.workers} | {one.cases} | {one.case:.3f} | {1000 * one.overhead:.1f} | {share} | {one.held} "
-            f"| {one.scheduler_growth / 1e6:.1f} | {one.killed} |"
-        )
-    return "\n".join([f"alone, in one process: {alone:.3f} s", "", *lines] if alone else lines)
+    lines += [
+        f"| {one.workers} | {one.cases} | {one.wall:.1f} | {one.case_cpu:.3f} | {1000 * one.overhead_cpu:.1f} "
+        f"| {1000 * one.overhead:.1f} | {one.held} | {one.scheduler_growth / 1e6:.1f} "
+        f"| {one.client_growth / 1e6:.1f} | {one.killed} |"
+        for one in ran
+    ]
+    return "\n".join([f"alone, in one process: {alone:.3f} s of the CPU", "", *lines] if alone else lines)
+
+
+def _cpu(processes: Sequence[psutil.Process]) -> float:
+    """CPU seconds of processes, those that they started, and this one."""
+    found = [psutil.Process(), *processes, *(child for process in processes for child in process.children())]
+    return sum(times.user + times.system for times in (process.cpu_times() for process in found))
 
 
 def _held(dask_scheduler: Any) -> tuple[int, int]:
