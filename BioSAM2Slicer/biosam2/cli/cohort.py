@@ -87,7 +87,7 @@ def run_cohort(
     with ProgressBar(len(rows), "segmented", "volumes", quiet=quiet) as progress:
         for _ in range(len(rows) - len(todo)):
             progress.advance()
-        for done in in_parallel(segment_row, todo, jobs, cluster, lost=lambda row, why: Done(row, failure=why)):
+        for done in in_parallel(segment_row, todo, jobs, cluster, lost=lambda row, why: RowResult(row, failure=why)):
             progress.advance()
             if kept is not None:
                 kept.add(done.row.arguments, done.seconds, done.failure)
@@ -136,8 +136,8 @@ def segment_row(row: CohortRow) -> RowResult:
     except (BioSAM2Error, click.ClickException) as error:
         return RowResult(row, failure=error.format_message() if isinstance(error, click.ClickException) else str(error))
     except Exception as error:  # noqa: BLE001 - one volume's fault, of whatever kind, must not end the others
-        return Done(row, failure=f"{type(error).__name__}: {error}", details=traceback.format_exc())
-    return Done(row, said.getvalue(), seconds=time.perf_counter() - begun)
+        return RowResult(row, failure=f"{type(error).__name__}: {error}", details=traceback.format_exc())
+    return RowResult(row, said.getvalue(), seconds=time.perf_counter() - begun)
 
 
 def _row(
