@@ -18,7 +18,7 @@ from typing import Any
 import biosam2
 import numpy as np
 import psutil
-from biosam2.cli.cohort import Row, read_table, segment_row
+from biosam2.cli.cohort import CohortRow, read_table, segment_row
 from biosam2.cli.segment import segment
 from biosam2.parallel import in_parallel
 
@@ -139,7 +139,7 @@ def run(
     return Ran(workers, len(items), wall, case, case_cpu, cpu, held, *grown, killed)
 
 
-def cohort(count: int, folder: Path) -> list[Row]:
+def cohort(count: int, folder: Path) -> list[CohortRow]:
     """Small cases as ``segment --cases`` reads them: five slices of 96 × 96, a ball in noise, a box, `nano`."""
     rng = np.random.default_rng(1)
     k, j, i = np.ogrid[:16, :96, :96]
@@ -157,7 +157,7 @@ def cohort(count: int, folder: Path) -> list[Row]:
     return read_table(segment, table, shared)
 
 
-def timed_row(row: Row) -> tuple[float, float]:
+def timed_row(row: CohortRow) -> tuple[float, float]:
     """Segment a case; how many seconds it took, and how many of the CPU."""
     wall, cpu = time.perf_counter(), time.process_time()
     done = segment_row(row)
