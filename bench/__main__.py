@@ -1,8 +1,10 @@
-"""The command: python -m bench time|count|memory|strokes|agree|worker|train|history."""
+"""The command: python -m bench time|count|memory|strokes|agree|worker|train|cluster|history."""
 
 from __future__ import annotations
 
 import json
+import statistics
+import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +17,7 @@ from biosam2.errors import InputError
 from biosam2.io import atomic_path
 from biosam2.speed import Speed
 
-from . import agreement, count, peak, results, strokes, timing, training, worker
+from . import agreement, cluster, count, peak, results, strokes, timing, training, worker
 from .networks import network_of, reference_of, trained
 from .phases import PHASES, noise
 from .sides import EngineSide, PredictorSide, Side
@@ -244,6 +246,36 @@ def _train(
     click.echo(training.table(found))
     values = {f"{m.recipe}, stage {m.stage}": m.images_per_second for m in found}
     _keep(out, record, "images per second", values, {"stages": [asdict(m) for m in found]})
+
+
+@main.command("cluster")
+@_kept
+@click.option("--cases", type=int, default=100, show_default=True, help="How many.")
+@click.option("--workers", type=int, multiple=True, default=(2, 4), show_default=True, help="Repeat for more.")
+@click.option("--trivial", is_flag=True, help="Cases that do nothing, to see what the scheduling costs.")
+@click.option("--kill", type=int, default=0, show_default=True, help="Workers that are killed meanwhile.")
+def _cluster(out: Path | None, record: bool, cases: int, workers: tuple[int, ...], trivial: bool, kill: int) -> None:
+    """Segment a cohort on a Dask cluster of this computer, beside the same cases alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows: list[Any] = list(range(cases)) if trivial else cluster.cohort(cases, Path(folder))
+        function = cluster.nothing if trivial else cluster.timed_row
+        # The first one loads what all of them need.
+        alone = statistics.fmean([function(row)[1] for row in rows[:11]][1:])
+        ran = []
+        for number, count in enumerate(workers):
+            own = Path(folder) / str(number)
+            own.mkdir()
+            ran.append(cluster.run(function, rows, count, own, rows[: 4 * count], kill))
+            click.echo(f"{time.strftime('%H:%M:%S')} {count} workers done", err=True)
+    click.echo(cluster.table(alone, ran))
+    values = {f"{one.workers} workers": 1000 * one.overhead_cpu for one in ran}
+    _keep(
+        out,
+        record,
+        "ms of the CPU that a case costs beyond itself",
+        values,
+        {"alone": alone, "ran": [r.to_json() for r in ran]},
+    )
 
 
 @main.command("history")
