@@ -1,4 +1,4 @@
-"""The command: python -m bench time|count|memory|strokes|agree|worker|train|cluster|history."""
+"""The command: python -m bench time|count|memory|strokes|agree|banks|worker|train|cluster|history."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from biosam2.errors import InputError
 from biosam2.io import atomic_path
 from biosam2.speed import Speed
 
-from . import agreement, cluster, count, peak, results, strokes, timing, training, worker
+from . import agreement, banks, cluster, count, peak, results, strokes, timing, training, worker
 from .networks import network_of, reference_of, trained
 from .phases import PHASES, noise
 from .sides import EngineSide, PredictorSide, Side
@@ -198,6 +198,32 @@ def _agree(
     click.echo(agreement.table(found))
     values = agreement.means(found)
     _keep(out, record, "mean Dice to the exact mask", values, {"agreement": [a.to_json() for a in found]})
+
+
+@main.command("banks")
+@click.argument("folder", type=_FOLDER)
+@_threads
+@_kept
+@click.option("--model", default="nano", show_default=True, help="A registered model.")
+@click.option("--cases", type=int, help="How many of the cases.")
+@click.option("--beyond", type=int, default=12, show_default=True, help="Slices beyond the target's ends.")
+def _banks(
+    folder: Path, threads: int, out: Path | None, record: bool, model: str, cases: int | None, beyond: int
+) -> None:
+    """Dice to the truth with each memory policy, on the shared cases in FOLDER."""
+    torch.set_num_threads(threads)
+    found = []
+    for each in banks.banks(trained(model), folder, cases, beyond):
+        dice = " → ".join(f"{value:.3f}" for value in each.dice)
+        click.echo(f"{each.case}, {each.bank}, {each.prompt}: {dice} in {each.seconds:.1f} s", err=True)
+        found.append(each)
+    click.echo(banks.table(found))
+    values = {
+        f"{bank}, {prompt}": sum(one.dice[0] for one in own) / len(own)
+        for bank, prompt in dict.fromkeys((one.bank, one.prompt) for one in found)
+        if (own := [one for one in found if (one.bank, one.prompt) == (bank, prompt)])
+    }
+    _keep(out, record, "mean Dice to the truth", values, {"banks": [one.to_json() for one in found]})
 
 
 @main.command("worker")

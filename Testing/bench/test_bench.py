@@ -60,6 +60,13 @@ def test_memory_is_measured():
     assert "| 3 |" in done.stdout
 
 
+def test_banks_are_measured(bench):
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("needs the shared cases beside the project")
+    assert "| dissimilar, 16 across images | box |" in bench("banks", str(folder), "--cases", "1", "--beyond", "0")
+
+
 def test_agreement_is_measured(bench):
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():

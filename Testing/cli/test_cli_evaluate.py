@@ -78,6 +78,11 @@ def test_the_protocol_of_a_published_table_from_the_folder_to_the_table(biosam2,
     assert made.code == 0, made.err
     assert "modalities: CT 1, MR 1" in made.out
     assert biosam2.here("data", "check", "amos.csv").code == 0
+    some = biosam2.here("data", "make", "amos22", "-o", "mr.csv", "--only", "amos_0[56]*")
+    assert "modalities: MR 1" in some.out
+    none = biosam2.here("data", "make", "amos22", "-o", "none.csv", "--only", "x*")
+    assert none.code == 2
+    assert "no case named 'x*'" in none.last_line
     arguments = ("evaluate", "--data", "amos.csv", "-o", "result", "--protocol", "biosam2", "--table", *NETWORK)
     ended = biosam2.here(*arguments, "--prompt", "box", "--pipeline", "volume")
     assert ended.code == 0, ended.err

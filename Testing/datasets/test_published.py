@@ -51,10 +51,10 @@ FOLDERS = {
     "acdc": (
         made.acdc,
         [
-            ("patient101_frame01", "MR", "3D", "test", 3),
-            ("patient101_frame12", "MR", "3D", "test", 3),
-            ("patient001_frame01", "MR", "3D", "train", 3),
-            ("patient001_frame12", "MR", "3D", "train", 3),
+            ("patient101_ED", "MR", "3D", "test", 3),
+            ("patient101_ES", "MR", "3D", "test", 3),
+            ("patient001_ED", "MR", "3D", "train", 3),
+            ("patient001_ES", "MR", "3D", "train", 3),
         ],
     ),
     "kvasir-seg": (
@@ -119,6 +119,15 @@ def test_amos_organs_have_the_values_of_its_description(tmp_path):
     labels = made.organs(15)
     for value, name in ((1, "spleen"), (6, "liver"), (9, "inferior vena cava"), (15, "prostate/uterus")):
         np.testing.assert_array_equal(masks[name], labels == value)
+
+
+def test_frames_of_acdc_that_nothing_is_said_of_have_their_files_names(tmp_path):
+    made.acdc(tmp_path)
+    (tmp_path / "training" / "patient001" / "Info.cfg").write_text("ED: 7\nES: 12\n")
+    (tmp_path / "testing" / "patient101" / "Info.cfg").unlink()
+    assert sorted(case.name for case in load_dataset(tmp_path)) == [
+        "patient001_ES", "patient001_frame01", "patient101_frame01", "patient101_frame12",
+    ]  # fmt: skip
 
 
 def test_flare_s_other_folders_are_read_too(tmp_path):

@@ -19,7 +19,7 @@ from biosam2.engine.memory import (
     SliceMemory,
     Step,
 )
-from biosam2.errors import DeviceError
+from biosam2.errors import DeviceError, InputError
 from biosam2.frames import Region
 from biosam2.session.settings import Policy
 from biosam2.speed import Speed
@@ -115,6 +115,82 @@ def test_dissimilarity_grown_step_by_step_is_the_same_as_at_once():
         recalled(policy, growing, memory.slice_index)
         growing.propagated[memory.slice_index] = memory
     assert recalled(policy, growing, 15) == recalled(DissimilarityPolicy(), bank([2], propagated), 15)
+
+
+def test_a_larger_bank_shares_the_oldest_position():
+    swept = [remembered(s, direction=0.1 * s) for s in range(3, 12)]
+    memories, _ = recalled(DissimilarityPolicy(capacity=8), bank([2], swept[:-1]), 11)
+    assert memories == [(0, 2), *((1, s) for s in range(3, 9)), (2, 9), (3, 10)]
+    full, _ = recalled(DissimilarityPolicy(capacity=8), bank([2], swept), 12)
+    assert len(full) == 9
+    assert recalled(DissimilarityPolicy(), bank([2], swept), 12) == recalled(
+        DissimilarityPolicy(capacity=3), bank([2], swept), 12
+    )
+    alone, _ = recalled(DissimilarityPolicy(capacity=1), bank([2], swept), 12)
+    assert len(alone) == 2
+
+
+@pytest.mark.parametrize("wrong", [{"capacity": 0}, {"scope": "all"}])
+def test_a_bank_that_cannot_be(wrong):
+    with pytest.raises(InputError):
+        DissimilarityPolicy(**wrong)
+
+
+def test_what_was_remembered_goes_on_to_the_next_image():
+    policy = DissimilarityPolicy(capacity=3, scope="images")
+    first = bank([2], [remembered(s, direction=s) for s in (3, 4)])
+    assert recalled(policy, first, 5)[0] == [(0, 2), (2, 3), (3, 4)]
+    second = bank([20], [remembered(21, direction=2.2)])
+    # Nearest first within the image; what is of another image is older, the latest of it nearest.
+    assert recalled(policy, second, 22)[0] == [(0, 20), (1, 3), (2, 4), (3, 21)]
+    assert recalled(policy, first, 5)[0] == [(0, 2), (2, 3), (3, 4)]  # looked at again, as it was
+    apart = DissimilarityPolicy(capacity=3)
+    recalled(apart, first, 5)
+    assert recalled(apart, second, 22)[0] == [(0, 20), (3, 21)]
+
+
+def test_prompted_slices_are_offered_and_shown_to_the_next_first_prompt():
+    policy = DissimilarityPolicy(capacity=2, scope="images")
+    step = Step(5, False, 30, REACH)
+    assert policy.recall_first(step) is None
+    for n in (1, 2):
+        policy.offer(remembered(n, direction=n, prompted=True), step, lambda m: m.features)
+    shown = policy.recall_first(step)
+    assert [(position, memory.slice_index) for position, memory in shown.memories] == [(2, 1), (3, 2)]
+    assert all(memory.lasting for _, memory in shown.memories)
+    # The bank is full: one that is like none of them takes a place, one that is weak does not.
+    policy.offer(remembered(3, direction=1.02, score=0.2), step, lambda m: m.features)
+    assert {m.slice_index for _, m in policy.recall_first(step).memories} == {1, 2}
+    policy.offer(remembered(4, direction=4.0), step, lambda m: m.features)
+    assert 4 in {m.slice_index for _, m in policy.recall_first(step).memories}
+    plain = DissimilarityPolicy()
+    plain.offer(remembered(1), step, lambda m: m.features)
+    assert plain.recall_first(step) is None
+
+
+def test_images_of_other_sizes_share_one_bank(model):
+    """The network is given the memories of other images, and another order gives other masks."""
+    rng = np.random.default_rng(0)
+    images = [
+        biosam2.Volume(rng.normal(size=(1, rows, 40)).astype(np.float32), (1.0, 1.0, 1.0)) for rows in (30, 44, 50)
+    ]
+
+    def logits(order, **given):
+        policy = DissimilarityPolicy(**given)
+        found = {}
+        for n in order:
+            session = biosam2.Session(model, images[n], policy=policy)
+            session.add_prompt("x", biosam2.Point((20, 15, 0)))
+            list(session.propagate())
+            found[n] = session.logits("x", 0)
+        return found
+
+    alone = logits((0, 1, 2))
+    shared = logits((0, 1, 2), capacity=16, scope="images")
+    np.testing.assert_array_equal(shared[0], alone[0])  # nothing is remembered yet
+    assert not np.array_equal(shared[1], alone[1])
+    np.testing.assert_array_equal(logits((0, 1, 2), capacity=16, scope="images")[2], shared[2])
+    assert not np.array_equal(logits((1, 0, 2), capacity=1, scope="images")[2], shared[2])
 
 
 def test_policies_have_the_same_names_where_torch_is_not_loaded():

@@ -8,6 +8,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import biosam2
+import msgspec
 import numpy as np
 import pytest
 from biosam2 import parallel
@@ -15,9 +16,12 @@ from biosam2.datasets import Case, Target, save_dataset
 from biosam2.errors import DependencyError, InputError, OutputError
 from biosam2.evaluation import cases, metrics, report, store, summary, user, ways
 from biosam2.evaluation.campaign import measure_all, networks_of, tasks_of, write_all
+from biosam2.evaluation.protocol import DEFAULT_PROTOCOL, Tolerance, get_protocol
 from biosam2.evaluation.results import Plan
 from biosam2.evaluation.runs import EvaluationSettings, run
-from biosam2.evaluation.tasks import Metrics, can_do
+from biosam2.evaluation.tasks import Metrics, PreparedCase, can_do
+from biosam2.masks import dice
+from biosam2.models import load_model
 from biosam2.parallel import in_parallel
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -93,6 +97,66 @@ def table(evaluation):
     """The metrics without the time that they took."""
     rows = list(csv.DictReader(evaluation.to_csv().splitlines()))
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+# -- protocols ------------------------------------------------------------------------------------
+
+
+def test_a_protocol_resizes_drops_small_pieces_and_keeps_the_largest_piece(dataset, checkpoint, tmp_path):
+    """MedSAM2's, on cases whose target is just large enough for it, and on the same that are not."""
+    fixed = msgspec.structs.replace(get_protocol("medsam2"), least_area=20, least_volume=200)
+    ways = (("volume", "box"), ("volume", "click1"), ("image", "box"))
+    plan = plan_of(dataset, checkpoint, *ways, protocol=fixed, rounds=0)
+    assert [task.ways for task in tasks_of(plan)] == [(("volume", "box"),)] * 2 + [(("image", "box"),)]
+    measured = measure_all(plan, tmp_path / "one")
+    assert [(one.case, one.prompt) for one in measured.metrics] == [
+        ("volume 0", "box"),
+        ("volume 1", "box"),
+        ("picture", "box"),
+    ]
+    assert not measured.failures
+    engine = plan_of(dataset, checkpoint, *ways, protocol=msgspec.structs.replace(fixed, resize="engine"), rounds=0)
+    other = measure_all(engine, tmp_path / "one")  # another protocol is measured anew
+    pairs = list(zip(measured.metrics, other.metrics, strict=True))
+    assert any(a.dice != b.dice for a, b in pairs)
+    too_small = msgspec.structs.replace(fixed, least_volume=100_000)
+    nothing = measure_all(plan_of(dataset, checkpoint, *ways, protocol=too_small, rounds=0), tmp_path / "two")
+    assert [one.case for one in nothing.metrics] == ["picture"]  # which has no volume
+    assert ("volume 0", "ball") in nothing.empty
+
+
+@pytest.mark.parametrize("rule", ["medsam", "medsam2"])
+def test_slices_that_are_resized_give_what_the_engine_gives(rule):
+    """With the shipped model: prompts reach the network at the same place, results come back to the same place."""
+    volume = biosam2.Volume((20 + 150 * ball()).astype(np.int16), (0.8, 0.7, 2.0))
+    case = cases.TargetCase("x", "ball", volume, ball())
+    network = load_model("nano", device="cpu")
+    found = []
+    for name in ("engine", rule):
+        shown = PreparedCase(volume, (100.0, 200.0), name, network.config.image_size)
+        done = run(
+            shown.case(case), network, "box", EvaluationSettings(crop=None, rounds=0), shown.features, shown.window
+        )
+        found.append(shown.restore(done.masks[0]))
+    assert [mask.shape for mask in found] == [SHAPE] * 2
+    assert dice(found[0], ball()) > 0.7
+    assert dice(*found) > 0.95
+
+
+def test_organs_that_are_compared_within_their_slices(dataset, checkpoint, tmp_path):
+    """And a surface Dice that counts for nothing where Dice is low, as FLARE22 has it."""
+    plain = DEFAULT_PROTOCOL
+    within = Tolerance("here", {"ball": 3.0}, labelled_slices=("ball",), least_dice=1.1)
+    own = msgspec.structs.replace(plain, tolerances={"": within})
+    found = {
+        name: measure_all(plan_of(dataset, checkpoint, ("volume", "box"), protocol=fixed, rounds=0), tmp_path / name)
+        for name, fixed in (("plain", plain), ("own", own))
+    }
+    for a, b in zip(found["plain"].metrics, found["own"].metrics, strict=True):
+        assert b.dice[0] >= a.dice[0]  # what lies beyond the target's slices does not count
+        assert (a.tolerance, b.tolerance) == (2.0, 3.0)
+        assert b.nsd == (0.0,)
+        assert a.nsd[0] > 0
 
 
 # -- metrics --------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,7 @@ def data(ctx: click.Context) -> None:
     help="Which case is in which split: train.txt, a JSON, nnU-Net's splits_final.json. May be repeated.",
 )
 @click.option("--fold", type=click.IntRange(min=0), default=0, show_default=True, help="Of split files with several.")
+@click.option("--only", default="*", show_default=True, metavar="PATTERN", help="Cases by name, as in 'amos_05*'.")
 @click.option("--instances", type=click.IntRange(min=1), help="Of cells: so many of each image; by default all.")
 @click.option("--skip-bad", is_flag=True, help="Leave out cases that cannot be used, instead of refusing all.")
 @_options
@@ -87,6 +89,7 @@ def make(
     channel: int,
     split_files: tuple[Path, ...],
     fold: int,
+    only: str,
     instances: int | None,
     skip_bad: bool,
     modality: str,
@@ -112,7 +115,9 @@ def make(
     from ..io.guards import existing
 
     options = DatasetOptions(modality, split, targets, channel, split_files, fold, instances)
-    cases = find_cases(existing(folder), layout, options)
+    cases = [case for case in find_cases(existing(folder), layout, options) if fnmatch(case.name, only)]
+    if not cases:
+        raise InputError(f"{folder} has no case named {only!r}")
     findings = _check(cases)
     if skip_bad:
         for finding in findings:

@@ -23,7 +23,14 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command()
-@click.option("--data", type=_PATH, required=True, help="A manifest (.csv, .json), or a folder; see 'biosam2 data'.")
+@click.option(
+    "--data",
+    "datasets",
+    type=_PATH,
+    required=True,
+    multiple=True,
+    help="A manifest (.csv, .json), or a folder; see 'biosam2 data'. May be repeated.",
+)
 @click.option("-o", "--output", type=_PATH, required=True, help="A folder for results.csv, results.json, report.html.")
 @click.option("--model", "models", multiple=True, metavar="NAME|PATH", help="May be repeated.  [default: nano]")
 @click.option("--config", metavar="NAME|PATH", help="Of checkpoints given as PATH that have no .yaml beside them.")
@@ -68,7 +75,7 @@ _PATH = click.Path(path_type=Path)
 @options.parallel()
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def evaluate(
-    data: Path,
+    datasets: tuple[Path, ...],
     output: Path,
     models: tuple[str, ...],
     config: str | None,
@@ -103,6 +110,7 @@ def evaluate(
     """
     extras.require("evaluate" if cluster is None else "cluster", "measuring")
     from ..datasets import load_dataset
+    from ..datasets.case import check_cases
     from ..evaluation.campaign import measure_all, networks_of, tasks_of, write_all, write_table
     from ..evaluation.protocol import Protocol, get_protocol
     from ..evaluation.results import Plan
@@ -113,9 +121,11 @@ def evaluate(
     if protocol is not None and _given("tolerance"):
         raise click.UsageError(f"the protocol {protocol} has tolerances of its own; leave out --tolerance")
 
-    cases = tuple(case for case in load_dataset(data, split, root) if fnmatch(case.name, only))
+    loaded = [case for data in datasets for case in load_dataset(data, split, root)]
+    check_cases(loaded, datasets[-1])
+    cases = tuple(case for case in loaded if fnmatch(case.name, only))
     if not cases:
-        raise InputError(f"{data} has no case named {only!r}; see 'biosam2 data check'")
+        raise InputError(f"{datasets[0]} has no case named {only!r}; see 'biosam2 data check'")
     fixed = Protocol(tolerance=tolerance) if protocol is None else get_protocol(protocol)
     # Published protocols have nothing approximate, unless it is asked for.
     crop = crop or ("auto" if protocol is None else "none")

@@ -52,7 +52,7 @@ class Part:
             targets in them.
         modality: DICOM's code or the common word; or a function of the groups.
         kind: of the cases.
-        name: template of the case's name.
+        name: template of the case's name, or a function of the dataset's folder and the groups.
         split: template of a word that `canonical_split` knows, or empty.
         labelled: False where labels of this part are not always distributed; images without any are left out.
     """
@@ -61,7 +61,7 @@ class Part:
     targets: Mapping[str, Marks] | tuple[str, FindTargets]
     modality: str | Callable[[Groups], str]
     kind: CaseKind = "3D"
-    name: str = "{name}"
+    name: str | Callable[[Path, Groups], str] = "{name}"
     split: str = ""
     labelled: bool = True
 
@@ -96,6 +96,10 @@ class Distribution:
 
     def read(self, folder: Path, options: DatasetOptions) -> list[Case]:
         """The cases of a folder.
+
+        Args:
+            folder: as the dataset's download unpacks it.
+            options: which cases are wanted, and how.
 
         Raises:
             InputError: images or labels are missing, or the folder holds the dataset twice; the message says what.
@@ -172,7 +176,12 @@ class Distribution:
 
 
 def valued(label: str, names: Iterable[str]) -> dict[str, Marks]:
-    """Targets of one label file, with the values 1, 2, 3 … in order."""
+    """Targets of one label file, with the values 1, 2, 3 … in order.
+
+    Args:
+        label: pattern of the file's name.
+        names: of the targets.
+    """
     return {name: Marks(label, (value,)) for value, name in enumerate(names, start=1)}
 
 
@@ -222,7 +231,7 @@ def _case(dataset: Distribution, part: Part, root: Path, groups: Groups, options
         targets = tuple(Target(name, files[marks.label], marks.values) for name, marks in part.targets.items())
     modality = part.modality if isinstance(part.modality, str) else part.modality(groups)
     return Case(
-        part.name.format_map(groups),
+        part.name.format_map(groups) if isinstance(part.name, str) else part.name(root, groups),
         root / groups["image"],
         targets,
         options.modality or modality,

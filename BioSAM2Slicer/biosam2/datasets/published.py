@@ -6,7 +6,7 @@ them (`inferior vena cava` is AMOS22's `postcava`).
 
 from __future__ import annotations
 
-from . import cells, endovis, totalsegmentator
+from . import acdc, cells, endovis, totalsegmentator
 from .patterns import Distribution, Groups, Marks, Part, valued
 
 _AMOS = (
@@ -98,9 +98,10 @@ ACDC = Distribution(
     "dataset_conversion/Dataset027_ACDC.py",
     (
         Part(
-            r"(?P<part>training|testing)/(?P<patient>patient\d{3})/(?P<name>patient\d{3}_frame\d\d)\.nii\.gz",
+            r"(?P<part>training|testing)/(?P<patient>patient\d{3})/(?P<name>patient\d{3}_frame(?P<frame>\d\d))\.nii\.gz",
             valued("{part}/{patient}/{name}_gt.nii.gz", ("right ventricle", "myocardium", "left ventricle")),
             "MR",
+            name=acdc.case_name,
             split="{part}",
             labelled=False,
         ),

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -39,6 +39,7 @@ class SliceMemory:
         features: (1, M, S/16, S/16) bfloat16, the encoded memory; None until it is needed.
         features_region: the region that `features` were encoded for.
         told: what the result answers; None where it was found in a sweep.
+        lasting: `features` are of another image and cannot be made again; they serve for any region.
     """
 
     slice_index: int
@@ -52,6 +53,7 @@ class SliceMemory:
     features: torch.Tensor | None = None
     features_region: Region | None = None
     told: SlicePrompt | None = None
+    lasting: bool = False
 
     def release(self) -> None:
         """Release the encoded memory; it can be made again from the logits."""
@@ -192,6 +194,19 @@ class MemoryPolicy(ABC):
             encode: gives the encoded memory of a slice.
         """
 
+    def recall_first(self, step: Step) -> Recall | None:
+        """The memories for the first prompt of a segment, which SAM 2 sees alone; None for none."""
+        return None
+
+    def offer(self, memory: SliceMemory, step: Step, encode: Encode) -> None:  # noqa: B027 - most have no use for it
+        """A prompted slice's result, for policies that remember beyond a segment.
+
+        Args:
+            memory: the result.
+            step: where it is.
+            encode: gives the encoded memory, (1, M, S/16, S/16), of any slice.
+        """
+
     def remembers(self, memory: SliceMemory) -> bool:
         """Whether a propagated slice's object pointer may be seen."""
         return True
@@ -281,27 +296,73 @@ class DissimilarityPolicy(MemoryPolicy):
     Slices enter in the order in which the sweep passed them. Once the bank is full, a new slice is compared (cosine
     similarity of encoded memories) with the stored ones; of the stored slice least like it, the closest companion
     is dropped in its favour when the new slice is less like that slice than the companion is and scores at most
-    `slack` below the companion.
+    `slack` below the companion (github.com/ZhilingYan/Biomedical-SAM-2, func/function.py).
+
+    Entries beyond the temporal positions that the network has take the oldest one's; the reference gives them none.
 
     Args:
         slack: how much lower than the dropped slice's score the new one's may be, 0 to 1.
+        capacity: how many slices are remembered beside the conditioning ones; None for as many as the network has
+            slots for. The reference has 16.
+        scope: ``segment``: each segment of a session remembers its own slices. ``images``: what was remembered goes on
+            to the next segment, volume or image of whatever session has this policy, prompted slices among it, and a
+            first prompt is compared with it, as in the reference. One policy is then one run over images in order;
+            results depend on that order.
+
+    Raises:
+        InputError: `capacity` is below 1, or there is no such scope.
     """
 
-    def __init__(self, slack: float = 0.1) -> None:
-        self.slack = slack
-        # Per bank: what has been offered so far (to notice another sweep) and what was kept.
-        self._kept: WeakKeyDictionary[MemoryBank, tuple[list[SliceMemory], list[SliceMemory]]] = WeakKeyDictionary()
+    def __init__(
+        self, slack: float = 0.1, capacity: int | None = None, scope: Literal["segment", "images"] = "segment"
+    ) -> None:
+        if capacity is not None and capacity < 1:
+            raise InputError(f"a memory bank holds one slice or more, not {capacity}")
+        if scope not in ("segment", "images"):
+            raise InputError(f"the scope of a memory bank is segment or images, not {scope!r}")
+        self.slack, self.capacity, self.scope = slack, capacity, scope
+        # What goes on to the next image: entries whose features stay as they are.
+        self._latest: list[SliceMemory] = []
+        # Per bank: what it began with, what has been offered so far (to notice another sweep), and what was kept.
+        self._kept: WeakKeyDictionary[MemoryBank, tuple[list[SliceMemory], list[SliceMemory], list[SliceMemory]]] = (
+            WeakKeyDictionary()
+        )
 
     def select(self, bank: MemoryBank, far: dict[int, SliceMemory], step: Step, encode: Encode) -> list[Positioned]:
         """See `MemoryPolicy.select`."""
         arrived = [bank.propagated[s] for s in reversed(step.passed(bank.propagated))]
-        offered, kept = self._kept.get(bank, ([], []))
+        begun, offered, kept = self._kept.get(bank) or (self._latest, [], self._latest)
         if len(offered) > len(arrived) or any(a is not b for a, b in zip(offered, arrived, strict=False)):
-            offered, kept = [], []
+            offered, kept = [], begun
         for memory in arrived[len(offered) :]:
-            kept = self._admit(kept, memory, step.reach.memories - 1, encode)
-        self._kept[bank] = (arrived, kept)
-        return _by_distance(sorted(kept, key=lambda m: abs(m.slice_index - step.slice_index)), step)
+            kept = self._admit(kept, memory, self._room(step), encode)
+        self._kept[bank] = (begun, arrived, kept)
+        if self.scope == "images":
+            self._latest = [_lasting(memory, encode) for memory in kept]
+        here = [memory for memory in kept if not memory.lasting]
+        nearest_first = sorted(here, key=lambda m: abs(m.slice_index - step.slice_index))
+        # Of another image no distance is known: its entries are the oldest.
+        return _by_distance([*nearest_first, *(memory for memory in reversed(kept) if memory.lasting)], step, len(kept))
+
+    def recall_first(self, step: Step) -> Recall | None:
+        """See `MemoryPolicy.recall_first`."""
+        if not self._latest:
+            return None
+        return Recall(tuple(_by_distance(self._latest[::-1], step, len(self._latest))), (), 1)
+
+    def offer(self, memory: SliceMemory, step: Step, encode: Encode) -> None:
+        """See `MemoryPolicy.offer`.
+
+        Args:
+            memory: the result.
+            step: where it is.
+            encode: gives encoded memories.
+        """
+        if self.scope == "images":
+            self._latest = self._admit(self._latest, _lasting(memory, encode), self._room(step), encode)
+
+    def _room(self, step: Step) -> int:
+        return step.reach.memories - 1 if self.capacity is None else self.capacity
 
     def _admit(self, kept: list[SliceMemory], new: SliceMemory, capacity: int, encode: Encode) -> list[SliceMemory]:
         if len(kept) < capacity:
@@ -338,10 +399,16 @@ def make_policy(policy: str | MemoryPolicy | None) -> MemoryPolicy:
     return POLICIES[policy or "sam2"]()
 
 
-def _by_distance(nearest_first: list[SliceMemory], step: Step) -> list[Positioned]:
-    """Temporal positions by order of distance, oldest first."""
+def _by_distance(nearest_first: list[SliceMemory], step: Step, count: int | None = None) -> list[Positioned]:
+    """Temporal positions by order of distance, oldest first, of `count` memories; by default as many as there are."""
     latest = step.reach.memories - 1
-    return [(latest - n, memory) for n, memory in enumerate(nearest_first[:latest])][::-1]
+    chosen = nearest_first[: latest if count is None else count]
+    return [(max(1, latest - n), memory) for n, memory in enumerate(chosen)][::-1]
+
+
+def _lasting(memory: SliceMemory, encode: Encode) -> SliceMemory:
+    """A memory that outlives the image that it is of."""
+    return memory if memory.lasting else replace(memory, features=encode(memory), lasting=True)
 
 
 def _split_conditioning(

@@ -234,6 +234,8 @@ class Tracker:
 
     def encode_memory(self, memory: SliceMemory, region: Region) -> torch.Tensor:
         """The encoded memory of a slice as seen in `region`, (1, M, S/16, S/16) bfloat16; kept on the memory."""
+        if memory.lasting and memory.features is not None:
+            return memory.features
         if memory.features is None or memory.features_region != region:
             memory.features = self._within_memory([memory], lambda _: self._encode_memory(memory, region))
             memory.features_region = region
@@ -276,6 +278,8 @@ class Tracker:
         network, device = self.model.network, self.model.device
         frame = self.encode(prompt.slice_index, region)
         self._near = (prompt.slice_index, region, frame.nbytes)
+        backward = bank is not None and bank.visited.get(prompt.slice_index, False)
+        step = Step(prompt.slice_index, backward, self.frames.count, self.reach)
         with torch.inference_mode(), autocast(device, self.precision):
             if prompt.mask is not None:
                 outputs = self._mask_outputs(frame, prompt.mask, region)
@@ -289,12 +293,11 @@ class Tracker:
                     feedback = feedback.clamp(-_FEEDBACK_LIMIT, _FEEDBACK_LIMIT)
                 coordinates, labels = _network_points(prompt, region, self.frames.image_size)
                 points = {"point_coords": coordinates.to(device), "point_labels": labels.to(device)}
-                if bank is None:
+                encode = partial(self.encode_memory, region=region)
+                recall = self.policy.recall_first(step) if bank is None else self.policy.recall(bank, step, encode)
+                if recall is None:
                     coarse = self._without_memory(frame, prompt.slice_index)
                 else:
-                    backward = bank.visited.get(prompt.slice_index, False)
-                    step = Step(prompt.slice_index, backward, self.frames.count, self.reach)
-                    recall = self.policy.recall(bank, step, partial(self.encode_memory, region=region))
                     coarse = self._with_memory([frame], [recall], [region])
                 outputs = network._forward_sam_heads(
                     backbone_features=coarse,
@@ -303,7 +306,9 @@ class Tracker:
                     high_res_features=list(frame.fine) or None,
                     multimask_output=network._use_multimask(bank is None, points),
                 )
-        return self._results(outputs, [region], prompt.slice_index, prompt)[0]
+        result = self._results(outputs, [region], prompt.slice_index, prompt)[0]
+        self.policy.offer(result, step, partial(self.encode_memory, region=region))
+        return result
 
     def _mask_outputs(self, frame: EncodedFrame, mask: NDArray[np.bool_], region: Region) -> tuple[Any, ...]:
         given = self.network_mask(mask, region).to(self.model.device)

@@ -110,7 +110,12 @@ def paired_p(first: dict[tuple[str, str], float], other: dict[tuple[str, str], f
 
 
 def markdown(lines: Sequence[ComparisonRow], names: Sequence[str]) -> str:
-    """The rows as a table in Markdown."""
+    """The rows as a table in Markdown.
+
+    Args:
+        lines: the rows.
+        names: of the models, in the order of their columns.
+    """
     head, rows = _text(lines, names, lambda mean, name: _interval(mean, name, " to "))
     rule = ["---"] * len(head)
     return (
@@ -119,7 +124,12 @@ def markdown(lines: Sequence[ComparisonRow], names: Sequence[str]) -> str:
 
 
 def latex(lines: Sequence[ComparisonRow], names: Sequence[str]) -> str:
-    """The rows as a ``tabular`` for LaTeX with the package booktabs."""
+    """The rows as a ``tabular`` for LaTeX with the package booktabs.
+
+    Args:
+        lines: the rows.
+        names: of the models, in the order of their columns.
+    """
     head, rows = _text(lines, names, lambda mean, name: _interval(mean, name, "--"))
     columns = "l" * 5 + "r" * (len(head) - 5)
     body = [" & ".join(_tex(cell) for cell in row) + r" \\" for row in rows]
@@ -130,7 +140,12 @@ def latex(lines: Sequence[ComparisonRow], names: Sequence[str]) -> str:
 
 
 def table_csv(lines: Sequence[ComparisonRow], names: Sequence[str]) -> str:
-    """The rows as CSV with a row for each model: means, ends of the intervals, p."""
+    """The rows as CSV with a row for each model: means, ends of the intervals, p.
+
+    Args:
+        lines: the rows.
+        names: of the models, in the order of their columns.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     facts = ("dataset", "modality", "target", "pipeline", "prompt", "cases")

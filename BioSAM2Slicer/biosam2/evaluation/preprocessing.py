@@ -150,13 +150,29 @@ def resized_volume(volume: Volume, window: tuple[float, float], rule: ResizeRule
 
 
 def resized_mask(mask: Bools, size: int) -> Bools:
-    """A target (K, J, I) on slices of the network's size, (K, S, S): the nearest pixel's [MedSAM]."""
+    """A target on slices of the network's size: the nearest pixel's [MedSAM].
+
+    Args:
+        mask: bool (K, J, I).
+        size: rows and columns of a slice, S.
+
+    Returns:
+        bool (K, S, S).
+    """
     places = [((np.arange(size) + 0.5) * old / size).astype(int) for old in mask.shape[1:]]
     return mask[:, places[0][:, None], places[1]]
 
 
 def restored(mask: Bools, shape: Sequence[int]) -> Bools:
-    """A mask of resized slices (K, S, S) on the volume's own (K, J, I): linear between pixels, above a half."""
+    """A mask of resized slices on the volume's own: linear between pixels, above a half.
+
+    Args:
+        mask: bool (K, S, S).
+        shape: of the volume, (K, J, I).
+
+    Returns:
+        bool (K, J, I).
+    """
     from skimage import transform
 
     def back(one: Bools) -> Bools:

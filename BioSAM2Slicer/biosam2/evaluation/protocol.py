@@ -74,7 +74,12 @@ class Protocol(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.windows.get(kind, "engine")
 
     def surface(self, dataset: str, target: str) -> Tolerance:
-        """How a target of a dataset is compared; its own tolerance is `others` of the result."""
+        """How a target of a dataset is compared; its own tolerance is `others` of the result.
+
+        Args:
+            dataset: its name, empty for one that is not published.
+            target: its name.
+        """
         known = self.tolerances.get(dataset, Tolerance(""))
         own = known.targets.get(target, self.tolerance if known.others is None else known.others)
         return Tolerance(

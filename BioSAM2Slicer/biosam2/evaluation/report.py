@@ -21,6 +21,11 @@ _WORST = 8
 PUBLISHED = (("AMOS MR", 54.9, 74.4), ("FLARE CT", 47.4, 76.3))
 _MARKERS = {"click1": "o", "click3": "^", "box": "s", "mask": "*"}
 _LINES = {"image": ":", "volume": "-", "video": "--"}
+_CLICKS = {
+    "deepest": "in the middle of the target's largest piece",
+    "random": "on any pixel of the target",
+    "centroid": "on the pixel of the target's largest piece that is nearest to its centre of mass",
+}
 
 
 def require() -> None:
@@ -62,6 +67,7 @@ def html(evaluation: Evaluation, folder: Path) -> str:
         worst=[(one, _embedded(folder / one.picture)) for one in worst],
         remarks=summary.remarks(metrics),
         published=PUBLISHED,
+        click=_CLICKS[evaluation.plan.protocol.marking.click],
         tolerances=_range([one.tolerance for one in metrics] or [evaluation.plan.protocol.tolerance]),
         sources=_tolerance_sources(evaluation),
         rounds=max((len(one.dice) for one in metrics), default=1),
