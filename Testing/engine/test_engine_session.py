@@ -507,7 +507,7 @@ def test_damaged_records_are_refused(session, model, volume, damage):
         (Mask(5, np.ones((10, 16), bool)), 'axis="i"'),
         (Mask(5, np.ones((7, 7), bool)), r"shape \(16, 20\), not \(7, 7\)"),
         (Mask(10, painted()), "no slice 10"),
-        ("here", "Point, a Box or a Mask"),
+        ("here", "a Point, a Box, a Scribble, a Lasso, a Line or a Mask"),
     ],
 )
 def test_prompts_that_do_not_fit_are_refused(session, prompt, words):
