@@ -13,6 +13,7 @@ from biosam2 import Volume
 from biosam2.service import messages as m
 from biosam2.service.client import ClientSession, RemoteSession, pipes
 from biosam2.service.client.pipes import PipeLink, WorkerConnector
+from biosam2.service.upload import geometry_of
 from biosam2.session import SessionSettings
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -61,7 +62,7 @@ class _Connector(WorkerConnector):
             self._worker.link = link
         else:
             with pipes.shared_file(self._voxels) as path:
-                link.call(pipes._open_volume(path, self._voxels), progress)
+                link.call(m.OpenVolume(id=pipes._id(), path=path, **geometry_of(self._voxels)), progress)
             answer = link.call(m.Create(id=pipes._id(), settings=settings), progress)
             assert isinstance(answer, m.Created)
             created = answer

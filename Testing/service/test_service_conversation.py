@@ -8,12 +8,12 @@ import biosam2
 import msgspec
 import numpy as np
 import pytest
-from biosam2 import Mask, Point
+from biosam2 import Mask, Point, Scribble
 from biosam2.frames import Frames
 from biosam2.service import messages as m
 from biosam2.service.conversation import Conversation, RunTicket, Ticket
 from biosam2.service.errors import ConnectionLostError, ProtocolError, ServiceError
-from biosam2.service.framing import Decoder, encode
+from biosam2.service.framing import Decoder, Refused, encode
 from biosam2.service.host import Host
 from biosam2.session.entries import Prompted, Propagated, Started
 from biosam2.session.executor import Found
@@ -203,8 +203,23 @@ def test_many_entries_and_large_masks_go_in_several_messages(talk: Conversation)
     large = state_of(*(Started("a", big) for _ in range(5)), volume=volume)
     talk.logits(large, "a", 3)
     syncs = [message for message in talk.to_send() if isinstance(message, m.Sync)]
-    assert [len(message.entries) for message in syncs] == [3, 2]
+    assert [len(message.entries) for message in syncs] == [2, 2, 1]
     assert all(len(encode(message)) < 32 << 20 for message in syncs)
+
+
+@pytest.mark.parametrize("count", [1, 5, 40])
+def test_strokes_and_drawn_masks_are_sent_in_messages_that_a_host_takes(talk: Conversation, count: int) -> None:
+    """After a host's death all of a session goes at once: each message within the limits, none of them lost."""
+    line = tuple((4 + 3 * (n % 2) + n * 1e-4, 5 + n * 1e-3) for n in range(3000))
+    strokes = [Prompted("a", Scribble(3, line)) for _ in range(count)]
+    masks = [Prompted("b", Mask(3, np.ones((1200, 1000), bool))) for _ in range(count)]
+    state = state_of(*strokes, *masks, point(), volume=biosam2.Volume(np.zeros((4, 1200, 1000), np.uint8)))
+    talk.predict(state, "a", 3)
+    decoder: Decoder[m.Asked] = Decoder(m.Asked)
+    arrived = [message for asked in talk.to_send() for message in decoder.feed(encode(asked))]
+    assert [type(message) for message in arrived if isinstance(message, Refused)] == []
+    sent = [each.id for message in arrived if isinstance(message, m.Sync) for each in message.entries]
+    assert sent == [each.id for each in state.in_force]
 
 
 def test_errors_travel_and_answers_of_another_kind_are_refused(talk: Conversation) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import subprocess
 
 import biosam2
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import requests
 from biosam2 import Point
 from biosam2.service.client import RemoteSession
+from biosam2.service.errors import ServiceError
 from biosam2.service.server import process
 from biosam2.service.server.process import ProcessDevice, start_all
 from command_helpers import biosam2_command
@@ -79,7 +82,16 @@ def test_a_dead_device_s_sessions_come_back_on_another(served, devices, model, v
     assert devices[0].process.pid != dead
 
 
-def test_clients_wait_for_a_device_when_all_have_died(served, devices, model, volume) -> None:
+def test_clients_wait_for_a_device_when_all_have_died(served, devices, model, volume, monkeypatch) -> None:
+    """Also where a process cannot be started at once."""
+    start, failures = subprocess.Popen, [OSError(errno.ENOMEM, "no memory"), OSError(errno.EMFILE, "no files")]
+
+    def fail_at_first(*arguments, **more):
+        if failures:
+            raise failures.pop()
+        return start(*arguments, **more)
+
+    monkeypatch.setattr(subprocess, "Popen", fail_at_first)
     here = biosam2.Session(model, volume)
     here.add_prompt("a", Point((11, 10, 2)))
     with RemoteSession(served.url, volume, patience=120, on_notice=print) as session:
@@ -87,7 +99,20 @@ def test_clients_wait_for_a_device_when_all_have_died(served, devices, model, vo
         session.predict("a", 2)
         for device in devices:
             os.kill(device.process.pid, signal.SIGKILL)
+        assert requests.get(f"{served.url}/livez", timeout=30).status_code == 200
         assert np.array_equal(session.predict("a", 2), here.predict("a", 2))
+    assert failures == []
+
+
+def test_a_device_whose_process_cannot_be_started_is_an_error(checkpoint, monkeypatch) -> None:
+    def fail(*arguments, **more):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(subprocess, "Popen", fail)
+    device = ProcessDevice("cpu", [str(checkpoint)], None, 1 << 30)
+    with pytest.raises(ServiceError, match="cannot be started: Cannot allocate memory"):
+        start_all([device])
+    assert device.over
 
 
 def test_a_device_that_does_not_answer_holds_up_nobody(served, devices, monkeypatch, volumes) -> None:

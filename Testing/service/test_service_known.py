@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from biosam2 import Point, Volume
+from biosam2 import Mask, Point, Scribble, Volume
 from biosam2.frames import Frames
 from biosam2.service import known as module
 from biosam2.service import messages as m
 from biosam2.service.errors import ProtocolError
+from biosam2.service.framing import size_of
 from biosam2.service.known import KnownEntries
 from biosam2.session.entries import Prompted, Propagated, Started
 from biosam2.session.settings import SessionSettings
@@ -81,7 +82,7 @@ def test_a_propagation_that_went_otherwise_is_run_again_and_so_is_what_came_afte
 
 def test_what_was_undone_goes_before_a_client_is_refused(known: KnownEntries, monkeypatch) -> None:
     mask = np.ones(VOLUME.shape, bool)
-    monkeypatch.setattr(module, "_MOST_BYTES", 2 * mask.nbytes)
+    monkeypatch.setattr(module, "_MOST_BYTES", 2 * sum(size_of(sent(1, 0, Started("a", mask)))))
     known.add(sent(1, 0, Started("a", mask)))
     known.add(sent(2, 1, Started("b", mask)))
     assert known.add(sent(3, 1, Started("c", mask)))
@@ -89,3 +90,16 @@ def test_what_was_undone_goes_before_a_client_is_refused(known: KnownEntries, mo
     with pytest.raises(ProtocolError, match="too large"):
         known.add(sent(4, 3, Started("d", mask)))
     assert known.state(3).segments == ("a", "c")
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [Mask(2, np.ones((200, 150), bool)), Scribble(2, tuple((n % 5 + 0.25, n % 4 + 0.25) for n in range(1500)))],
+    ids=["mask", "scribble"],
+)
+def test_a_prompt_counts_with_all_that_it_holds(known: KnownEntries, monkeypatch, prompt) -> None:
+    monkeypatch.setattr(module, "_MOST_BYTES", 40_000)
+    assert known.add(sent(1, 0, Prompted("a", prompt)))
+    assert known.add(sent(1, 0, Prompted("a", prompt)))  # what is known already takes no more
+    with pytest.raises(ProtocolError, match="too large"):
+        known.add(sent(2, 1, Prompted("a", prompt)))

@@ -9,9 +9,10 @@ import msgspec
 from ..session.entries import Propagated
 from ..session.state import Identified
 from . import messages as m
+from .framing import DEFAULT_LIMITS, size_of
 
-# Entries in a message, and bytes of their masks.
-_ENTRIES, _MASK_BYTES = 200, 32 << 20
+# Entries in a message, and what they may take of `Limits`; one alone may take more.
+_ENTRIES, _HEAD, _ARRAYS = 200, DEFAULT_LIMITS.head // 2, 32 << 20
 
 
 class EntriesThere:
@@ -61,18 +62,21 @@ class EntriesThere:
     def lacking(self, entries: tuple[Identified, ...]) -> Iterator[list[m.SentEntry]]:
         """Entries that the host lacks, in lists of a bounded size; taken to be there from now on."""
         lacking: list[m.SentEntry] = []
-        size = 0
+        head = arrays = 0
         parent = 0
         for each in entries:
             how = self._how_far(each)
             if how is not None and self._there.get(each.id) != how:
-                lacking.append(_as_sent(each, parent, how))
+                sent = _as_sent(each, parent, how)
+                more = size_of(sent)
+                full = len(lacking) == _ENTRIES or head + more[0] > _HEAD or arrays + more[1] > _ARRAYS
+                if lacking and full:
+                    yield lacking
+                    lacking, head, arrays = [], 0, 0
+                lacking.append(sent)
                 self._there[each.id] = how
-                size += getattr(getattr(each.entry, "mask", None), "nbytes", 0)
+                head, arrays = head + more[0], arrays + more[1]
             parent = each.id
-            if lacking and (len(lacking) >= _ENTRIES or size > _MASK_BYTES):
-                yield lacking
-                lacking, size = [], 0
         if lacking:
             yield lacking
 

@@ -76,6 +76,24 @@ def encode(message: msgspec.Struct, *, deflate: bool = False) -> bytes:
     return b"".join([MAGIC, _SIZES.pack(len(head), sum(map(len, body))), head, *body])
 
 
+def size_of(value: Any) -> tuple[int, int]:
+    """What a message, or a part of one, takes of `Limits`: bytes of its head, about, and of its arrays in memory.
+
+    Args:
+        value: a structure of `messages`.
+    """
+    arrays_size = 0
+
+    def count(value: Any) -> Any:
+        nonlocal arrays_size
+        if isinstance(value, np.generic):
+            return value.item()
+        arrays_size += value.nbytes
+        return None
+
+    return len(msgspec.msgpack.encode(value, enc_hook=count)), arrays_size
+
+
 class Decoder(Generic[_T]):
     """Frames from bytes that arrive in any pieces.
 

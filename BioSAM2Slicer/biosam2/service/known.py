@@ -10,8 +10,9 @@ from ..session.executor import Executor
 from ..session.state import SessionState
 from . import messages as m
 from .errors import ProtocolError
+from .framing import size_of
 
-# Entries that are kept, and bytes of their masks; what was undone goes first.
+# Entries that are kept, and their bytes; what was undone goes first.
 _MOST, _MOST_BYTES = 100_000, 2 << 30
 
 
@@ -26,6 +27,8 @@ class KnownEntries:
     def __init__(self, empty: SessionState, executor: Executor) -> None:
         self._executor = executor
         self._entries: dict[int, m.SentEntry] = {}
+        self._sizes: dict[int, int] = {}
+        self._nbytes = 0
         # Propagations that have been run here as far as their entries say.
         self._run: set[int] = set()
         self._state = empty
@@ -43,16 +46,18 @@ class KnownEntries:
             return False
         if sent.id <= sent.parent:
             raise ProtocolError(f"entry {sent.id} cannot come after entry {sent.parent}")
-        if not self._room_for(sent):
-            self._prune(sent.parent)
-            if not self._room_for(sent):
-                raise ProtocolError("the session's history is too large for this host; open a new session")
         old = self._entries.get(sent.id)
         if old is not None:
             if (old.parent, old.finished, old.complete) == (sent.parent, sent.finished, sent.complete):
                 return True
             self._forget(sent.id)
-        self._entries[sent.id] = sent
+        size = sum(size_of(sent))
+        if not self._room_for(size):
+            self._prune(sent.parent)
+            if not self._room_for(size):
+                raise ProtocolError("the session's history is too large for this host; open a new session")
+        self._nbytes += size - self._sizes.get(sent.id, 0)
+        self._entries[sent.id], self._sizes[sent.id] = sent, size
         return True
 
     def has(self, head: m.Head) -> bool:
@@ -130,16 +135,15 @@ class KnownEntries:
         if self._state.up_to(entry_id) is not None:
             self._state = self._state.before(entry_id)
 
-    def _room_for(self, sent: m.SentEntry) -> bool:
-        size = _mask_bytes(sent)
-        if size:
-            size += sum(_mask_bytes(known) for known in self._entries.values())
-        return len(self._entries) < _MOST and size <= _MOST_BYTES
+    def _room_for(self, size: int) -> bool:
+        return len(self._entries) < _MOST and self._nbytes + size <= _MOST_BYTES
 
     def _prune(self, entry_id: int) -> None:
         """Forget all entries but one and those before it."""
         kept = {sent.id for sent in self._path(entry_id) or ()}
         self._entries = {known: sent for known, sent in self._entries.items() if known in kept}
+        self._sizes = {known: size for known, size in self._sizes.items() if known in kept}
+        self._nbytes = sum(self._sizes.values())
         self._run &= kept
 
     def _path(self, entry_id: int) -> list[m.SentEntry] | None:
@@ -152,8 +156,3 @@ class KnownEntries:
             path.append(sent)
             entry_id = sent.parent
         return path
-
-
-def _mask_bytes(sent: m.SentEntry) -> int:
-    mask = getattr(sent.entry, "mask", None)
-    return 0 if mask is None else mask.nbytes

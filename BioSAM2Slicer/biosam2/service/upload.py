@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,12 @@ from .framing import encode
 CHUNK = 4 << 20
 
 
+def geometry_of(volume: Volume) -> dict[str, Any]:
+    """A volume's geometry as messages tell it: spacing, origin and direction."""
+    rows = tuple(tuple(float(v) for v in row) for row in volume.direction)
+    return {"spacing": volume.spacing, "origin": volume.origin, "direction": rows}
+
+
 def header_of(volume: Volume) -> m.VolumeHeader:
     """What is told of a volume: voxels' type, shape and geometry, and nothing of the patient's.
 
@@ -25,9 +32,7 @@ def header_of(volume: Volume) -> m.VolumeHeader:
     return m.VolumeHeader(
         dtype=arrays.type_name(volume.array.dtype),
         shape=list(volume.array.shape),
-        spacing=volume.spacing,
-        origin=volume.origin,
-        direction=tuple(tuple(float(v) for v in row) for row in volume.direction),  # type: ignore[arg-type]
+        **geometry_of(volume),
     )
 
 

@@ -23,6 +23,7 @@ from ...volume import Volume
 from .. import messages as m
 from ..errors import ConnectionLostError, ProtocolError, ServiceError, error_of
 from ..framing import Decoder, Refused, encode
+from ..upload import geometry_of
 from .link import Notice, Progress
 from .session import ClientSession
 
@@ -122,7 +123,7 @@ class WorkerConnector:
             )
             progress("handing over the volume", None)
             with shared_file(self._volume) as path:
-                link.call(_open_volume(path, self._volume), progress)
+                link.call(m.OpenVolume(id=_id(), path=path, **geometry_of(self._volume)), progress)
             created = link.call(m.Create(id=_id(), settings=settings), progress)
         except ConnectionLostError as error:
             link.close()
@@ -278,17 +279,6 @@ def _roomy_folder(size: int) -> str | None:
         if stat.f_bavail * stat.f_frsize > size + (64 << 20):
             return str(_SHARED_MEMORY)
     return None
-
-
-def _open_volume(path: str, volume: Volume) -> m.OpenVolume:
-    rows = tuple(tuple(float(v) for v in row) for row in volume.direction)
-    return m.OpenVolume(
-        id=_id(),
-        path=path,
-        spacing=volume.spacing,
-        origin=volume.origin,
-        direction=rows,  # type: ignore[arg-type]
-    )
 
 
 def _environment(given: dict[str, str] | None, python: str | os.PathLike[str] | None) -> dict[str, str]:

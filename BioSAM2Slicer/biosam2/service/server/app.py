@@ -227,12 +227,14 @@ def make_app(devices: Devices, settings: Settings | None = None, volumes: Volume
         """Whether the server can take sessions; for load balancers and monitors, no key needed."""
         if leases.draining:
             raise HTTPException(503, f"the server is draining; it has {len(leases)} sessions")
+        if not devices.alive and not devices.over:
+            raise HTTPException(503, "no device works now; they are started again")
         return await livez()
 
     @app.get("/livez", responses={503: {"model": Problem}})
     async def livez() -> Health:
-        """Whether the server works, also while it is draining; no key needed."""
-        if not devices.alive:
+        """Whether the server need not be started anew; also while it is draining. No key needed."""
+        if devices.over:
             raise HTTPException(503, "the server does not work any more; its log says why, start it anew")
         return Health()
 
@@ -241,29 +243,30 @@ def make_app(devices: Devices, settings: Settings | None = None, volumes: Volume
         """Versions, models, devices, memory, sessions and time-outs."""
         loads = await asyncio.gather(*(device.load() for device in devices))
         on = {device: devices.seats_on(device) for device in devices}
+        per_device = [
+            DeviceInfo(
+                device=device.name,
+                works=device.alive,
+                sessions=len(on[device]),
+                propagations=sum(seat.moving for seat in on[device]),
+                requests_waiting=sum(seat.waiting for seat in on[device]),
+                feature_bytes=load.feature_bytes,
+                process_bytes=load.process_bytes,
+            )
+            for device, load in zip(devices, loads, strict=True)
+        ]
         return Info(
             biosam2=__version__,
             protocol=m.PROTOCOL,
             versions=_versions(),
             models=[_model_info(facts) for facts in models.values()],
-            devices=[
-                DeviceInfo(
-                    device=device.name,
-                    works=device.alive,
-                    sessions=len(on[device]),
-                    propagations=sum(seat.moving for seat in on[device]),
-                    requests_waiting=sum(seat.waiting for seat in on[device]),
-                    feature_bytes=load.feature_bytes,
-                    process_bytes=load.process_bytes,
-                )
-                for device, load in zip(devices, loads, strict=True)
-            ],
+            devices=per_device,
             draining=leases.draining,
             sessions=len(leases),
             most_sessions=leases.most,
             sessions_opened=leases.opened,
-            propagations=leases.moving,
-            requests_waiting=leases.waiting,
+            propagations=sum(each.propagations for each in per_device),
+            requests_waiting=sum(each.requests_waiting for each in per_device),
             volumes=len(volumes),
             volume_bytes=volumes.nbytes,
             volume_budget_bytes=volumes.budget,

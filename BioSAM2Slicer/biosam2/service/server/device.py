@@ -64,6 +64,10 @@ class Device(Protocol):
     def alive(self) -> bool:
         """Whether it works."""
 
+    @property
+    def over(self) -> bool:
+        """Whether it does not work, and will not by itself."""
+
     def start(self) -> None:
         """Begin to work, where it does not already."""
 
@@ -111,6 +115,11 @@ class Devices:
     def alive(self) -> bool:
         """Whether any of them works."""
         return any(device.alive for device in self._devices)
+
+    @property
+    def over(self) -> bool:
+        """Whether none of them works, or will by itself."""
+        return all(device.over for device in self._devices)
 
     def seats_on(self, device: Device) -> list[Seat]:
         """The sessions on a device."""

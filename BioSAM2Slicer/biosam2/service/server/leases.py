@@ -125,16 +125,6 @@ class Leases:
             if not self._leases:
                 drained()
 
-    @property
-    def waiting(self) -> int:
-        """Requests that have not been taken up."""
-        return sum(lease.seat.waiting for lease in self._leases.values())
-
-    @property
-    def moving(self) -> int:
-        """Propagations under way."""
-        return sum(lease.seat.moving for lease in self._leases.values())
-
     async def open(self, model: str, volume: str, settings: SessionSettings) -> Lease:
         """A new session.
 

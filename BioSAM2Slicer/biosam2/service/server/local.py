@@ -72,6 +72,11 @@ class LocalDevice:
         """See `Device.alive`."""
         return self.thread.is_alive()
 
+    @property
+    def over(self) -> bool:
+        """See `Device.over`."""
+        return not self.alive
+
     def start(self) -> None:
         """See `Device.start`."""
         self.thread.start()

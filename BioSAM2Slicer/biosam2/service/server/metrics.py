@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 
@@ -86,8 +87,10 @@ class Metrics:
         Returns:
             The text, and its media type.
         """
-        for device in self._devices:
-            self._measure(device, await device.load())
+        # At once: each may be waited for.
+        loads = await asyncio.gather(*(device.load() for device in self._devices))
+        for device, load in zip(self._devices, loads, strict=True):
+            self._measure(device, load)
         self._most.set(self._leases.most)
         self._volume_bytes.set(self._volumes.nbytes)
         self._volume_budget.set(self._volumes.budget)

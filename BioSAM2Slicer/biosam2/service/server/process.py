@@ -19,9 +19,9 @@ from .. import messages as m
 from ..errors import ServiceError, error_of
 from ..framing import Decoder, Refused, encode
 from ..stdio import pieces
+from ..upload import geometry_of
 from . import process_messages as p
 from .device import Deliver, Load, Lost
-from .process_main import LIMITS
 from .volumes import Held
 
 _log = logging.getLogger("biosam2.server")
@@ -72,6 +72,11 @@ class ProcessDevice:
         """See `Device.alive`."""
         return self.ready.is_set()
 
+    @property
+    def over(self) -> bool:
+        """See `Device.over`; a process that ended is started again."""
+        return not self._keeper.is_alive()
+
     def start(self) -> None:
         """See `Device.start`; `wait` waits until it works."""
         if self._keeper.ident is None:
@@ -107,7 +112,7 @@ class ProcessDevice:
             if working:
                 self._seats[seat.number] = seat
         if working:
-            voxels = _open_volume(volume, volume.shared.path)
+            voxels = m.OpenVolume(id=0, path=volume.shared.path, **geometry_of(volume.volume))
             self.send(p.Begin(seat=seat.number, model=model, volume=volume.name, voxels=voxels))
         else:
             lost(f"the process of {self.name} has ended")
@@ -145,7 +150,13 @@ class ProcessDevice:
     def _keep(self) -> None:
         pause = self._pause
         while not self._stopping.is_set():
-            worked = self._run()
+            try:
+                worked = self._run()
+            except OSError as error:
+                # Out of memory or of files just now; it is tried again.
+                self._failure = ServiceError(f"the process of {self.name} cannot be started: {error.strerror}")
+                _log.error("device cannot be started", extra={"device": self.name, "reason": str(error)})
+                worked = False
             if not self._settled.is_set():
                 self._failure = self._failure or ServiceError(f"the process of {self.name} ended; its log says why")
                 self._settled.set()
@@ -164,7 +175,7 @@ class ProcessDevice:
         assert process.stdin is not None
         assert process.stdout is not None
         Thread(target=_write, args=(process.stdin, outbox), name=f"writer to {self.name}", daemon=True).start()
-        decoder: Decoder[p.FromDevice] = Decoder(p.FromDevice, LIMITS)
+        decoder: Decoder[p.FromDevice] = Decoder(p.FromDevice, p.LIMITS)
         for data in pieces(process.stdout):
             for message in decoder.feed(data):
                 self._take(message)
@@ -291,15 +302,3 @@ def _write(pipe: IO[bytes], outbox: SimpleQueue[bytes | None]) -> None:
 def _set(future: asyncio.Future[Load], load: Load) -> None:
     if not future.done():
         future.set_result(load)
-
-
-def _open_volume(held: Held, path: str) -> m.OpenVolume:
-    volume = held.volume
-    rows = tuple(tuple(float(v) for v in row) for row in volume.direction)
-    return m.OpenVolume(
-        id=0,
-        path=path,
-        spacing=volume.spacing,
-        origin=volume.origin,
-        direction=rows,  # type: ignore[arg-type]
-    )

@@ -20,7 +20,7 @@ from ...volume import Volume
 from .. import messages as m
 from ..engines import map_volume
 from ..errors import ProtocolError, name_of
-from ..framing import Decoder, Limits, Refused, encode
+from ..framing import Decoder, Refused, encode
 from ..stdio import Writer, end, pieces, take_pipes
 from . import process_messages as p
 from .running import start_logging
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from .local import LocalDevice, LocalSeat
 
 _log = logging.getLogger("biosam2.server")
-
-# The server has checked sizes already; an envelope is a little larger than what is in it.
-LIMITS = Limits(head=1 << 20, body=1 << 30, decoded=2 << 30)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -80,7 +77,7 @@ class _Server:
 
     def read(self, incoming: BinaryIO) -> None:
         """Take what comes, until the server closes the pipe."""
-        decoder: Decoder[p.FromServer] = Decoder(p.FromServer, LIMITS)
+        decoder: Decoder[p.FromServer] = Decoder(p.FromServer, p.LIMITS)
         for data in pieces(incoming):
             for message in decoder.feed(data):
                 self._take(message)

@@ -8,6 +8,10 @@ import msgspec
 
 from ...session.settings import ModelFacts
 from .. import messages as m
+from ..framing import Limits
+
+# The server has checked sizes already; an envelope is a little larger than what is in it.
+LIMITS = Limits(head=1 << 20, body=1 << 30, decoded=2 << 30)
 
 
 class _Part(msgspec.Struct, eq=False, kw_only=True, forbid_unknown_fields=True, tag=True):
