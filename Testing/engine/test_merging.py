@@ -3,7 +3,7 @@
 import biosam2
 import numpy as np
 import pytest
-from biosam2 import Box, Mask, Point
+from biosam2 import Box, Lasso, Mask, Point
 from biosam2.engine.merging import merged_logits
 from biosam2.errors import InputError
 from hypothesis import given
@@ -131,6 +131,23 @@ def test_a_click_on_a_drawn_mask_changes_parts_of_it(model, volume, session):
     asked, merged = plain.predict("t", 5), session.predict("t", 5)
     assert not np.array_equal(asked, merged)
     assert ((merged != drawn) & (merged != asked)).mean() < 0.02
+
+
+def test_a_lasso_is_corrected_as_the_mask_that_it_encloses(model, volume):
+    """Also by a second click, after a propagation: what it was told is known by its pixels."""
+    drawn = np.zeros((16, 20), bool)
+    drawn[3:12, 4:16] = True
+    lasso = Lasso(5, ((2.5, 3.5), (2.5, 15.5), (11.5, 15.5), (11.5, 3.5)))
+    shown = []
+    for prompt in (Mask(5, drawn), lasso):
+        session = biosam2.Session(model, volume, merge="progressive")
+        session.add_prompt("t", prompt)
+        session.add_prompt("t", Point((9, 7, 5), False))
+        list(session.propagate(["t"]))
+        session.add_prompt("t", Point((5, 4, 5), False))
+        list(session.propagate(["t"]))
+        shown.append(session.mask("t")[5])
+    assert np.array_equal(*shown)
 
 
 def test_removing_a_click_takes_its_part_back(session):

@@ -219,9 +219,10 @@ def test_what_a_propagation_changed_is_in_doubt_and_forgotten_with_the_segment(p
     segment = panel.segment()
     before = panel.voxels()
     assert {state.changed for state in review.review.slices(segment)} == {None}
-    panel.click("box")
+    panel.click("point")
+    panel.click("sign")
     host.views["Red"].go_to(panel.world(20, 20, 14))
-    host.views["Red"].drag(panel.world(4, 4, 14), panel.world(20, 20, 14))
+    host.views["Red"].click(panel.world(26, 20, 14))
     panel.settle()
     panel.press(QtCore.Qt.Key.Key_Escape)
     panel.click("propagate")

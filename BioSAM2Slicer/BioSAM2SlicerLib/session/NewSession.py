@@ -45,9 +45,7 @@ class NewSession:
         """
         parameters = self._parameters()
         crop = "auto" if parameters.crop else None
-        return SessionSettings.resolve(
-            self._voxels(), axis, self.window(), parameters.policy, crop=crop, merge="progressive"
-        )
+        return SessionSettings.resolve(self._voxels(), axis, self.window(), parameters.policy, crop=crop)
 
     def window(self) -> tuple[float, float]:
         """(centre, width) in which the network would see the volume.

@@ -64,7 +64,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--merge",
     type=click.Choice(["progressive", "none"]),
-    default="progressive",
+    default="none",
     show_default=True,
     help="What a correcting click may change.",
 )
@@ -130,7 +130,6 @@ def evaluate(
     # Published protocols have nothing approximate, unless it is asked for.
     crop = crop or ("auto" if protocol is None else "none")
     policy = policy if protocol is None or _given("policy") else "sam2"
-    merge = merge if protocol is None or _given("merge") else "none"
     if protocol is None:
         chosen = pipelines or tuple(dict.fromkeys(_FITTING[case.kind] for case in cases))
         ways = tuple((pipeline, prompt) for pipeline in chosen for prompt in prompts or STANDARD)

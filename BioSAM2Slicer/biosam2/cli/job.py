@@ -219,7 +219,7 @@ def open_session(
         crop: ``auto``, ``none``, or None for what serves the user: a crop unless `exact`.
         exact: nothing approximate.
         policy: of the memory, or None for what serves the user: ``path`` unless `exact`.
-        merge: ``progressive``, ``none``, or None for what serves the user: ``progressive`` unless `exact`.
+        merge: ``progressive``, or ``none`` (as None is).
         speed: optimisations, by default those of `Session`.
     """
     settings: dict[str, Any] = {
@@ -227,7 +227,7 @@ def open_session(
         "window": window,
         "crop": None if exact or crop == "none" else "auto",
         "policy": "sam2" if exact else policy or "path",
-        "merge": None if exact or merge == "none" else "progressive",
+        "merge": "progressive" if merge == "progressive" else None,
         "precision": "float32" if exact else "auto",
     }
     if speed is not None:

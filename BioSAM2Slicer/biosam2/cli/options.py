@@ -258,8 +258,8 @@ def propagation() -> Callable[..., Any]:
             click.option(
                 "--merge",
                 type=click.Choice(["progressive", "none"]),
-                help="progressive (the default): a click that corrects a mask changes only the part that it points at. "
-                "Approximate. none: the network's answer to it is the new mask.",
+                help="none (the default): the network's answer to a click that corrects a mask is the new mask. "
+                "progressive: only the part of it that the click points at is taken over. Approximate.",
             ),
             click.option(
                 "--speed",

@@ -39,7 +39,7 @@ class EvaluationSettings:
     axis: str = "k"
     crop: Literal["auto"] | None = "auto"
     policy: str | MemoryPolicy | None = "path"
-    merge: Literal["progressive"] | None = "progressive"
+    merge: Literal["progressive"] | None = None
     rounds: int = 3
     beyond: int | None = None
     pipeline: Pipeline = "volume"

@@ -324,20 +324,15 @@ class LocalExecutor:
         def answer(prompt: SlicePrompt, earlier: SliceMemory | None) -> SliceMemory:
             return self.tracker.prompt(prompt, self._region(prompt, earlier), previous, memories)
 
-        if self.settings.merge is None or prompt.mask is not None:
+        if self.settings.merge is None:
             return answer(prompt, previous)
         known = None if previous is None else _answered(prompt, previous)
-        if known is None and prompt.box is None and prompt.start is None:
-            # Clicks that mark a target from nothing say together what it is.
-            return answer(prompt, previous)
         clicks = prompt.points[known or 0 :]
-        if not clicks:
+        # Clicks that mark a target from nothing say together what it is.
+        corrects = known is not None or prompt.box is not None or prompt.start is not None
+        if not clicks or not corrects:
             return answer(prompt, previous)
-        first = replace(
-            prompt, points=(), box=None if prompt.start is not None else prompt.box, mask=prompt.start, start=None
-        )
-        before = previous if known is not None else answer(first, previous)
-        assert before is not None
+        before = previous if previous is not None and known is not None else answer(_mark(prompt), previous)
         return self.tracker.merged(before, answer(prompt, before), clicks)
 
     def _region(self, prompt: SlicePrompt, previous: SliceMemory | None) -> Region:
@@ -384,8 +379,19 @@ def _answered(prompt: SlicePrompt, result: SliceMemory) -> int | None:
     if told is None:
         # Found in a sweep: clicks correct it, anything else is drawn anew.
         return 0 if prompt.box is None and prompt.start is None else None
-    goes_on = told.box == prompt.box and told.drawn is prompt.start
+    mark, marked = _mark(prompt), _mark(told)
+    goes_on = mark.box == marked.box and _same(mark.mask, marked.mask)
     return len(told.points) if goes_on and told.points == prompt.points[: len(told.points)] else None
+
+
+def _mark(prompt: SlicePrompt) -> SlicePrompt:
+    """A prompt without the clicks: a box, or a mask drawn before them."""
+    drawn = prompt.drawn
+    return replace(prompt, points=(), box=prompt.box if drawn is None else None, mask=drawn, start=None)
+
+
+def _same(a: NDArray[np.bool_] | None, b: NDArray[np.bool_] | None) -> bool:
+    return a is b or (a is not None and b is not None and np.array_equal(a, b))
 
 
 def _without(bank: MemoryBank, emptied: Sequence[int]) -> MemoryBank:
