@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import biosam2
 import numpy as np
 from biosam2 import Point
+from biosam2.service import RemoteSession
 from biosam2.service import messages as m
-from biosam2.service.client import RemoteSession
 from biosam2.service.engines import new_session
 from biosam2.service.errors import ConnectionLostError, error_of
 from biosam2.service.framing import Decoder, Refused, encode

@@ -10,9 +10,10 @@ import biosam2
 import pytest
 import requests
 from biosam2 import Volume
+from biosam2.service import RemoteSession, pipes
 from biosam2.service import messages as m
-from biosam2.service.client import ClientSession, RemoteSession, pipes
-from biosam2.service.client.pipes import PipeLink, WorkerConnector
+from biosam2.service.client import ClientSession
+from biosam2.service.pipes import PipeLink, WorkerConnector
 from biosam2.service.upload import geometry_of
 from biosam2.session import SessionSettings
 from hypothesis import HealthCheck, Phase, settings

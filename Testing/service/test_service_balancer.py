@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import requests
 from biosam2 import Point
-from biosam2.service.client import RemoteSession
+from biosam2.service import RemoteSession
 from command_helpers import ServerProcess
 from server_helpers import listen
 from service_helpers import killed_amid_propagations, same_updates

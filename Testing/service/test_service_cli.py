@@ -11,7 +11,7 @@ import pytest
 import requests
 import trustme
 from biosam2.cli.app import cli
-from biosam2.service.client import RemoteSession
+from biosam2.service import RemoteSession
 from biosam2.service.errors import ServiceError
 from biosam2.service.server import running
 from click.testing import CliRunner, Result

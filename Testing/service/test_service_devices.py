@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import requests
 from biosam2 import Point
-from biosam2.service.client import RemoteSession
+from biosam2.service import RemoteSession
 from biosam2.service.errors import ServiceError
 from biosam2.service.server import process
 from biosam2.service.server.process import ProcessDevice, start_all

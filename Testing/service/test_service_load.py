@@ -14,8 +14,8 @@ import biosam2
 import numpy as np
 import pytest
 from biosam2 import Box, Mask, Point
+from biosam2.service import RemoteSession
 from biosam2.service import messages as m
-from biosam2.service.client import RemoteSession
 from biosam2.service.framing import encode
 from biosam2.service.host import Host
 from biosam2.service.scheduler import Scheduler

@@ -13,8 +13,8 @@ import psutil
 import pytest
 import requests
 from biosam2 import Point
+from biosam2.service import RemoteSession, WorkerSession
 from biosam2.service import messages as m
-from biosam2.service.client import RemoteSession, WorkerSession
 from biosam2.service.errors import RefusedError, ServiceError
 from biosam2.service.framing import Limits, encode
 from biosam2.service.server.app import MEDIA_TYPE, Settings
@@ -187,7 +187,7 @@ def silent(connection: socket.socket) -> None:
     ],
 )
 def test_what_is_no_server_is_a_clear_error(volume, monkeypatch, handle, says: str) -> None:
-    from biosam2.service.client import http
+    from biosam2.service import http
 
     monkeypatch.setattr(http, "_READ", 0.2)
     with Answering(handle) as other, pytest.raises(ServiceError, match=says) as raised:

@@ -16,8 +16,8 @@ import numpy as np
 import psutil
 import pytest
 from biosam2 import Point
+from biosam2.service import WorkerSession, pipes
 from biosam2.service import messages as m
-from biosam2.service.client import WorkerSession, pipes
 from biosam2.service.errors import ServiceError
 from biosam2.service.framing import Decoder, encode
 from service_helpers import same_state, same_updates
@@ -210,7 +210,7 @@ def test_it_ends_when_its_parent_is_killed(checkpoint, tmp_path) -> None:
         f"""
         import numpy, sys
         import biosam2
-        from biosam2.service.client import WorkerSession, pipes
+        from biosam2.service import WorkerSession, pipes
         session = WorkerSession(biosam2.Volume(numpy.zeros((3, 8, 8), "i2")), checkpoint={str(checkpoint)!r},
                                 device="cpu", arguments=["--log-file", {str(tmp_path / "log")!r}])
         print(session.process_id, flush=True)
@@ -229,7 +229,7 @@ def test_the_client_needs_no_torch(checkpoint) -> None:
         f"""
         import numpy, sys
         import biosam2
-        from biosam2.service.client import WorkerSession, pipes
+        from biosam2.service import WorkerSession, pipes
         volume = biosam2.Volume(numpy.random.default_rng(1).integers(0, 99, (3, 8, 8)))
         with WorkerSession(volume, checkpoint={str(checkpoint)!r}, device="cpu") as session:
             session.add_prompt("a", biosam2.Point((4, 4, 1)))
@@ -258,7 +258,7 @@ def test_a_low_priority_is_raised_or_told(monkeypatch) -> None:
 
 
 def test_the_handed_over_file_leaves_nothing_behind(volume) -> None:
-    from biosam2.service.client.pipes import shared_file
+    from biosam2.service.pipes import shared_file
 
     with shared_file(volume) as path:
         assert np.array_equal(np.load(path), volume.array)

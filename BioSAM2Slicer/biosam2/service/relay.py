@@ -9,9 +9,9 @@ import msgspec
 
 from ..volume import Volume
 from . import messages as m
-from .client.http import Http, RemoteSession, server_info
 from .engines import map_volume
 from .errors import ProtocolError, RefusedError
+from .http import Http, RemoteSession, server_info
 
 if TYPE_CHECKING:
     from ..session import Session

@@ -15,16 +15,16 @@ import msgspec
 import requests
 import urllib3
 
-from ... import __version__
-from ...session.entries import plain
-from ...session.settings import ModelFacts, Precision, SessionSettings
-from ...volume import Volume
-from .. import messages as m
-from ..errors import ConnectionLostError, ProtocolError, RefusedError, ServiceError
-from ..framing import Decoder, Refused, encode
-from ..upload import upload, volume_id
+from .. import __version__
+from ..session.entries import plain
+from ..session.settings import ModelFacts, Precision, SessionSettings
+from ..volume import Volume
+from . import messages as m
+from .client import ClientSession
+from .errors import ConnectionLostError, ProtocolError, RefusedError, ServiceError
+from .framing import Decoder, Refused, encode
 from .link import Notice, Progress
-from .session import ClientSession
+from .upload import upload, volume_id
 
 # Seconds to reach the server, and between two pieces of an answer; the server gives a sign of life every ten.
 _CONNECT, _READ, _SEND = 5.0, 40.0, 120.0

@@ -16,19 +16,19 @@ from typing import IO, Any
 
 import numpy as np
 
-from ... import __version__
-from ...errors import OutputError
-from ...session.settings import SessionSettings
-from ...volume import Volume
-from .. import messages as m
-from ..errors import ConnectionLostError, ProtocolError, ServiceError, error_of
-from ..framing import Decoder, Refused, encode
-from ..upload import geometry_of
+from .. import __version__
+from ..errors import OutputError
+from ..session.settings import SessionSettings
+from ..volume import Volume
+from . import messages as m
+from .client import ClientSession
+from .errors import ConnectionLostError, ProtocolError, ServiceError, error_of
+from .framing import Decoder, Refused, encode
 from .link import Notice, Progress
-from .session import ClientSession
+from .upload import geometry_of
 
 _READ = 1 << 20
-_PACKAGE = Path(__file__).resolve().parents[2]
+_PACKAGE = Path(__file__).resolve().parents[1]
 # In memory, where there is one: the worker maps it, and the voxels are not written to a disk.
 _SHARED_MEMORY = Path("/dev/shm")
 _GOODBYE_SECONDS = 10

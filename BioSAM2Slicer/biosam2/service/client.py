@@ -5,12 +5,12 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InputError
-from ...frames import Frames
-from ...session import BaseSession, ModelFacts, SessionSettings
-from ...volume import Volume
-from .executor import RemoteExecutor
+from ..errors import InputError
+from ..frames import Frames
+from ..session import BaseSession, ModelFacts, SessionSettings
+from ..volume import Volume
 from .link import Connector, Notice, Progress
+from .remote import RemoteExecutor
 
 if TYPE_CHECKING:
     from typing import Self

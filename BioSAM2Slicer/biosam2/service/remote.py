@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import BioSAM2Error
-from ...prompts import Prompt
-from ...session.executor import Found
-from ...session.settings import ModelFacts, SessionSettings
-from ...session.state import SessionState
-from .. import messages as m
-from ..conversation import Conversation, RunTicket, Ticket
-from ..errors import ConnectionLostError, ServiceError
+from ..errors import BioSAM2Error
+from ..prompts import Prompt
+from ..session.executor import Found
+from ..session.settings import ModelFacts, SessionSettings
+from ..session.state import SessionState
+from . import messages as m
+from .conversation import Conversation, RunTicket, Ticket
+from .errors import ConnectionLostError, ServiceError
 from .link import Connector, Link, Notice, Progress
 
 

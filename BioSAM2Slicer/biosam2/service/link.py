@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol, TypeAlias
 
-from ...session.settings import SessionSettings
-from .. import messages as m
+from ..session.settings import SessionSettings
+from . import messages as m
 
 Progress: TypeAlias = Callable[[str, "float | None"], None]
 Notice: TypeAlias = Callable[[str], None]
