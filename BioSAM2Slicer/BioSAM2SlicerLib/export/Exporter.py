@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from slicer.i18n import tr as _
 
 from ..scene import DicomSource
-from ..scene.VolumeGeometry import VolumeGeometry
+from ..scene.VolumeGeometry import VolumeGeometry, volumeOf
 from ..worker.InstallLogic import installedVersion
 
 SEGMENTATION, DICOM = ".seg.nrrd", ".dcm"
@@ -239,12 +239,6 @@ class _Flipped(Segments):
 
     def mask(self, name: str) -> NDArray[np.bool_]:
         return super().mask(name)[self._order]
-
-
-def volumeOf(volumeNode: Any) -> Volume:
-    """The voxels of a volume node, where they lie before any transform."""
-    spacing, origin, direction = VolumeGeometry(volumeNode).lps()
-    return Volume(slicer.util.arrayFromVolume(volumeNode), spacing, origin, np.array(direction))
 
 
 def namesOf(segmentationNode: Any) -> dict[str, str]:

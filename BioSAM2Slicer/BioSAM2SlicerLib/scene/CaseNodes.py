@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import slicer
-import vtk
 from biosam2 import Box, Point
 from biosam2.datasets.work_table import WorkCase
 from biosam2.errors import InputError
@@ -21,6 +19,7 @@ from slicer.i18n import tr as _
 
 from .Parameters import keepText, keptText
 from .PromptNodes import PlacedPrompt, PromptNodes
+from .VolumeGeometry import fillNode
 
 _FORMAT = "biosam2-panel-session-1"
 
@@ -39,6 +38,8 @@ def loadVolume(case: WorkCase, template: Template) -> Any:
         storage = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
         storage.SetFileName(str(case.image))
         storage.SetCenterImage(0)
+        # Else the reader takes files with other numbers in their names for more slices of this one.
+        storage.SetSingleFile(1)
         if not storage.ReadData(node):
             slicer.mrmlScene.RemoveNode(storage)
             slicer.mrmlScene.RemoveNode(node)
@@ -139,10 +140,5 @@ def _fromEngine(case: WorkCase) -> Any:
     volume = read_video(case.image) if video else read_volume(case.image, case.series or None)
     kind = "vtkMRMLVectorVolumeNode" if volume.is_colour else "vtkMRMLScalarVolumeNode"
     node = slicer.mrmlScene.AddNewNodeByClass(kind, case.name)
-    slicer.util.updateVolumeFromArray(node, volume.array)
-    toRas = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.ijk_to_lps
-    matrix = vtk.vtkMatrix4x4()
-    for row, column in np.ndindex(4, 4):
-        matrix.SetElement(row, column, toRas[row, column])
-    node.SetIJKToRASMatrix(matrix)
+    fillNode(node, volume)
     return node

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import numpy as np
+import slicer
 import vtk
+from biosam2.volume import Volume
 from numpy.typing import ArrayLike, NDArray
 
 AXES = "ijk"
@@ -107,6 +109,22 @@ class VolumeGeometry:
 def _three(numbers: NDArray[np.float64]) -> Three:
     x, y, z = numbers.tolist()
     return x, y, z
+
+
+def volumeOf(volumeNode: Any) -> Volume:
+    """The voxels of a volume node, where they lie before any transform."""
+    spacing, origin, direction = VolumeGeometry(volumeNode).lps()
+    return Volume(slicer.util.arrayFromVolume(volumeNode), spacing, origin, np.array(direction))
+
+
+def fillNode(volumeNode: Any, volume: Volume) -> None:
+    """Give a volume node voxels, and where they lie before any transform."""
+    slicer.util.updateVolumeFromArray(volumeNode, volume.array)
+    toRas = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.ijk_to_lps
+    matrix = vtk.vtkMatrix4x4()
+    for row, column in np.ndindex(4, 4):
+        matrix.SetElement(row, column, toRas[row, column])
+    volumeNode.SetIJKToRASMatrix(matrix)
 
 
 def looksLikeFilm(volumeNode: Any) -> bool:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import slicer
 from biosam2.frames import CT_PRESETS, resolve_window
 from biosam2.session import SessionSettings
-from biosam2.volume import Volume
 
 from ..scene.Parameters import Parameters
-from ..scene.VolumeGeometry import VolumeGeometry
+from ..scene.VolumeGeometry import VolumeGeometry, volumeOf
 
 
 class NewSession:
@@ -45,7 +42,7 @@ class NewSession:
         """
         parameters = self._parameters()
         crop = "auto" if parameters.crop else None
-        return SessionSettings.resolve(self._voxels(), axis, self.window(), parameters.policy, crop=crop)
+        return SessionSettings.resolve(volumeOf(self._volume), axis, self.window(), parameters.policy, crop=crop)
 
     def window(self) -> tuple[float, float]:
         """(centre, width) in which the network would see the volume.
@@ -63,9 +60,5 @@ class NewSession:
         key = self._volume.GetImageData().GetMTime()
         if self._automatic[0] != key:
             # Percentiles of all voxels, which takes a moment.
-            self._automatic = (key, resolve_window(None, self._voxels()))
+            self._automatic = (key, resolve_window(None, volumeOf(self._volume)))
         return self._automatic[1]
-
-    def _voxels(self) -> Volume:
-        spacing, origin, direction = VolumeGeometry(self._volume).lps()
-        return Volume(slicer.util.arrayFromVolume(self._volume), spacing, origin, np.array(direction))

@@ -45,6 +45,8 @@ class PanelSession:
         stateChanged(): what can be done now has changed (running, undo, redo, input).
         progressChanged(done, total, slicesPerSecond, secondsLeft): of the propagation.
         maskWritten(segmentId, axis, index, score): a slice of a segment was written.
+        given(): the user gave a prompt or a correction.
+        leaving(): another input, or none, is going to take the place of this one.
         problem(str): something that the user should read; one line.
         noticed(str): something that happened by itself; one line. `problem` tells it too.
         workingChanged(): `working` has changed.
@@ -73,6 +75,7 @@ class PanelSession:
     ) -> None:
         self.statusChanged = Signal()
         self.stateChanged = Signal()
+        self.leaving = Signal()
         self.problem = Signal()
         self.warned = Signal()
         self._node = parameterNode
@@ -106,6 +109,7 @@ class PanelSession:
             lambda: self._ensureSession(self.axisOfPointer()),
         )
         self._propagation = Propagation(self._worker, self._scene, self._results, self._steps)
+        self.given = self._steps.given
         self.progressChanged = self._propagation.progressChanged
         self.modelsOffered = self._worker.offered
         self.noticed = self._worker.noticed
@@ -290,6 +294,8 @@ class PanelSession:
         """
         if volumeNode is self._volume and segmentationNode is self._segmentation:
             return True
+        if self._segmentation is not None:
+            self.leaving.emit()
         before, prompts = self._segmentation, self._prompts
         self._release()
         if before is not None and before is not segmentationNode and before.GetScene() is not None:
@@ -459,7 +465,7 @@ class PanelSession:
         step = self._steps.new()
         for name in names:
             self._promptSteps.takeCorrections(step, name)
-        self._steps.commit(step)
+        self._steps.commit(step, given=False)
         self._propagation.start(step, wanted, untilGone)
         self.stateChanged.emit()
         return True

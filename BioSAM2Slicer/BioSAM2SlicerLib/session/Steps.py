@@ -21,6 +21,7 @@ class Steps:
 
     Signals:
         changed(): a step was done, undone or redone.
+        given(): the user gave a prompt or a correction; a propagation is neither.
         moving(): what a propagation under way goes by is going to change: it ends, as in `biosam2.Session`.
 
     Args:
@@ -45,6 +46,7 @@ class Steps:
         connect: Callable[[], None] = lambda: None,
     ) -> None:
         self.changed = Signal()
+        self.given = Signal()
         self.moving = Signal()
         self._node = node
         self._scene = scene
@@ -95,8 +97,13 @@ class Steps:
         step.after = self._scene.add(entry, markup)
         return step.after
 
-    def commit(self, step: Step) -> None:
-        """The step is done; of the steps before it, as many are kept as the user wants."""
+    def commit(self, step: Step, given: bool = True) -> None:
+        """The step is done; of the steps before it, as many are kept as the user wants.
+
+        Args:
+            step: the step.
+            given: whether it is a prompt or a correction.
+        """
         assert self._prompts is not None
         step.promptsAfter = self._prompts.prompts()
         self._undone.clear()
@@ -104,6 +111,8 @@ class Steps:
         self.keep(readParameters(self._node()).undoStates)
         self.save()
         self.changed.emit()
+        if given:
+            self.given.emit()
 
     def continued(self, step: Step) -> Step:
         """The step that what follows from a step belongs to: itself, or a new one where others were done meanwhile,
@@ -111,7 +120,7 @@ class Steps:
         if self._done and self._done[-1] is step:
             return step
         step = self.new()
-        self.commit(step)
+        self.commit(step, given=False)
         return step
 
     def keep(self, count: int) -> None:

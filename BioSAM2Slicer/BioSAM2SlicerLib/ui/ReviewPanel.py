@@ -34,10 +34,12 @@ class ReviewPanel:
 
     Signals:
         changed(): what is shown has changed.
+        turned(): a slice view shows something else, another slice for example.
     """
 
     def __init__(self, session: PanelSession, segment: Callable[[], str], status: StatusPanel) -> None:
         self.changed = Signal()
+        self.turned = Signal()
         self._session = session
         self._segment = segment
         self._status = status
@@ -147,6 +149,7 @@ class ReviewPanel:
 
     def _onView(self, *_event: Any) -> None:
         """A view was scrolled: only the mark moves, as nothing on the slices has changed."""
+        self.turned.emit()
         before = self.strip.current
         if self._show(self.strip.states):
             self._lookTimer.start()

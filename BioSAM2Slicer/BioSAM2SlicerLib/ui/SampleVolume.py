@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import qt
 import slicer
-import vtk
 from slicer.i18n import tr as _
 
 from ..scene.ViewPlanes import showVolume
+from ..scene.VolumeGeometry import fillNode
 from ..worker.Tether import endModule, startModule, withPackage
 from ..worker.WorkerPlace import WorkerPlace
 
@@ -95,12 +95,7 @@ def _generate(path: Path, dialog: Any) -> bool:
 def addVolume(volume: Any) -> Any:
     """Put a `biosam2.Volume` into the scene, in a soft-tissue window, and show it."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", NAME)
-    slicer.util.updateVolumeFromArray(node, volume.array)
-    toRas = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.ijk_to_lps
-    matrix = vtk.vtkMatrix4x4()
-    for row, column in np.ndindex(4, 4):
-        matrix.SetElement(row, column, toRas[row, column])
-    node.SetIJKToRASMatrix(matrix)
+    fillNode(node, volume)
     node.CreateDefaultDisplayNodes()
     display = node.GetScalarVolumeDisplayNode()
     display.SetAutoWindowLevel(False)

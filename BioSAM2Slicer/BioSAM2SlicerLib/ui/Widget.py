@@ -257,9 +257,11 @@ class Widget:
         self.session.warned.connect(self._status.warn)
         self.worklist.said.connect(self._status.remark)
         self.worklist.problem.connect(self._status.problem)
+        self.worklist.noticed.connect(self._status.notice)
         self.session.workingChanged.connect(self._status.refresh)
         self.session.stateChanged.connect(self._refresh)
         self._review.changed.connect(self._status.refresh)
+        self._review.turned.connect(self.worklist.notice)
         # None where Slicer runs without its window.
         self._layoutManager = slicer.app.layoutManager()
         if self._layoutManager is not None:
@@ -322,8 +324,11 @@ class Widget:
     # -- what the user does ----------------------------------------------------------------------
 
     def _onInput(self) -> None:
-        if self._filling or not self._entered:
-            return
+        if not self._filling and self._entered:
+            self._useInput()
+
+    def _useInput(self) -> None:
+        """Work on what the selectors show."""
         node = self._getParameterNode()
         volume, segmentation = self._volumeSelector.currentNode(), self._segmentationSelector.currentNode()
         node.SetNodeReferenceID(VOLUME_ROLE, volume.GetID() if volume is not None else None)
@@ -347,7 +352,7 @@ class Widget:
         self._volumeSelector.setCurrentNode(volume)
         self._segmentationSelector.setCurrentNode(segmentation)
         self._filling = False
-        self._onInput()
+        self._useInput()
         if volume is not None:
             showVolume(volume)
 
@@ -507,10 +512,10 @@ class Widget:
         return node
 
     def _onSceneClosing(self, *_event: Any) -> None:
+        self._status.clear()
         self.worklist.leaveScene()
         self.tools.use(NONE)
         self.session.setInput(None, None)
-        self._status.clear()
 
     def _takeEditorNode(self) -> None:
         node = self._editorNode()

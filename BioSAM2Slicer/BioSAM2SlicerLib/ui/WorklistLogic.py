@@ -36,6 +36,7 @@ class WorklistLogic:
     Signals:
         changed(): the list, or which case is open.
         said(str), problem(str): what was done, and what could not be; one line.
+        noticed(str): what was not saved, though the user did not ask for it; one line.
 
     Args:
         session: in which a case is worked on.
@@ -60,6 +61,7 @@ class WorklistLogic:
         self.changed = Signal()
         self.said = Signal()
         self.problem = Signal()
+        self.noticed = Signal()
         self.worklist: Worklist | None = None
         self.case: OpenCase | None = None
         self._session = session
@@ -69,17 +71,19 @@ class WorklistLogic:
         self._volume: Any = None
         self._segmentation: Any = None
         self._saved: Any = None
-        self._steps = 0
         self._work = WorkTimer()
         self._timer = qt.QTimer()
         self._timer.setInterval(AUTOSAVE_MS)
         self._timer.timeout.connect(self.autosave)
-        session.stateChanged.connect(self._onStateChanged)
+        session.given.connect(self._onGiven)
+        session.leaving.connect(self._onLeaving)
 
     def cleanup(self) -> None:
         """Save and close the case, and follow the session no longer."""
         self.close()
-        self._session.stateChanged.disconnect(self._onStateChanged)
+        self._timer.stop()
+        self._session.given.disconnect(self._onGiven)
+        self._session.leaving.disconnect(self._onLeaving)
 
     def load(self, path: Path) -> bool:
         """Take a list; the case that is open is saved and closed before."""
@@ -99,12 +103,16 @@ class WorklistLogic:
         """Each case, and who else has it open."""
         if self.worklist is None:
             return []
-        claims = self.worklist.claims()
+        cases = self.worklist.cases
+        claims = self.worklist.claims(cases)
         own = self.case.name if self.case is not None else None
-        return [(case, None if case.name == own else claims.get(case.name)) for case in self.worklist.cases]
+        return [(case, None if case.name == own else claims.get(case.name)) for case in cases]
 
     def open(self, name: str) -> bool:
         """Open a case; the one before is saved and closed."""
+        if self.case is not None and self.case.name == name and self.case.is_open:
+            self._showAgain()
+            return True
         return self._change(lambda worklist: worklist.open(name))
 
     def openNext(self) -> bool:
@@ -120,39 +128,22 @@ class WorklistLogic:
         """Save the case as one to be looked at, and open the next."""
         return self._finish("to be looked at")
 
-    def save(self, state: State | None = None) -> bool:
-        """Save what was done; without a state, only where something was.
+    def notice(self) -> None:
+        """The user is at work, turning slices for example: the time counts."""
+        if self._isShown:
+            self._work.notice()
+
+    def save(self) -> bool:
+        """Save what was done, where something was.
 
         Returns:
             False where it could not be saved; the reason was told.
         """
-        if self.case is None:
+        if self.case is None or self._isSaved:
             return True
-        shown = self._session.segmentationNode is self._segmentation
-        if state is not None and not shown:
-            why = _("Choose the volume and the segmentation of {name} again, which the list has open.")
-            self.problem.emit(why.format(name=self.case.name))
-            return False
-        self._work.notice()
-        seconds, interactions = self._work.take()
-        now = self._fingerprint() if shown else self._saved
-        try:
-            if not shown or (state is None and now == self._saved) or not namesOf(self._segmentation):
-                self.case.add_work(seconds, interactions, state)
-            else:
-                with self.case.saving(state=state, seconds=seconds, interactions=interactions) as files:
-                    self._exporter.write(files.segmentation, self._segmentation, self._volume, self._session.toRecord())
-                    found = records.with_review(records.read(files.record), self._review(state))
-                    records.write(files.record, found)
-                    if self._session.prompts is not None:
-                        saveSession(files.session, self._getParameterNode(), self._session.prompts)
-        except BioSAM2Error as error:
-            self._work.put_back(seconds, interactions)
-            self.problem.emit(_("The case was not saved: {why}").format(why=error))
-            return False
-        self._saved = now
+        saved = self._save(self.problem)
         self.changed.emit()
-        return True
+        return saved
 
     def autosave(self) -> None:
         """Save, unless masks are still coming."""
@@ -160,21 +151,25 @@ class WorklistLogic:
             self.save()
 
     def close(self) -> bool:
-        """Save and close the case, and take it out of the scene; False where it cannot be saved."""
+        """Save and close the case, and take it out of the scene; False where it cannot be saved.
+
+        A case that cannot be saved any more is closed, and stays in the scene.
+        """
         if self.case is None:
             return True
-        if self._session.running:
-            self._session.stop()
-        if not self.save():
-            return False
-        self._leave()
-        return True
+        closed = self._close()
+        self.changed.emit()
+        return closed
 
     def leaveScene(self) -> None:
         """Save and close the case because the scene is about to be closed, which takes its nodes."""
-        if self.case is not None:
-            self.save()
-            self._leave(remove=False)
+        if self.case is None:
+            return
+        self._showAgain()
+        self._work.notice()
+        self._save(self.noticed)
+        self._leave(remove=False)
+        self.changed.emit()
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -186,7 +181,12 @@ class WorklistLogic:
             self.problem.emit(_("Masks are still coming; wait for the propagation to end, or stop it."))
             return False
         name = self.case.name
-        if not self.save(state):
+        if not self._isShown:
+            why = _("Choose the volume and the segmentation of {name} again, which the list has open.")
+            self.problem.emit(why.format(name=name))
+            return False
+        self._work.notice()
+        if not self._save(self.problem, state):
             return False
         self.said.emit(_("{name}: {state}").format(name=name, state=STATE_TEXTS[state]))
         return self.openNext()
@@ -200,15 +200,19 @@ class WorklistLogic:
             case = opening(self.worklist)
         except BioSAM2Error as error:
             self.problem.emit(str(error))
-            return False
+            done = False
+        else:
+            done = self._goTo(case)
+        self.changed.emit()
+        return done
+
+    def _goTo(self, case: OpenCase | None) -> bool:
+        """Close the case that is shown, and show another one; None where none is left."""
+        closed = self._close()
         if case is None:
-            closed = self.close()
             self.said.emit(_("No case is left that is new or in work, and that nobody else has open."))
             return closed
-        if self.case is not None and case.name == self.case.name:
-            self.case = case  # the same one again; only its mark is new
-            return True
-        if not self.close():
+        if not closed:
             case.close()
             return False
         return self._enter(case)
@@ -218,19 +222,18 @@ class WorklistLogic:
         volume = segmentation = None
         try:
             template = self.worklist.template
-            volume = loadVolume(case.case, template)
-            segmentation = loadSegmentation(case.case, template, volume)
+            listed = case.case
+            volume = loadVolume(listed, template)
+            segmentation = loadSegmentation(listed, template, volume)
             loadSession(case.files, segmentation, volume)
         except BioSAM2Error as error:
             self.problem.emit(str(error))
             if segmentation is None:
                 removeCase(volume)
                 case.close()
-                self.changed.emit()
                 return False
         self.case, self._volume, self._segmentation = case, volume, segmentation
         self._take(volume, segmentation)
-        self._steps = self._session.undoCount
         self._saved = self._fingerprint()
         self._work.restart()
         self._timer.start()
@@ -240,28 +243,105 @@ class WorklistLogic:
                     name=case.name, who=case.recovered
                 )
             )
-        self.changed.emit()
         return True
+
+    @property
+    def _isShown(self) -> bool:
+        """Whether the case is what the session works on; a segmentation that was deleted is nothing."""
+        return (
+            self.case is not None
+            and self._segmentation.GetScene() is not None
+            and self._session.volumeNode is self._volume
+            and self._session.segmentationNode is self._segmentation
+        )
+
+    def _showAgain(self) -> None:
+        """Make the case the input where another one was chosen: only then its session tells what is to be saved."""
+        nodes = self._volume, self._segmentation
+        if not self._isShown and all(node.GetScene() is not None for node in nodes):
+            self._take(*nodes)
+
+    @property
+    def _isSaved(self) -> bool:
+        """Whether nothing was done since the last save, and no work is to be counted."""
+        return self._work.is_empty and (not self._isShown or self._fingerprint() == self._saved)
+
+    def _save(self, failed: Signal, state: State | None = None) -> bool:
+        """Save what was done; of a case that is not shown, only the work is counted.
+
+        Args:
+            failed: is told why it could not be saved.
+            state: that the case then has; without one only what was done is saved.
+        """
+        assert self.case is not None
+        if state is None and self._isSaved:
+            return True
+        now = self._fingerprint() if self._isShown else self._saved
+        seconds, interactions = self._work.take()
+        try:
+            if (state is None and now == self._saved) or not namesOf(self._segmentation):
+                self.case.add_work(seconds, interactions, state)
+            else:
+                with self.case.saving(state=state, seconds=seconds, interactions=interactions) as files:
+                    self._exporter.write(files.segmentation, self._segmentation, self._volume, self._session.toRecord())
+                    found = records.with_review(records.read(files.record), self._review(state))
+                    records.write(files.record, found)
+                    if self._session.prompts is not None:
+                        saveSession(files.session, self._getParameterNode(), self._session.prompts)
+        except BioSAM2Error as error:
+            self._work.put_back(seconds, interactions)
+            failed.emit(_("The case was not saved: {why}").format(why=error))
+            return False
+        self._saved = now
+        return True
+
+    def _close(self) -> bool:
+        if self.case is None:
+            return True
+        if self._session.running:
+            self._session.stop()
+        self._showAgain()
+        if not self.case.is_open:
+            self._keep(_("it is not open here any more"))
+            return True
+        if not self._isShown and self._segmentation.GetScene() is not None:
+            self._keep(_("its volume is gone, or lies elsewhere"))
+            return True
+        self._work.notice()
+        if not self._save(self.problem):
+            return False
+        self._leave()
+        return True
+
+    def _keep(self, why: str) -> None:
+        """Close a case that cannot be saved any more; what was done stays in the scene, under a name that says so."""
+        assert self.case is not None
+        self._segmentation.SetName(_("{name} (not saved)").format(name=self._segmentation.GetName()))
+        text = _(
+            "{name} was closed without saving it: {why}. "
+            "Its segmentation stays in the scene, to be exported: {segmentation}"
+        )
+        self.noticed.emit(text.format(name=self.case.name, why=why, segmentation=self._segmentation.GetName()))
+        self._leave(remove=False)
 
     def _leave(self, remove: bool = True) -> None:
         """Close the case without saving it, and take its nodes out of the scene."""
         assert self.case is not None
         self._timer.stop()
+        shown, case = self._isShown, self.case
+        self.case = None
         if remove:
-            shown = self._session.segmentationNode is self._segmentation
             if shown and self._session.prompts is not None:
                 for segmentId in namesOf(self._segmentation):
                     self._session.prompts.removeSegment(segmentId)
             if shown:
                 self._take(None, None)
             removeCase(self._segmentation, self._volume)
-        case, self.case = self.case, None
         self._volume = self._segmentation = self._saved = None
         try:
             case.close()
         except BioSAM2Error as error:
             self.problem.emit(str(error))
-        self.changed.emit()
 
     def _fingerprint(self) -> Any:
         """Another value when voxels, names or prompts have changed."""
@@ -277,11 +357,13 @@ class WorklistLogic:
         }
         return Review(state == "approved", axis=self._session.axis or "k", looked_at=seen)
 
-    def _onStateChanged(self) -> None:
-        """The user did something, or an answer came."""
-        if self.case is None:
-            return
-        steps = self._session.undoCount
-        if steps > self._steps:
+    def _onGiven(self) -> None:
+        """The user gave a prompt or a correction."""
+        if self._isShown:
             self._work.interact()
-        self._steps = steps
+
+    def _onLeaving(self) -> None:
+        """Another input is chosen: what was done on the case is known completely for the last time."""
+        if self._isShown and not self._isSaved:
+            self._save(self.noticed)
+            self.changed.emit()

@@ -70,7 +70,8 @@ def show(path: Path, state: str | None, as_json: bool) -> None:
     from ..worklist import Worklist
 
     found = Worklist(path)
-    cases, claims = found.cases, found.claims()
+    cases = found.cases
+    claims = found.claims(cases)
     chosen = [case for case in cases if state in (None, case.state)]
     if as_json:
         import json

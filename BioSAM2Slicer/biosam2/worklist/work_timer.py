@@ -38,6 +38,11 @@ class WorkTimer:
         self.notice()
         self._interactions += 1
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to take."""
+        return not self._seconds and not self._interactions
+
     def take(self) -> tuple[float, int]:
         """Seconds and interactions since they were taken last; a save that fails puts them back, see `put_back`."""
         taken = self._seconds, self._interactions

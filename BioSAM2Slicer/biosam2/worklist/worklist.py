@@ -98,9 +98,16 @@ class Worklist:
         """
         return _named(self._read(), name, self.path)
 
-    def claims(self) -> dict[str, Claim]:
-        """Who has which case open, by the case's name; processes that have ended on this computer do not count."""
-        cases = self.cases
+    def claims(self, cases: Sequence[WorkCase] | None = None) -> dict[str, Claim]:
+        """Who has which case open, by the case's name; processes that have ended on this computer do not count.
+
+        Args:
+            cases: those in question, where they were read already; None reads all.
+
+        Raises:
+            InputError: the list is damaged.
+        """
+        cases = self.cases if cases is None else cases
         # One look at each folder, not one for each case: the list may be long and the folder on another machine.
         there = {file for folder in {case.segmentation.parent for case in cases} for file in _files(folder)}
         found = {c.name: read_claim(c.segmentation) for c in cases if claim_path(c.segmentation) in there}
@@ -295,6 +302,12 @@ class OpenCase:
         """The case as the list has it now."""
         return self.worklist.case(self.name)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be saved: nobody has taken it over or released it, and it is not closed."""
+        found = read_claim(self.files.segmentation)
+        return found is not None and found.token == self._claim.token
+
     @contextmanager
     def saving(self, *, state: State | None = None, seconds: float = 0.0, interactions: int = 0) -> Iterator[CaseFiles]:
         """Save the results: they are written into a temporary folder and then take the place of the earlier ones.
@@ -356,7 +369,7 @@ class OpenCase:
     def close(self) -> None:
         """Say that the case is not open any more; one that was taken over is left to the other."""
         with self.worklist.locked():
-            if self._is_mine():
+            if self.is_open:
                 _remove(claim_path(self.files.segmentation))
 
     def _change(self, state: State | None, seconds: float, interactions: int, *, saved: bool) -> None:
@@ -367,12 +380,8 @@ class OpenCase:
 
         self.worklist.change(self.name, changed)
 
-    def _is_mine(self) -> bool:
-        found = read_claim(self.files.segmentation)
-        return found is not None and found.token == self._claim.token
-
     def _check(self) -> None:
-        if self._is_mine():
+        if self.is_open:
             return
         found = read_claim(self.files.segmentation)
         whose = f"was taken over ({found})" if found else "is not open any more"
