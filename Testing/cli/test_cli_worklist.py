@@ -12,7 +12,7 @@ from biosam2.cli import worklist as command
 from biosam2.datasets import CASE_KINDS
 from biosam2.datasets.work_table import STATES
 from biosam2.io.review import Review
-from biosam2.worklist import Worklist
+from biosam2.worklist import Template, Worklist
 from cli_helpers import files_below
 from pydicom.data import get_testdata_file
 
@@ -96,6 +96,41 @@ def test_what_was_approved_is_exported_with_who_looked_at_what(biosam2, folder):
     assert files_below(folder / "other") == {"ct.nii.gz", "ct.json"}
     refused = biosam2.here("worklist", "export", "list.csv", "-o", "new", "--state", "to be looked at")
     assert "has no case with a segmentation that is to be looked at" in refused.last_line
+
+
+def test_a_segmentation_of_3d_slicer_is_exported_as_it_is(biosam2, folder):
+    """Colours, what segments are, and tags of the panel's stay."""
+    assert biosam2.here("worklist", "make", ".", "-o", "list.csv", "--segment", "ball=#0000ff").code == 0
+    case = Worklist(folder / "list.csv").open("ball")
+    with case.saving(state="approved") as files:
+        done = biosam2.here(
+            "segment", "ball.nrrd", "-o", files.segmentation, "--segment", "ball", "--box", "14,12,6:34,28,6",
+            "--first", "6", "--last", "6", "--record", files.record, *NETWORK,
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        header, gap, voxels = files.segmentation.read_bytes().partition(b"\n\n")
+        (colour,) = [line for line in header.splitlines() if line.startswith(b"Segment0_Color:=")]
+        files.segmentation.write_bytes(header.replace(colour, b"Segment0_Color:=0 0 1") + gap + voxels)
+    case.close()
+    for code, said in ((0, "wrote"), (2, "exists already")):
+        exported = biosam2.here("worklist", "export", "list.csv", "-o", "out", "--format", ".seg.nrrd")
+        assert exported.code == code, exported.err
+        assert said in exported.out + exported.err
+    assert (folder / "out" / "ball.seg.nrrd").read_bytes() == case.files.segmentation.read_bytes()
+    (output,) = records.read(folder / "out" / "ball.json")["outputs"]
+    assert output == {"path": "ball.seg.nrrd", "sha256": records.hash_input(case.files.segmentation)}
+
+
+def test_made_again_with_a_window_a_list_keeps_its_segments(biosam2, folder):
+    targets = ("--segment", "ball=#0000ff", "--segment", "cube=#00ff00")
+    assert biosam2.here("worklist", "make", ".", "-o", "list.csv", *targets).code == 0
+    first = Worklist(folder / "list.csv").template
+    assert biosam2.here("worklist", "make", ".", "-o", "list.csv", "--window", "lung").code == 0
+    assert Worklist(folder / "list.csv").template == Template(first.segments, "lung")
+    assert biosam2.here("worklist", "make", ".", "-o", "list.csv", "--segment", "ball=#ff0000").code == 0
+    second = Worklist(folder / "list.csv").template
+    assert [(s.name, s.colour) for s in second.segments] == [("ball", (1, 0, 0)), ("cube", (0, 1, 0))]
+    assert second.window == "lung"
 
 
 def test_a_list_is_shown_as_json_and_by_state(biosam2, folder):

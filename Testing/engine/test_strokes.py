@@ -310,6 +310,75 @@ def test_there_must_be_something_to_erase(session) -> None:
     assert len(session.journal) == 1
 
 
+ELSEWHERE = [(9.5, 2.5), (9.5, 5.5), (13.5, 5.5), (13.5, 2.5)]
+FULL = np.ones((16, 20), bool)
+
+
+@pytest.mark.parametrize("propagated", [False, True])
+@pytest.mark.parametrize("positive", [True, False])
+def test_a_lasso_that_is_taken_away_takes_what_it_drew(session, model, volume, propagated, positive) -> None:
+    s = 6 if propagated else 2
+    if propagated:
+        session.add_prompt("x", Point((11, 7, 5)))
+        list(session.propagate(["x"], first=4, last=6))
+    else:
+        session.add_prompt("x", Lasso(3, OUTLINE))
+    before = session.mask("x")[s]
+    first, second, third = (Lasso(s, way).inside(before.shape) for way in (OUTLINE, ELSEWHERE, CORNER))
+    session.add_prompt("x", Lasso(s, OUTLINE))
+    session.add_prompt("x", Lasso(s, ELSEWHERE))
+    session.add_prompt("x", Lasso(s, CORNER, positive))
+    shown = before | first | second
+    assert np.array_equal(session.mask("x")[s], shown | third if positive else shown & ~third)
+    session.remove_prompt("x", 1)
+    rest = before | second
+    assert np.array_equal(session.mask("x")[s], rest | third if positive else rest & ~third)
+    again = biosam2.Session.from_record(session.to_record(), model, volume)
+    assert np.array_equal(again.mask("x"), session.mask("x"))
+    session.remove_prompt("x", 1)
+    assert np.array_equal(session.mask("x")[s], before | third if positive else before & ~third)
+    for _ in range(2):
+        session.undo()
+    assert np.array_equal(session.mask("x")[s], shown | third if positive else shown & ~third)
+
+
+def test_a_mask_that_is_taken_away_from_under_a_lasso_leaves_what_was_before(session) -> None:
+    session.add_prompt("x", Point((11, 7, 5)))
+    predicted = session.predict("x", 5)
+    session.add_prompt("x", Mask(5, FULL))
+    session.add_prompt("x", Lasso(5, CORNER))
+    assert session.mask("x")[5].all()
+    session.remove_prompt("x", 1)
+    assert np.array_equal(session.mask("x")[5], predicted | Lasso(5, CORNER).inside(predicted.shape))
+
+
+def test_a_lasso_keeps_what_clicks_made_of_one_before_it(session) -> None:
+    """What the network found depends on all that it was told, so it is kept as a whole."""
+    session.add_prompt("x", Lasso(5, OUTLINE))
+    session.add_prompt("x", Point((11, 7, 5)))
+    predicted = session.predict("x", 5)
+    session.add_prompt("x", Lasso(5, ELSEWHERE))
+    session.remove_prompt("x", 0)
+    assert np.array_equal(session.mask("x")[5], predicted | Lasso(5, ELSEWHERE).inside(predicted.shape))
+
+
+def test_a_small_lasso_beside_a_large_mask_is_taken_and_comes_back_from_a_record(model) -> None:
+    """The network has to see what the slice shows, not what the lasso adds to it."""
+    volume = Volume(np.random.default_rng(0).normal(size=(3, 900, 900)).astype(np.float32))
+    session = biosam2.Session(model, volume)
+    mask = np.zeros((900, 900), bool)
+    mask[20:200, 20:200] = True
+    dot = [(250.5, 250.5), (250.5, 251.5), (251.5, 251.5), (251.5, 250.5)]
+    with pytest.raises(PromptError, match="too small to be seen"):
+        session.add_prompt("x", Lasso(1, dot))
+    session.add_prompt("x", Mask(1, mask))
+    session.add_prompt("x", Lasso(1, dot))
+    mask[251, 251] = True
+    again = biosam2.Session.from_record(session.to_record(), model, volume)
+    for each in (session, again):
+        assert np.array_equal(each.mask("x")[1], mask)
+
+
 def test_a_record_with_strokes_gives_the_same_masks(session, model, volume) -> None:
     session.add_prompt("x", Line(5, [(7, 7), (7, 15)]))
     list(session.propagate(["x"], first=3, last=8))

@@ -12,6 +12,7 @@ import pytest
 from biosam2 import Box, Lasso, Line, Mask, Point, Scribble, Volume
 from biosam2.errors import InputError, PromptError
 from biosam2.frames import Frames
+from biosam2.prompts import lasso
 from biosam2.session.entries import Cleared, Locked, Prompted, Propagated, Removed, Started, from_json, to_json
 from biosam2.session.results import ResultStore
 from biosam2.session.settings import SessionSettings
@@ -118,6 +119,31 @@ def test_a_head_means_the_same_however_one_came_to_it(entries, data) -> None:
         back = forward
     assert shown(back) == shown(state)
     assert back.in_force == state.in_force
+
+
+@given(st.lists(ENTRIES, max_size=12))
+def test_whose_a_slice_is_follows_from_what_was_told_about_it(entries) -> None:
+    state = told(entries)
+    for name in state.segments:
+        given_ = {s: state.prompt_on(name, s) for s in state.prompted_slices(name)}
+        assert state.drawn_slices(name) == {s for s, each in given_.items() if each.drawn is not None}
+        own = {s for s, each in given_.items() if each.mask is not None}
+        assert state.user_slices(name) == own | set(state.segment(name).locked)
+
+
+def test_a_lasso_is_filled_once_and_not_to_know_whose_a_slice_is(monkeypatch) -> None:
+    filled = []
+    fill = lasso._enclosed
+    monkeypatch.setattr(lasso, "_enclosed", lambda *how: filled.append(how) or fill(*how))
+    state = empty()
+    for number in range(100):
+        way = [(0.5, 0.5), (0.5, 2.5 + number / 200), (3.5, 2.5)]
+        state = state.with_entry(number + 1, Prompted("x", Lasso(number % 3, way, shown=np.zeros((5, 4), bool))))
+    for _ in range(2):
+        assert state.user_slices("x") == state.drawn_slices("x") == set(state.finished_slices("x")) == {0, 1, 2}
+        for s in range(3):
+            assert state.user_mask("x", s).any()
+    assert len(filled) == 100
 
 
 @given(st.lists(ENTRIES, max_size=12), st.integers(0, 13))

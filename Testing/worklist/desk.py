@@ -3,6 +3,7 @@
 desk.py count LIST ROUNDS    count a second and an interaction on each case in turn, ROUNDS times
 desk.py save LIST CASE       save a case again and again, until it is killed
 desk.py hold LIST CASE       open a case, say so, and keep it open until a line comes in
+desk.py grow LIST MARK N     say so once a line can come in, then add N cases, one by one, with a mark in their names
 desk.py rush LIST            open the next case, approve it, until there is none; say which they were
 """
 
@@ -10,11 +11,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import biosam2
 import numpy as np
+from biosam2.datasets.case import Case
 from biosam2.volume import Volume
-from biosam2.worklist import Worklist
+from biosam2.worklist import Worklist, make_worklist
 from io_helpers import Segments
 
 
@@ -60,6 +63,13 @@ def hold(path: str, name: str) -> None:
     case.close()
 
 
+def grow(path: str, mark: str, count: str) -> None:
+    say("ready")
+    sys.stdin.readline()
+    for name in (f"{number}{mark}x" for number in range(int(count))):
+        make_worklist(path, [Case(name, Path(path).with_name(f"{name}.nrrd"), (), kind="3D")])
+
+
 def rush(path: str) -> None:
     worklist = Worklist(path)
     while (case := worklist.open_next()) is not None:
@@ -70,4 +80,4 @@ def rush(path: str) -> None:
 
 
 if __name__ == "__main__":
-    {"count": count, "save": save, "hold": hold, "rush": rush}[sys.argv[1]](*sys.argv[2:])
+    {"count": count, "save": save, "grow": grow, "hold": hold, "rush": rush}[sys.argv[1]](*sys.argv[2:])

@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import biosam2
 import numpy as np
+import psutil
 import pytest
 from biosam2.datasets import load_dataset, open_case
+from biosam2.datasets.case import Case
 from biosam2.datasets.work_table import STATES, WorkCase, WorkTable, is_worklist, read_table, table_text
 from biosam2.errors import InputError, OutputError
 from biosam2.io import itk
@@ -246,6 +249,85 @@ def test_making_again_adds_what_is_new_and_keeps_the_work(worklist, scans):
     assert other.read_text() == "image,label\n"
 
 
+def test_a_series_and_a_volume_of_one_name_are_two_cases(tmp_path):
+    from pydicom.data import get_testdata_file
+
+    scans = tmp_path / "scans"
+    (scans / "p1").mkdir(parents=True)
+    (scans / "p1" / "slice").write_bytes(Path(get_testdata_file("CT_small.dcm", download=False)).read_bytes())
+    itk.write(scans / "p1.nii.gz", Volume(np.zeros((2, 4, 4), np.int16)))
+    worklist, _ = make_worklist(tmp_path / "list.csv", find_work(scans)[0])
+    assert [(case.name, case.image.name) for case in worklist.cases] == [
+        ("p1.nii.gz", "p1.nii.gz"),
+        ("p1/slice", "slice"),
+    ]
+
+
+def test_series_whose_identifiers_end_alike_are_two_cases(tmp_path):
+    import pydicom
+    from pydicom.data import get_testdata_file
+
+    scans = tmp_path / "scans" / "both"
+    scans.mkdir(parents=True)
+    for study in "12":
+        for number in "12":
+            slice_ = pydicom.dcmread(get_testdata_file("CT_small.dcm", download=False))
+            slice_.SeriesInstanceUID = f"1.2.{study}.7"
+            slice_.SOPInstanceUID = f"1.2.{study}.7.{number}"
+            slice_.save_as(scans / f"{study}{number}.dcm")
+    worklist, _ = make_worklist(tmp_path / "list.csv", find_work(scans.parent)[0])
+    assert [case.name for case in worklist.cases] == ["both 1.2.1.7", "both 1.2.2.7"]
+
+
+def test_a_list_that_nobody_could_read_is_not_written(worklist, scans):
+    cases = [Case("new", scans / f"new {n}.nrrd", (), kind="3D") for n in range(2)]
+    before = worklist.path.read_bytes()
+    with pytest.raises(InputError, match="two cases are called new"):
+        make_worklist(worklist.path, cases)
+    assert worklist.path.read_bytes() == before
+    with pytest.raises(InputError, match="two cases are called new"):
+        make_worklist(scans.parent / "first.csv", cases)
+    assert not (scans.parent / "first.csv").exists()
+    with pytest.raises(InputError, match="have one segmentation"):
+        worklist.change("one", lambda case: replace(case, segmentation=worklist.case("two").segmentation))
+    assert worklist.path.read_bytes() == before
+
+
+def test_segmentations_of_lists_made_at_once_have_names_of_their_own(worklist, scans):
+    """Where one list is grown by two processes, the names are chosen while it is locked."""
+    others = [desk("grow", worklist.path, mark, 20) for mark in "+=&"]
+    for other in others:
+        assert other.stdout.readline() == "ready\n"
+    for other in others:
+        other.stdin.write("go\n")
+        other.stdin.flush()
+    for other in others:
+        other.communicate()
+        assert other.returncode == 0
+    assert len({case.segmentation for case in worklist.cases}) == len(worklist.cases) == len(NAMES) + 60
+
+
+def test_what_is_typed_again_changes_the_template_and_leaves_the_rest(worklist):
+    path = template_path(worklist.path)
+    entry = "Category~SCT^123037004^Anatomical Structure~SCT^10200004^Liver~^^~Regions~^^~^^"
+    liver, lesion = (
+        {"name": "liver", "colour": "#010203", "terminology": entry},
+        {"name": "lesion", "colour": "#ff0000"},
+    )
+    path.write_text(json.dumps({"format": "biosam2-template-1", "segments": [liver, lesion], "window": [40, 400]}))
+    earlier = worklist.template
+    assert template_of([], "lung", earlier) == replace(earlier, window="lung")
+    again = template_of(["cyst=#00ff00", "liver", "lesion=#0000ff"], None, earlier)
+    assert [(s.name, s.colour, s.terminology) for s in again.segments] == [
+        ("liver", earlier.segments[0].colour, entry),
+        ("lesion", (0, 0, 1), ""),
+        ("cyst", (0, 1, 0), ""),
+    ]
+    assert again.window == (40, 400)
+    with pytest.raises(InputError, match="a name of its own"):
+        template_of(["liver", "liver=#00ff00"], None, earlier)
+
+
 # A case ---------------------------------------------------------------------------------------------------------------
 
 
@@ -290,6 +372,46 @@ def test_work_on_an_approved_case_takes_the_approval_back_and_one_to_be_looked_a
     case.set_state("to be looked at")
     save(case)
     assert worklist.case("one").state == "to be looked at"
+
+
+def test_who_approves_an_approved_case_again_is_named(worklist, monkeypatch):
+    case = worklist.open("one")
+    for person in ("anna", "bert"):
+        monkeypatch.setattr("biosam2.worklist.worklist.user_name", lambda person=person: person)
+        monkeypatch.setattr("biosam2.worklist.worklist.now", lambda person=person: f"when {person} did")
+        save(case, state="approved", seconds=2, interactions=1)
+        saved = worklist.case("one")
+        assert (saved.state, saved.by, saved.changed) == ("approved", person, f"when {person} did")
+    assert (saved.seconds, saved.interactions) == (4, 2)
+
+
+def test_files_that_change_under_an_approval_are_not_approved_before_they_are_whole(worklist):
+    """The record has changed and the segmentation cannot take its place."""
+    case = worklist.open("one")
+    save(case, 20, state="approved")
+
+    def disturbed():
+        with case.saving(state="approved", seconds=5) as files:
+            biosam2.write_segmentation(files.segmentation, segments(90))
+            files.record.write_text("changed")
+            case.files.segmentation.unlink()
+            case.files.segmentation.mkdir()
+
+    with pytest.raises(OutputError):
+        disturbed()
+    assert case.files.record.read_text() == "changed"
+    assert (worklist.case("one").state, worklist.case("one").seconds) == ("in work", 0)
+
+
+def test_a_process_knows_its_own_claim_after_the_clock_was_set(worklist, monkeypatch):
+    """On Linux the system tells a process's start by the clock's present time."""
+    case = worklist.open("one")
+    begun = psutil.Process().create_time()
+    monkeypatch.setattr("psutil.Process.create_time", lambda process: begun + 1)
+    claim = read_claim(case.files.segmentation)
+    assert claim.is_here
+    assert not claim.is_stale
+    worklist.open("one").close()
 
 
 def test_a_failed_save_leaves_everything_as_it_was(worklist):

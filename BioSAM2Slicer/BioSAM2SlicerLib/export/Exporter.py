@@ -19,7 +19,7 @@ from biosam2.io.formats import extension
 from biosam2.io.grid import same_grid
 from biosam2.io.itk import read_grid
 from biosam2.io.segmentation import LABELMAP, write_labelmap
-from biosam2.io.segmented import label_type
+from biosam2.io.segmented import labelmap_of
 from biosam2.io.terminology import Terminology
 from biosam2.session import ModelFacts
 from biosam2.session.entries import from_json, renamed, to_json
@@ -73,10 +73,7 @@ class Segments:
 
     def labelmap(self) -> NDArray[np.uint8 | np.uint16]:
         """uint8 or uint16 (K, J, I): 1 and up in the segments' order, the later one where they overlap."""
-        labels = np.zeros(self.volume.shape, label_type(len(self._ids)))
-        for label, name in enumerate(self._ids, start=1):
-            labels[self.mask(name)] = label
-        return labels
+        return labelmap_of(self.volume.shape, self._ids, self.mask)
 
 
 class Exporter:

@@ -33,25 +33,27 @@ def worklist(ctx: click.Context) -> None:
 @click.option("--modality", default="", help="CT, MR, US …, instead of what the files say.")
 @click.option(
     "--segment", "segments", multiple=True, metavar="NAME[=#RRGGBB]",
-    help="A segment that each case gets; may be repeated. By default the targets of a labelled dataset.",
+    help="A segment that each case gets, or its new colour; may be repeated. "
+    "By default the targets of a labelled dataset.",
 )  # fmt: skip
 @click.option("--window", type=options.Window(), help="That each case is shown with; default: robust percentiles.")
 def make(source: Path, output: Path, kind: Any, modality: str, segments: tuple[str, ...], window: Any) -> None:
     """Make a worklist of the images in a FOLDER, labelled or not, or of a dataset's MANIFEST.
 
     Each volume, picture, video and DICOM series is a case; masks are left out. Segmentations will lie in a folder
-    beside the list. Segments and window of each case stand in LIST.template.json, which may be edited.
+    beside the list. Segments and window of each case stand in LIST.template.json, which may be edited; made again, a
+    list keeps there what is not typed.
 
     \b
     biosam2 worklist make scans/ -o liver.csv --segment liver --segment lesion=#d62728 --window abdomen
     """
     from ..worklist.making import find_work, make_worklist, template_of
-    from ..worklist.template import template_path
+    from ..worklist.template import read_template, template_path
 
     cases, targets = find_work(source, kind, modality)
-    given = bool(segments) or window is not None
-    first = not template_path(output).exists()
-    template = template_of(segments or tuple(targets), window) if given or (first and targets) else None
+    earlier = read_template(template_path(output)) if template_path(output).exists() else None
+    names = segments or (tuple(targets) if earlier is None else ())
+    template = template_of(names, window, earlier) if names or window is not None else None
     made, added = make_worklist(output, cases, template)
     for case in added:
         click.echo(f"{case.name}: {case.kind}, {case.modality or 'no modality'}")

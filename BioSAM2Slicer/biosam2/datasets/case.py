@@ -106,12 +106,9 @@ class Sample:
     @property
     def labels(self) -> NDArray[Any]:
         """uint8 or uint16 (K, J, I): 1 + the position of the target in `case.targets`, the later one on overlap."""
-        from ..io.segmented import label_type
+        from ..io.segmented import labelmap_of
 
-        labels = np.zeros(self.volume.shape, label_type(len(self.masks)))
-        for number, mask in enumerate(self.masks.values(), start=1):
-            labels[mask] = number
-        return labels
+        return labelmap_of(self.volume.shape, self.masks, self.masks.__getitem__)
 
 
 def check_cases(cases: Sequence[Case], source: Path) -> None:

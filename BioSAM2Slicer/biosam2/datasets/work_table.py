@@ -172,7 +172,12 @@ def read_table(path: str | os.PathLike[str], root: Path | None = None) -> WorkTa
 
 
 def table_text(table: WorkTable, path: Path) -> str:
-    """The table as the content of a file; paths are relative to it."""
+    """The table as the content of a file; paths are relative to it.
+
+    Raises:
+        InputError: `read_table` would refuse it: two cases have one name or segmentation, or a name or path cannot be.
+    """
+    _check(table.cases, path)
     folder = path.absolute().parent
     present = {name.lower() for name in table.columns}
     columns = (*table.columns, *(name for name in _COLUMNS if name not in present))
@@ -287,10 +292,14 @@ def _check(cases: Iterable[WorkCase], source: Path) -> None:
     """Refuse cases that cannot be worked on.
 
     Raises:
-        InputError: a name or a path cannot be, a segmentation is no .seg.nrrd, or two cases share one.
+        InputError: a name or a path cannot be, a segmentation is no .seg.nrrd, or two cases share one or have one name.
     """
     taken: dict[str, str] = {}
+    names: set[str] = set()
     for case in cases:
+        if case.name.strip() in names:
+            raise InputError(f"{source}: two cases are called {case.name}; give each its own name")
+        names.add(case.name.strip())
         for text in (case.name, str(case.image), str(case.segmentation)):
             if not text.strip() or not text.isprintable():
                 raise InputError(f"{source}: {text!r} of the case {case.name!r} cannot be; correct it")

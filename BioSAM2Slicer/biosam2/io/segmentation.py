@@ -14,7 +14,7 @@ from ..volume import Volume
 from .formats import SEGMENTATION, SEQUENCE, extension
 from .grid import difference, same_grid
 from .guards import existing
-from .segmented import Segmented, label_type
+from .segmented import Segmented, label_type, labelmap_of
 
 LABELMAP = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
 WRITABLE = ".seg.nrrd (3D Slicer), .nrrd .nii .nii.gz .mha .mhd (labelmap), .dcm (DICOM SEG), .seq.nrrd (of a video)"
@@ -100,9 +100,7 @@ def read_labelmap(path: str | os.PathLike[str], like: Volume | None = None) -> V
     source = existing(path)
     if extension(source) in SEGMENTATION:
         grid, masks = read_segmentation(source)
-        array = np.zeros(grid.shape, label_type(len(masks)))
-        for label, mask in enumerate(masks.values(), start=1):
-            array[mask] = label
+        array = labelmap_of(grid.shape, masks, masks.__getitem__)
     else:
         grid = read_volume(source)
         array = _labels(source, grid)

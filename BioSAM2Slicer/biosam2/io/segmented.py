@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +27,25 @@ class Segmented(Protocol):
 
     def labelmap(self) -> NDArray[Any]:
         """uint8 or uint16 (K, J, I): 1 + the position of the segment in `segments`, the later one on overlap."""
+
+
+def labelmap_of(
+    shape: Sequence[int], names: Collection[str], mask_of: Callable[[str], NDArray[np.bool_]]
+) -> NDArray[Any]:
+    """Segments as labels: 1 and up in their order, the later one where they overlap.
+
+    Args:
+        shape: of the volume, (K, J, I).
+        names: of the segments; one's mask is asked for at a time.
+        mask_of: gives a segment's voxels, bool (K, J, I).
+
+    Returns:
+        uint8 or uint16 (K, J, I), 0 where there is no segment.
+    """
+    labels = np.zeros(shape, label_type(len(names)))
+    for label, name in enumerate(names, start=1):
+        labels[mask_of(name)] = label
+    return labels
 
 
 def label_type(largest: int) -> type[np.uint8] | type[np.uint16]:

@@ -92,11 +92,13 @@ class PromptKind(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_f
         markup: how it is placed in 3D Slicer, None for a kind that is not a markup.
         help: what the command line says of its option.
         aliases: other names of that option.
+        draws: whether it draws the slice's mask, which is then the user's own; others are for the network to answer.
     """
 
     markup: ClassVar[Markup | None] = None
     help: ClassVar[str] = ""
     aliases: ClassVar[tuple[str, ...]] = ()
+    draws: ClassVar[bool] = False
 
     @abstractmethod
     def slice_of(self, frames: Frames) -> int:
@@ -144,11 +146,12 @@ class PromptKind(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_f
         """First and last slice that the prompt allows a segment; None where it sets no bounds."""
         return None
 
-    def completed(self, shown: Callable[[], NDArray[np.bool_]]) -> Self:
+    def completed(self, shown: Callable[[], NDArray[np.bool_]], beneath: Callable[[], NDArray[np.bool_]]) -> Self:
         """The prompt as it is kept, where it depends on what its slice shows when it is given.
 
         Args:
             shown: gives the segment's mask on the slice, bool (rows, columns).
+            beneath: gives it without the masks drawn there that nothing refined, which `add_to` is told of anyway.
 
         Raises:
             PromptError: it means nothing for what is shown.

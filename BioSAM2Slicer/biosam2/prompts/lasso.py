@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import PromptError
+from ..masks import pack, unpack
 from .base import IJK, Drawing, Markup, PromptKind, SlicePrompt
 from .stroke import Way, check_way, on_slice, way_of
 
@@ -24,16 +24,21 @@ Floats: TypeAlias = NDArray[np.float64]
 _PAIRS = 1 << 20
 
 
-class Lasso(PromptKind, frozen=True, eq=False, tag="lasso"):
+class Lasso(PromptKind, frozen=True, eq=False, dict=True, tag="lasso"):
     """An outline drawn on one slice: what it encloses is added to the segment's mask there (positive) or erased.
 
     The slice's mask is then the user's own, as with `Mask`. A voxel is enclosed where its centre is.
+
+    An earlier lasso or mask that is taken away takes what it drew with it. What the network answered before this one
+    stays, whatever prompts are taken away: it depends on all that the network was told, masks that clicks refined
+    included.
 
     Args:
         slice_index: index along the session's axis.
         polygon: its vertices, (row, column) on the slice, at least three; the last one is joined to the first.
         positive: whether what it encloses belongs to the segment.
-        shown: bool (rows, columns), the segment on the slice before it; a session fills it in.
+        shown: bool (rows, columns), the segment on the slice before it, without the masks drawn there that nothing
+            refined; a session fills it in.
 
     Raises:
         PromptError: fewer than three vertices, one that is not two finite numbers, or an outline that meets itself.
@@ -41,6 +46,8 @@ class Lasso(PromptKind, frozen=True, eq=False, tag="lasso"):
 
     markup: ClassVar[Markup | None] = Markup("ClosedCurve", "vtkMRMLMarkupsClosedCurveNode", "lasso", signed=True)
     help: ClassVar[str] = "An outline drawn on one slice around what belongs to the segment"
+
+    draws: ClassVar[bool] = True
 
     slice_index: int
     polygon: Way
@@ -95,18 +102,20 @@ class Lasso(PromptKind, frozen=True, eq=False, tag="lasso"):
         if not self.inside(shape).any():
             raise PromptError("the lasso encloses no voxel's centre; draw it larger")
 
-    def completed(self, shown: Callable[[], NDArray[np.bool_]]) -> Self:
-        """With what the slice shows, to which it adds or from which it erases."""
+    def completed(self, shown: Callable[[], NDArray[np.bool_]], beneath: Callable[[], NDArray[np.bool_]]) -> Self:
+        """With what the slice shows beneath what was drawn there, to which it adds or from which it erases."""
         if self.shown is not None:
             return self
-        now = shown()
-        if not self.positive and not now.any():
+        if not self.positive and not shown().any():
             raise PromptError(f"slice {self.slice_index} shows nothing of the segment that a lasso could erase")
-        return msgspec.structs.replace(self, shown=now)
+        return msgspec.structs.replace(self, shown=beneath())
 
     def inside(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
         """The voxels whose centres it encloses, bool (rows, columns)."""
-        return _enclosed(self.polygon, shape)
+        known = vars(self).get("filled")  # no field: neither compared nor written
+        if known is None or known[0] != shape:
+            known = vars(self)["filled"] = shape, pack(_enclosed(self.polygon, shape))
+        return unpack(known[1], shape)
 
     def add_to(self, told: SlicePrompt, frames: Frames) -> SlicePrompt:
         """The slice's mask with what it encloses, or without, instead of all that was told before."""
@@ -121,7 +130,6 @@ class Lasso(PromptKind, frozen=True, eq=False, tag="lasso"):
         return Drawing(self.slice_index, self.slice_index, "outline", self.polygon, self.positive)
 
 
-@functools.lru_cache(maxsize=64)
 def _enclosed(polygon: Way, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Voxels whose centres lie inside a polygon: an odd number of its sides lies to their left in their row.
 
@@ -138,9 +146,7 @@ def _enclosed(polygon: Way, shape: tuple[int, int]) -> NDArray[np.bool_]:
         if rows.size:
             columns = column0 + (rows - row0) * ((column1 - column0) / (row1 - row0))
             crossed[rows, np.clip(np.ceil(columns), 0, shape[1]).astype(int)] ^= True
-    inside = np.logical_xor.accumulate(crossed[:, :-1], axis=1)
-    inside.setflags(write=False)
-    return inside
+    return np.logical_xor.accumulate(crossed[:, :-1], axis=1)
 
 
 def _crossing(polygon: Way) -> tuple[float, float] | None:

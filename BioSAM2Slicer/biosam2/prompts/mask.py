@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 import numpy as np
@@ -24,6 +24,8 @@ class Mask(PromptKind, frozen=True, eq=False, tag="mask", rename={"array2d": "ma
     Raises:
         PromptError: the array is not two-dimensional.
     """
+
+    draws: ClassVar[bool] = True
 
     slice_index: int
     array2d: np.ndarray

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, PromptError
 from ..frames import Frames
-from ..prompts import KINDS, Prompt
+from ..prompts import KINDS, Lasso, Mask, Prompt
 from ..speed import Speed
 from ..update import Update
 from ..volume import Volume
@@ -148,10 +148,13 @@ class BaseSession:
                 vanishes at the network's resolution.
         """
         if isinstance(prompt, KINDS):  # what is none, the check refuses
-            prompt = prompt.completed(lambda: self._shown(segment, prompt.slice_of(self.frames)))
+            s = prompt.slice_of(self.frames)
+            prompt = prompt.completed(lambda: self._shown(self.state, segment, s), lambda: self._beneath(segment, s))
         entry = Prompted(segment, prompt)
         self.state.check(entry)
-        self._executor.check(self.state, prompt)
+        told = self.state.told_with(segment, prompt)
+        # The network is shown the slice's mask, of which a prompt that adds to it draws a part.
+        self._executor.check(self.state, prompt if told.mask is None else Mask(told.slice_index, told.mask))
         self._add(entry)
 
     def remove_prompt(self, segment: str, prompt: Prompt | int) -> None:
@@ -231,11 +234,11 @@ class BaseSession:
             DeviceError: out of memory.
         """
         state = self.state
-        if state.is_to_predict(segment, slice_index):
-            return self._executor.predict(state, segment, slice_index)
+        state.segment(segment)
+        self.frames.check_index(slice_index)
         if state.user_mask(segment, slice_index) is None and state.prompt_on(segment, slice_index) is None:
             raise PromptError(f"segment {segment!r} has no prompt on slice {slice_index}")
-        return state.mask_on(segment, slice_index, self._results)
+        return self._shown(state, segment, slice_index)
 
     def encode_ahead(self, busy: Callable[[], bool]) -> bool:
         """In idle time: encode one more slice around the one prompted last, as a propagation will ask for it.
@@ -407,14 +410,23 @@ class BaseSession:
 
     # -- inside ----------------------------------------------------------------------------------
 
-    def _shown(self, segment: str, slice_index: int) -> NDArray[np.bool_]:
+    def _beneath(self, segment: str, slice_index: int) -> NDArray[np.bool_]:
+        """What a slice would show without what was drawn on it and nothing refined since."""
+        drawn = self.state.first_drawn(segment, slice_index)
+        if drawn is None:
+            return self._shown(self.state, segment, slice_index)
+        entry_id, prompt = drawn
+        if isinstance(prompt, Lasso) and prompt.shown is not None:
+            return prompt.shown
+        return self._shown(self.state.before(entry_id), segment, slice_index)
+
+    def _shown(self, state: SessionState, segment: str, slice_index: int) -> NDArray[np.bool_]:
         """What a slice shows of a segment, which may be new; of a prompted one, what is predicted there."""
-        state = self.state
         self.frames.check_index(slice_index)
         if segment not in state.segments:
             return np.zeros((self.frames.rows, self.frames.columns), bool)
-        if state.prompt_on(segment, slice_index) is not None:
-            return self.predict(segment, slice_index)
+        if state.is_to_predict(segment, slice_index):
+            return self._executor.predict(state, segment, slice_index)
         return state.mask_on(segment, slice_index, self._results)
 
     def _add(self, entry: Entry) -> int:

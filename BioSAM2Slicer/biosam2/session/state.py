@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, PromptError
 from ..frames import Frames
+from ..io.segmented import labelmap_of
 from ..masks import pack, unpack
 from ..prompts import KINDS, Prompt, SlicePrompt
 from .entries import Cleared, Entry, Locked, Prompted, Propagated, Removed, Started, from_json, plain, to_json
@@ -278,6 +279,17 @@ class SessionState:
         """
         return _prompt_on(self.segment(name), slice_index, self.frames)
 
+    def told_with(self, name: str, prompt: Prompt) -> SlicePrompt:
+        """All that a segment would be told about a prompt's slice with that prompt too.
+
+        Args:
+            name: of the segment, which may be new.
+            prompt: the prompt.
+        """
+        s = prompt.slice_of(self.frames)
+        told = _prompt_on(self._segments.get(name, SegmentState()), s, self.frames)
+        return prompt.add_to(told or SlicePrompt(s), self.frames)
+
     def position_of(self, name: str, prompt: Prompt | int) -> int:
         """Where a prompt stands among the segment's.
 
@@ -300,12 +312,30 @@ class SessionState:
 
     def drawn_slices(self, name: str) -> set[int]:
         """Slices that the user drew a mask on, whether or not later prompts refined it."""
-        return {s for s, told in self._told(self.segment(name)).items() if told.drawn is not None}
+        return {prompt.slice_of(self.frames) for prompt in self.segment(name).prompts if prompt.draws}
 
     def user_slices(self, name: str) -> set[int]:
         """Slices whose mask is the user's own: locked, or prompted by a mask that nothing refined."""
         state = self.segment(name)
-        return set(state.locked) | {s for s, told in self._told(state).items() if told.mask is not None}
+        last = {prompt.slice_of(self.frames): prompt.draws for prompt in state.prompts}
+        return set(state.locked) | {s for s, draws in last.items() if draws}
+
+    def first_drawn(self, name: str, slice_index: int) -> tuple[int, Prompt] | None:
+        """The first of the prompts that drew the mask which is the user's own on a slice, and its entry's identifier.
+
+        Args:
+            name: of the segment, which may be new.
+            slice_index: counted along the session's axis, from 0.
+
+        Returns:
+            None where no mask was drawn, or clicks refined it.
+        """
+        first = None
+        state = self._segments.get(name, SegmentState())
+        for entry_id, prompt in zip(state.given, state.prompts, strict=True):
+            if prompt.slice_of(self.frames) == slice_index:
+                first = (first or (entry_id, prompt)) if prompt.draws else None
+        return first
 
     def user_mask(self, name: str, slice_index: int) -> NDArray[np.bool_] | None:
         """The user's own pixels on a slice that the user owns, bool (rows, columns); None where it is not.
@@ -340,14 +370,6 @@ class SessionState:
         if self.user_mask(name, slice_index) is not None or self.prompt_on(name, slice_index) is None:
             return False
         return slice_index not in state.results or slice_index in state.pending
-
-    def _told(self, state: SegmentState) -> dict[int, SlicePrompt]:
-        """What a segment was told about each of its prompted slices."""
-        told: dict[int, SlicePrompt] = {}
-        for prompt in state.prompts:
-            s = prompt.slice_of(self.frames)
-            told[s] = prompt.add_to(told.get(s) or SlicePrompt(s), self.frames)
-        return told
 
     def mask_on(self, name: str, slice_index: int, results: ResultStore) -> NDArray[np.bool_]:
         """What a slice shows: the user's own pixels, else the result, else what the segment started from.
@@ -389,10 +411,7 @@ class SessionState:
 
     def labelmap(self, results: ResultStore) -> NDArray[np.unsignedinteger]:
         """All segments as labels 1, 2, … in order of creation: uint8 or uint16 (K, J, I); the later one on overlap."""
-        labels = np.zeros(self.frames.volume.shape, np.uint8 if len(self.segments) < 256 else np.uint16)
-        for value, name in enumerate(self.segments, start=1):
-            labels[self.mask(name, results)] = value
-        return labels
+        return labelmap_of(self.frames.volume.shape, self.segments, lambda name: self.mask(name, results))
 
     def result_of(self, name: str, slice_index: int) -> int:
         """Identifier of the propagation whose result a slice has.

@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from ..datasets.layout import stem
 from ..io.atomic import atomic_path
-from ..io.formats import extension
 
 _SAME_START = 5.0
 """Seconds by which the times that the system gives for the start of one process may differ."""
@@ -53,8 +53,7 @@ class Claim:
     @property
     def is_here(self) -> bool:
         """Whether this process made it."""
-        mine = _process()
-        return self._on_this_machine and (self.process, self.started) == (mine.pid, mine.create_time())
+        return self._on_this_machine and self.process == os.getpid() and self._began_with(_process())
 
     @property
     def is_stale(self) -> bool:
@@ -62,11 +61,15 @@ class Claim:
         if not self._on_this_machine:
             return False
         try:
-            return abs(psutil.Process(self.process).create_time() - self.started) > _SAME_START
+            return not self._began_with(psutil.Process(self.process))
         except psutil.NoSuchProcess:
             return True
         except psutil.Error:
             return False
+
+    def _began_with(self, process: psutil.Process) -> bool:
+        """Whether a process started when its own did; the system adds the clock's present time, which may be set."""
+        return abs(process.create_time() - self.started) <= _SAME_START
 
     @property
     def _on_this_machine(self) -> bool:
@@ -86,8 +89,7 @@ def saved_now(claim: Claim) -> Claim:
 
 def claim_path(segmentation: Path) -> Path:
     """The file that says who has a case open."""
-    name = segmentation.name
-    return segmentation.with_name(f"{name[: len(name) - len(extension(segmentation))]}.open.json")
+    return segmentation.with_name(f"{stem(segmentation)}.open.json")
 
 
 def read_claim(segmentation: Path) -> Claim | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import record as records
+from ..datasets.layout import stem
 from ..datasets.opening import open_case
 from ..datasets.work_table import State, WorkCase, labelled_cases, read_table
 from ..errors import InputError, OutputError
+from ..io.atomic import atomic_path
 from ..io.formats import extension
 from ..io.review import Review
 from ..io.segmentation import LABELMAP, WRITABLE, write_segmentation
-from ..io.segmented import label_type
+from ..io.segmented import labelmap_of
 from ..io.terminology import Terminology
 from ..volume import Volume
 from .template import Template
@@ -44,18 +47,15 @@ class _Segments:
 
     def labelmap(self) -> NDArray[Any]:
         """Labels (K, J, I); the later one on overlap."""
-        labels = np.zeros(self.volume.shape, label_type(len(self.masks)))
-        for number, mask in enumerate(self.masks.values(), start=1):
-            labels[mask] = number
-        return labels
+        return labelmap_of(self.volume.shape, self.segments, self.mask)
 
 
 def export(worklist: Worklist, folder: Path, ending: str, state: State = "approved") -> Iterator[Path]:
     """Write the segmentations of the cases of a state, each with its record, and name them one by one.
 
-    A DICOM SEG says how many slices of each segment were looked at, who approved it and when; so does the record,
-    under ``review``. Files have the names of the list's own and lie in `folder`, which is made; those that are there
-    already are left alone.
+    A .seg.nrrd is the list's own file. A DICOM SEG says how many slices of each segment were looked at, who approved it
+    and when; so does the record, under ``review``. Files have the names of the list's own and lie in `folder`, which is
+    made; those that are there already are left alone.
 
     Args:
         worklist: the list.
@@ -83,8 +83,7 @@ def export(worklist: Worklist, folder: Path, ending: str, state: State = "approv
     for case in cases:
         work = works[case.name]
         sample = open_case(case)
-        stem = work.segmentation.name.removesuffix(extension(work.segmentation))
-        path = folder / f"{stem}{ending}"
+        path = folder / f"{stem(work.segmentation)}{ending}"
         record = _record(work)
         review = review_of(work, record)
         found = _Segments(sample.volume, sample.masks)
@@ -92,12 +91,16 @@ def export(worklist: Worklist, folder: Path, ending: str, state: State = "approv
             from ..io.dicom import seg
 
             seg.write(path, found, looks=_looks(template, found.segments), review=review, overwrite=False)
+        elif extension(path) == extension(work.segmentation):
+            # Its colours, terminologies and tags with it.
+            with atomic_path(path, overwrite=False) as temporary:
+                shutil.copyfile(work.segmentation, temporary)
         else:
             write_segmentation(path, found, overwrite=False)
         yield path
         if record is not None:
             outputs = [{"path": path.name, "sha256": records.hash_input(path)}]
-            beside = folder / f"{stem}.json"
+            beside = folder / f"{stem(work.segmentation)}.json"
             records.write(beside, records.with_review({**record, "outputs": outputs}, review))
             yield beside
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..datasets import pairs
@@ -19,7 +20,7 @@ from ..io.dicom.header import Header, read_header
 from ..io.formats import MOVIE, PICTURE, extension, is_dicom
 from ..io.guards import existing
 from ..io.pictures import natural
-from .template import Template, make_template, template_path, write_template
+from .template import Template, colour_text, make_template, template_path, write_template
 from .worklist import Worklist
 
 _ANY = (None, "dicom", "pairs")
@@ -72,7 +73,7 @@ def make_worklist(
         The list, and the cases that it did not have.
 
     Raises:
-        InputError: a file of that name is no worklist, or has another image under a name.
+        InputError: a file of that name is no worklist, or has another image under a name, or two cases have one name.
         OutputError: the extension is not .csv, or the file cannot be written.
     """
     target = Path(path)
@@ -81,9 +82,50 @@ def make_worklist(
     begun = target.exists()
     if begun and not is_worklist(target):
         raise InputError(f"{target} is there and is no worklist; choose another name")
-    taken = [case.segmentation for case in Worklist(target).cases] if begun else []
+    if begun:
+        worklist = Worklist(target)
+        with worklist.locked():
+            added = worklist.add(_work(target, cases, [case.segmentation for case in worklist.cases]))
+    else:
+        added = _work(target, cases)
+        text = table_text(WorkTable(tuple(added)), target)
+        with atomic_path(target, overwrite=False) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="")
+        worklist = Worklist(target)
+    if template is not None:
+        write_template(template_path(worklist.path), template)
+    return worklist, added
+
+
+def template_of(
+    names: Sequence[str], window: tuple[float, float] | str | None = None, earlier: Template | None = None
+) -> Template:
+    """A template with these segments, after those of an earlier one.
+
+    Args:
+        names: ``NAME``, or ``NAME=#RRGGBB`` with a colour; of a segment that is there already, its new colour.
+        window: see `Template`; None for the earlier one's.
+        earlier: what else stays as it is.
+
+    Raises:
+        InputError: a name is given twice, or a colour cannot be.
+    """
+    parts = [name.partition("=") for name in names]
+    given = [(name.strip(), colour.strip(), "") for name, _, colour in parts]
+    if earlier is None:
+        return make_template(given, window)
+    make_template(given)
+    segments = {s.name: (s.name, colour_text(s.colour), s.terminology) for s in earlier.segments}
+    for name, colour, terminology in given:
+        _, kept, known = segments.get(name, (name, "", terminology))
+        segments[name] = (name, colour or kept, known)
+    return make_template(list(segments.values()), earlier.window if window is None else window)
+
+
+def _work(target: Path, cases: Sequence[Case], taken: Sequence[Path] = ()) -> list[WorkCase]:
+    """Cases of a list, new, whose segmentations lie beside it where no other does."""
     segmentations = result_paths(target, [case.name for case in cases], taken)
-    work = [
+    return [
         WorkCase(
             name=case.name,
             image=case.image,
@@ -95,30 +137,6 @@ def make_worklist(
         )
         for case, segmentation in zip(cases, segmentations, strict=True)
     ]
-    if begun:
-        worklist = Worklist(target)
-        added = worklist.add(work)
-    else:
-        with atomic_path(target, overwrite=False) as temporary:
-            temporary.write_text(table_text(WorkTable(tuple(work)), target), encoding="utf-8", newline="")
-        worklist, added = Worklist(target), work
-    if template is not None:
-        write_template(template_path(worklist.path), template)
-    return worklist, added
-
-
-def template_of(names: Sequence[str], window: tuple[float, float] | str | None = None) -> Template:
-    """A template with these segments.
-
-    Args:
-        names: ``NAME``, or ``NAME=#RRGGBB`` with a colour.
-        window: see `Template`.
-
-    Raises:
-        InputError: a name is given twice, or a colour cannot be.
-    """
-    parts = [name.partition("=") for name in names]
-    return make_template([(name.strip(), colour.strip(), "") for name, _, colour in parts], window)
 
 
 def _found(folder: Path, kind: CaseKind | None) -> list[Case]:
@@ -131,12 +149,9 @@ def _found(folder: Path, kind: CaseKind | None) -> list[Case]:
     if kind == "video":
         frames = list(dict.fromkeys(p.parent for p in images if extension(p) in PICTURE))
         images = [*frames, *(p for p in images if extension(p) not in PICTURE)]
-    counts = Counter(_name(folder, image) for image in images)
-    for image in images:
-        name = _name(folder, image)
-        if counts[name] > 1:
-            name = image.relative_to(folder).as_posix()
-        cases.append(Case(name, image, (), kind=kind or kind_of(image)))
+    cases += [Case(_name(folder, image), image, (), kind=kind or kind_of(image)) for image in images]
+    counts = Counter(case.name for case in cases)
+    cases = [replace(case, name=_full_name(folder, case)) if counts[case.name] > 1 else case for case in cases]
     return sorted(cases, key=lambda case: natural(case.name))
 
 
@@ -149,6 +164,12 @@ def _name(folder: Path, image: Path) -> str:
     """``a/b`` for ``a/b.nii.gz``; the folder's for ``a/image.nrrd``."""
     name = pairs.role(image.relative_to(folder))[0]
     return name or (folder.name if image.is_dir() else stem(image))
+
+
+def _full_name(folder: Path, case: Case) -> str:
+    """Where the image of a case whose name another one has too lies, and its series."""
+    place = case.image.relative_to(folder).as_posix()
+    return f"{folder.name if place == '.' else place} {case.series}".rstrip()
 
 
 def _series(folder: Path, headers: Sequence[Header]) -> list[Case]:

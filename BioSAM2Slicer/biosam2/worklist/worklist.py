@@ -10,10 +10,10 @@ from pathlib import Path
 
 import filelock
 
+from ..datasets.layout import stem
 from ..datasets.work_table import STATES, State, WorkCase, WorkTable, read_table, table_text
 from ..errors import InputError, OutputError
 from ..io.atomic import atomic_path, cannot_write
-from ..io.formats import extension
 from ..io.guards import existing
 from .claims import Claim, claim_path, new_claim, now, read_claim, saved_now, user_name, write_claim
 from .template import Template, read_template, template_path
@@ -42,9 +42,8 @@ class CaseFiles:
     @classmethod
     def of(cls, segmentation: Path) -> CaseFiles:
         """The files that go with a segmentation."""
-        name = segmentation.name
-        stem = name[: len(name) - len(extension(segmentation))]
-        return cls(segmentation, *(segmentation.with_name(f"{stem}{end}") for end in (".json", ".session.json")))
+        name = stem(segmentation)
+        return cls(segmentation, *(segmentation.with_name(f"{name}{end}") for end in (".json", ".session.json")))
 
 
 class Worklist:
@@ -313,7 +312,8 @@ class OpenCase:
         """Save the results: they are written into a temporary folder and then take the place of the earlier ones.
 
         On a failure the earlier files stay as they were. The list is written before they are replaced, so that it never
-        says that something is approved which was changed since; an approval is written after them.
+        says that something is approved which was changed since; an approval is written after them, of an approved case
+        too, by whoever saves it now.
 
         Args:
             state: that the case then has; by default a new or an approved one is in work, and others stay.
@@ -336,7 +336,9 @@ class OpenCase:
                     raise OutputError(f"cannot save case {self.name}: no segmentation was written")
                 self._claim = saved_now(self._claim)
                 write_claim(self.files.segmentation, self._claim)
-                if state != "approved":
+                if state == "approved":
+                    self._change(None, 0.0, 0, saved=True)
+                else:
                     self._change(state, seconds, interactions, saved=True)
             if state == "approved":
                 self._change(state, seconds, interactions, saved=True)
