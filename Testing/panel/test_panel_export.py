@@ -20,8 +20,9 @@ from biosam2.io import read_volume
 from biosam2.session import ModelFacts, SessionSettings
 from biosam2.session.entries import Prompted, Propagated
 from biosam2.volume import Volume
-from BioSAM2SlicerLib.export.Exporter import Exporter, Segments, maskOf, volumeOf
+from BioSAM2SlicerLib.export.Exporter import Exporter, Segments, maskOf
 from BioSAM2SlicerLib.export.Measures import measure, showTable
+from BioSAM2SlicerLib.scene.VolumeGeometry import volumeOf
 from BioSAM2SlicerLib.session.SceneState import SceneState
 from BioSAM2SlicerLib.ui.ExportPanel import ExportPanel
 from BioSAM2SlicerLib.worker.InstallLogic import DICOM_PACKAGES, InstallLogic

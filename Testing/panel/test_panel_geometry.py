@@ -5,7 +5,7 @@ from __future__ import annotations
 import biosam2
 import numpy as np
 import pytest
-from BioSAM2SlicerLib.scene.VolumeGeometry import VolumeGeometry
+from BioSAM2SlicerLib.scene.VolumeGeometry import VolumeGeometry, fillNode, volumeOf
 from panel_helpers import GRIDS, add_transform, add_volume
 
 
@@ -31,6 +31,15 @@ def test_the_engine_sees_the_same_places(host, sphere, grid):
     assert volume.shape == geometry.shape
     ijk = np.array([[0, 0, 0], [5, 7, 9], [47, 39, 23.0]])
     np.testing.assert_allclose(volume.ijk_from_ras(geometry.localFromIjk(ijk)), ijk, atol=1e-6)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_a_node_filled_with_the_engines_volume_holds_it(host, sphere, grid):
+    source = add_volume(host, sphere, GRIDS[grid])
+    node = host.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+    fillNode(node, volumeOf(source))
+    np.testing.assert_array_equal(volumeOf(node).array, sphere)
+    np.testing.assert_allclose(VolumeGeometry(node).ijkToLocal, VolumeGeometry(source).ijkToLocal, atol=1e-6)
 
 
 @pytest.mark.parametrize("transform", [False, True])

@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 from biosam2.synthetic.phantom import ct_phantom
-from BioSAM2SlicerLib.export.Exporter import volumeOf
+from BioSAM2SlicerLib.scene.VolumeGeometry import volumeOf
 from BioSAM2SlicerLib.ui.SampleVolume import NAME, makeSampleVolume
 from PySide6 import QtCore, QtWidgets
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from biosam2 import read_volume, write_segmentation
 from biosam2.datasets import load_dataset, open_case
 from biosam2.io import itk
 from biosam2.io.review import Review
@@ -19,6 +20,7 @@ from biosam2.volume import Volume
 from biosam2.worklist import Worklist, find_work, make_worklist
 from biosam2.worklist.template import make_template
 from host import event_loop
+from io_helpers import Segments
 from PySide6 import QtCore, QtTest, QtWidgets
 from test_panel_widget import open_panel  # noqa: F401 - a fixture
 
@@ -56,11 +58,34 @@ def rows(panel):
     ]
 
 
-def mark(panel, host):
+def mark(panel, host, index=12):
     """A box around the ball, and its outline on that slice."""
-    panel.press(QtCore.Qt.Key.Key_B)
-    host.views["Red"].drag(panel.world(18, 12, 12), panel.world(34, 28, 12))
+    if not panel.find("box").checked:
+        panel.press(QtCore.Qt.Key.Key_B)
+    host.views["Red"].drag(panel.world(18, 12, index), panel.world(34, 28, index))
     panel.settle()
+
+
+def double_click(panel, row):
+    table = panel.find("cases", QtWidgets.QTableWidget)
+    place = QtWidgets.QTableWidget.visualItemRect(table, QtWidgets.QTableWidget.item(table, row, 0)).center()
+    view = QtWidgets.QTableWidget.viewport(table)
+    QtTest.QTest.mouseClick(view, QtCore.Qt.MouseButton.LeftButton, pos=place)
+    QtTest.QTest.mouseDClick(view, QtCore.Qt.MouseButton.LeftButton, pos=place)
+    event_loop.process_events()
+
+
+def saved(worklist, name):
+    """The liver as it lies in the case's file."""
+    (case,) = (each for each in load_dataset(worklist.path) if each.name == name)
+    return open_case(case).masks["liver"]
+
+
+def taken_over(worklist, name):
+    """Another computer's claim is in the place of this one's."""
+    path = next(worklist.path.parent.glob(f"*-results/{name}.open.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "token": "another", "host": "elsewhere"}))
+    return path
 
 
 def test_a_list_is_worked_through_by_mouse_and_key(panel, host, worklist):
@@ -106,13 +131,8 @@ def test_a_case_goes_on_where_it_was_left(panel, host, worklist):
     before = saved.stat().st_mtime_ns
     panel.widget.worklist.autosave()
     assert saved.stat().st_mtime_ns == before, "nothing was done since"
-    table = panel.find("cases", QtWidgets.QTableWidget)
     for row in (1, 0):  # to the other case, and back
-        place = QtWidgets.QTableWidget.visualItemRect(table, QtWidgets.QTableWidget.item(table, row, 0)).center()
-        view = QtWidgets.QTableWidget.viewport(table)
-        QtTest.QTest.mouseClick(view, QtCore.Qt.MouseButton.LeftButton, pos=place)
-        QtTest.QTest.mouseDClick(view, QtCore.Qt.MouseButton.LeftButton, pos=place)
-        event_loop.process_events()
+        double_click(panel, row)
         assert panel.volume.GetName() == "ab"[row]
     np.testing.assert_array_equal(panel.voxels(), drawn)
     [box] = panel.prompts()
@@ -145,9 +165,7 @@ def test_a_case_that_is_open_elsewhere_is_marked_and_passed_over(panel, worklist
 def test_what_was_taken_over_is_told_and_stays_in_the_scene(panel, host, worklist):
     panel.click("nextCase")
     mark(panel, host)
-    # Another computer's claim is in the place of this one's.
-    path = next(worklist.path.parent.glob("*-results/a.open.json"))
-    path.write_text(json.dumps({**json.loads(path.read_text()), "token": "another", "host": "elsewhere"}))
+    taken_over(worklist, "a")
     panel.click("approve")
     assert "was taken over" in panel.status
     assert panel.volume.GetName() == "a"
@@ -171,11 +189,11 @@ def test_closing_the_scene_saves_and_closes_the_case(panel, host, worklist):
 def test_another_segmentation_is_not_saved_as_the_case_s(panel, host, worklist):
     panel.click("nextCase")
     mark(panel, host)
-    own = panel.session.segmentationNode
+    own, drawn = panel.session.segmentationNode, panel.voxels()
     other = host.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "other")
     panel.find("segmentation").setCurrentNode(other)
     panel.widget.worklist.autosave()
-    assert not worklist.case("a").segmentation.exists()
+    np.testing.assert_array_equal(saved(worklist, "a"), drawn)
     panel.click("approve")
     assert "Choose the volume and the segmentation of a again" in panel.status
     panel.find("segmentation").setCurrentNode(own)
@@ -194,3 +212,205 @@ def test_a_list_is_made_of_a_folder_and_a_damaged_one_refused(open_panel, workli
     panel.widget._list._ask = lambda _folder: str(worklist.path)
     panel.click("openList")
     assert "the state 'done' is none of new" in panel.status
+
+
+def test_a_case_that_somebody_took_over_and_finished_is_opened_as_they_left_it(panel, host, worklist):
+    panel.click("nextCase")
+    mark(panel, host)
+    panel.widget.worklist.autosave()
+    theirs = np.zeros((24, 40, 48), bool)
+    theirs[3:5, 10:20, 10:20] = True
+    case = worklist.open("a", take_over=True)
+    image = read_volume(case.case.image)
+    with case.saving(state="approved") as files:
+        write_segmentation(files.segmentation, Segments(image, {"liver": theirs}))
+    case.close()
+    mark(panel, host, 11)
+    panel.click("needsWork")
+    assert "is not open any more" in panel.status
+    own, mine = panel.session.segmentationNode, panel.voxels()
+    double_click(panel, 0)
+    assert panel.session.segmentationNode is not own
+    np.testing.assert_array_equal(panel.voxels(), theirs)
+    kept = host.slicer.util.arrayFromSegmentBinaryLabelmap(own, own.GetSegmentation().GetNthSegmentID(0), panel.volume)
+    np.testing.assert_array_equal(kept.astype(bool), mine)
+    assert "not saved" in own.GetName()
+    panel.widget.worklist.autosave()
+    np.testing.assert_array_equal(saved(worklist, "a"), theirs)
+    assert rows(panel)[0] == ("a", "approved")
+    assert list(worklist.claims()) == ["a"]
+
+
+def test_a_case_that_is_open_here_is_only_shown_when_it_is_opened_again(panel, host, worklist):
+    panel.click("nextCase")
+    mark(panel, host)
+    own, claim = panel.session.segmentationNode, worklist.claims()["a"]
+    double_click(panel, 0)
+    assert panel.session.segmentationNode is own
+    assert worklist.claims()["a"] == claim
+    panel.find("segmentation").setCurrentNode(host.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "other"))
+    claim = worklist.claims()["a"]
+    double_click(panel, 0)
+    assert panel.session.segmentationNode is own
+    assert worklist.claims()["a"] == claim
+
+
+def test_who_was_taken_over_goes_on_with_the_next_case(panel, host, worklist):
+    panel.click("nextCase")
+    mark(panel, host)
+    own, drawn = panel.session.segmentationNode, panel.voxels()
+    claim = taken_over(worklist, "a")
+    panel.click("nextCase")
+    assert panel.volume.GetName() == "b"
+    assert "a was closed without saving it: it is not open here any more" in panel.status
+    assert own.GetName() in panel.status
+    assert not worklist.case("a").segmentation.exists()
+    assert json.loads(claim.read_text())["host"] == "elsewhere"
+    panel.find("volume").setCurrentNode(host.scene.GetFirstNodeByName("a"))
+    panel.find("segmentation").setCurrentNode(own)
+    np.testing.assert_array_equal(panel.voxels(), drawn)
+    assert len(panel.prompts()) == 1
+
+
+@pytest.mark.parametrize("leave", ["next", "scene", "module"])
+def test_a_case_is_saved_though_another_segmentation_is_chosen(panel, host, worklist, leave):
+    panel.click("nextCase")
+    mark(panel, host)
+    own, volume, segment = panel.session.segmentationNode, panel.volume, panel.segment()
+    drawn = panel.voxels()
+    panel.find("segmentation").setCurrentNode(host.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "other"))
+    np.testing.assert_array_equal(saved(worklist, "a"), drawn)
+    drawn[20, 2:5, 2:5] = True  # with Slicer's own tools
+    host.slicer.util.updateSegmentBinaryLabelmapFromArray(drawn.astype(np.uint8), own, segment, volume)
+    if leave == "next":
+        panel.click("nextCase")
+        assert panel.volume.GetName() == "b"
+        assert host.scene.GetFirstNodeByName("other") is not None
+        assert host.scene.GetFirstNodeByName("a") is None
+    elif leave == "scene":
+        host.scene.Clear(0)
+    else:
+        panel.widget.exit()
+        assert panel.widget.worklist.close()
+        panel.widget.enter()
+    event_loop.process_events()
+    assert host.scene.GetNumberOfNodesByClass("vtkMRMLMarkupsROINode") == 0
+    np.testing.assert_array_equal(saved(worklist, "a"), drawn)
+    assert "a" not in worklist.claims()
+
+
+def test_what_was_done_is_saved_when_the_image_is_deleted(panel, host, worklist):
+    panel.click("nextCase")
+    mark(panel, host)
+    own, drawn = panel.session.segmentationNode, panel.voxels()
+    host.scene.RemoveNode(panel.volume)
+    event_loop.process_events()
+    np.testing.assert_array_equal(saved(worklist, "a"), drawn)
+    panel.click("nextCase")
+    assert panel.volume.GetName() == "b"
+    assert own.GetScene() is not None, "it may have been changed since"
+    assert "its volume is gone" in panel.status
+
+
+def test_a_segmentation_that_is_deleted_is_as_it_was_saved_last(panel, host, worklist):
+    panel.click("nextCase")
+    mark(panel, host)
+    drawn = panel.voxels()
+    panel.widget.worklist.autosave()
+    mark(panel, host, 11)
+    host.scene.RemoveNode(panel.session.segmentationNode)
+    event_loop.process_events()
+    panel.click("nextCase")
+    assert panel.volume.GetName() == "b"
+    assert host.scene.GetFirstNodeByName("a") is None
+    np.testing.assert_array_equal(saved(worklist, "a"), drawn)
+
+
+def test_looking_at_something_else_takes_no_approval_back(panel, host, worklist):
+    panel.click("nextCase")
+    mark(panel, host)
+    panel.click("approve")
+    double_click(panel, 0)
+    panel.find("segmentation").setCurrentNode(host.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "other"))
+    panel.click("nextCase")
+    assert rows(panel)[0] == ("a", "approved")
+
+
+def test_files_with_numbers_are_cases_of_their_own(open_panel, tmp_path):  # noqa: F811
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for number in (1, 2, 3):
+        itk.write(folder / f"case_00{number}.nrrd", Volume(np.full((1, 40, 48), number, np.int16)))
+    panel = open_panel()
+    panel.widget._list._askImages = lambda _folder: str(folder)
+    panel.click("newList")
+    for number in (1, 2, 3):
+        panel.click("nextCase")
+        assert panel.volume.GetImageData().GetDimensions() == (48, 40, 1)
+        assert panel.volume.GetImageData().GetScalarRange() == (number, number)
+
+
+def test_looking_is_work_and_breaks_and_what_the_model_does_are_none(panel, host, worklist):
+    """Prompts count, also the ones that can no longer be undone; neither a break nor a propagation does."""
+    now = [0.0]
+    panel.click("nextCase")
+    timer = panel.widget.worklist._work
+    timer._clock = lambda: now[0]
+    timer.restart()
+    panel.session.setParameters(undoStates=2)
+    for index in (11, 12, 13):
+        now[0] += 10
+        mark(panel, host, index)
+    panel.press(QtCore.Qt.Key.Key_Z, QtCore.Qt.KeyboardModifier.ControlModifier)
+    now[0] += 10
+    mark(panel, host)
+    panel.click("propagate")
+    panel.settle()
+    for index in range(10):
+        now[0] += 30
+        host.views["Red"].go_to(panel.world(20, 20, index))
+    for _minute in range(30):
+        now[0] += 60
+        panel.widget.worklist.autosave()
+    panel.click("approve")
+    done = worklist.case("a")
+    assert done.interactions == 4
+    assert done.seconds == 40 + 10 * 30 + 60
+
+
+def test_a_case_that_is_lost_with_the_scene_is_told(panel, host, worklist):
+    panel.click("nextCase")
+    mark(panel, host)
+    taken_over(worklist, "a")
+    host.scene.Clear(0)
+    event_loop.process_events()
+    assert panel.status.startswith("The case was not saved: case a was taken over")
+
+
+def test_nothing_is_saved_after_the_panel_is_gone(panel, host, worklist):
+    panel.click("nextCase")
+    mark(panel, host)
+    text = worklist.path.read_text()
+    worklist.path.write_text("image,state\nx.nrrd,done\n")
+    logic = panel.widget.worklist
+    logic.cleanup()
+    assert not logic._timer.active
+    worklist.path.write_text(text)
+    assert logic.close()
+
+
+def test_an_act_reads_the_list_few_times_and_tells_of_it_once(panel, host, worklist, monkeypatch):
+    panel.click("nextCase")
+    mark(panel, host)
+    panel.widget.worklist.autosave()
+    reads, told = [], []
+    read = Worklist._read
+    monkeypatch.setattr(Worklist, "_read", lambda self: reads.append(1) or read(self))
+    panel.widget.worklist.changed.connect(lambda: told.append(1))
+    panel.widget.worklist.autosave()
+    assert (len(reads), len(told)) == (0, 0), "nothing was done"
+    panel.click("nextCase")
+    assert panel.volume.GetName() == "b"
+    assert len(told) == 1
+    # The next one is found and opened, the work on this one counted, that one loaded, and the table shown.
+    assert len(reads) <= 6
