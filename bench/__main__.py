@@ -1,4 +1,4 @@
-"""The command: python -m bench time|count|memory|strokes|agree|banks|worker|train|cluster|history."""
+"""The command: python -m bench time|count|memory|strokes|agree|banks|tools|worker|train|cluster|history."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import time
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import click
 import msgspec
 import torch
 from biosam2.errors import InputError
+from biosam2.evaluation.cases import shared_cases
 from biosam2.io import atomic_path
 from biosam2.speed import Speed
 
-from . import agreement, banks, cluster, count, peak, results, strokes, timing, training, worker
+from . import agreement, banks, cluster, count, peak, results, strokes, timing, tools, training, worker
 from .networks import network_of, reference_of, trained
 from .phases import PHASES, noise
 from .sides import EngineSide, PredictorSide, Side
@@ -224,6 +226,25 @@ def _banks(
         if (own := [one for one in found if (one.bank, one.prompt) == (bank, prompt)])
     }
     _keep(out, record, "mean Dice to the truth", values, {"banks": [one.to_json() for one in found]})
+
+
+@main.command("tools")
+@click.argument("folder", type=_FOLDER)
+@_threads
+@_kept
+@click.option("--model", default="nano", show_default=True, help="A registered model.")
+@click.option("--cases", type=int, help="How many of the targets.")
+def _tools(folder: Path, threads: int, out: Path | None, record: bool, model: str, cases: int | None) -> None:
+    """Dice beside Slicer's own Grow from seeds and Fill between slices, on the shared cases in FOLDER."""
+    torch.set_num_threads(threads)
+    found = []
+    for each in tools.outcomes(trained(model), islice(shared_cases(folder), cases)):
+        click.echo(f"{each.case}: {each.target}, {each.way}, {each.told}: {each.dice:.3f}", err=True)
+        found.append(each)
+    means = tools.means(found)
+    for name, value in means.items():
+        click.echo(f"{name:40} {value:.3f}")
+    _keep(out, record, "mean Dice", means, {"outcomes": [each.to_json() for each in found]})
 
 
 @main.command("worker")

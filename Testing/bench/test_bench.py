@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 from biosam2.errors import InputError
+from biosam2.masks import dice
 from click.testing import CliRunner
 
 ROOT = Path(__file__).parents[2]
@@ -149,3 +152,27 @@ def test_training_is_timed_on_whatever_device_by_one_script(tmp_path):
     assert [(s["recipe"], s["stage"]) for s in stages] == [("decoder", 1), *(("nano-real", n) for n in (1, 2, 3))]
     assert all(s["images_per_second"] > 0 for s in stages)
     assert {s["size"] for s in stages} == {64}
+
+
+def test_slicers_own_tools_run_apart(bench):
+    """Grow from seeds and Fill between slices, from seeds and outlines of a ball whose volume is known."""
+    if find_spec("slicer_core") is None:
+        pytest.skip("3D Slicer's libraries are not installed (pip: slicer-core)")
+    from bench import slicer_tools
+
+    spacing = (2.0, 1.0, 1.0)
+    z, y, x = np.ogrid[:20, :40, :40]
+    ball = (2 * (z - 10)) ** 2 + (y - 20) ** 2 + (x - 20) ** 2 <= 15**2
+    inside, outside = np.zeros_like(ball), np.zeros_like(ball)
+    inside[10, 18:22, 18:22] = True
+    outside[[0, -1]] = True
+    outside[10] = (y[0] - 20) ** 2 + (x[0] - 20) ** 2 > 17**2
+    noise = np.random.default_rng(0).normal(0, 0.1, ball.shape)
+    image = (ball + noise).astype(np.float32)
+    assert dice(slicer_tools.grow_from_seeds(image, spacing, inside, outside), ball) > 0.99
+    drawn = np.zeros_like(ball)
+    drawn[[4, 10, 16]] = ball[[4, 10, 16]]
+    filled = slicer_tools.fill_between_slices(drawn, spacing)
+    assert np.flatnonzero(filled.any(axis=(1, 2))).tolist() == list(range(4, 17))
+    assert np.array_equal(filled[drawn.any(axis=(1, 2))], drawn[drawn.any(axis=(1, 2))])
+    assert dice(filled, ball) > 0.9
