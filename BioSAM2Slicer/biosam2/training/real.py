@@ -278,8 +278,8 @@ def set_in_motion(
     drift = torch.from_numpy(rng.normal(0, 0.025, 2).astype(np.float32))
     coarse = torch.from_numpy(rng.normal(0, 0.03, (1, 2, 5, 5)).astype(np.float32))
     bend = interpolate(coarse, size=(size, size), mode="bicubic", align_corners=True)[0].permute(1, 2, 0)
-    # Frames from the prompted one to the target's end, each way.
-    ends = [float(rng.uniform(1.2, 1.5 * frames)) if rng.random() < 0.75 else 8.0 * frames for _ in range(2)]
+    # Frames from the prompted one to the target's end, each way: mostly within the clip, for ends are to be learned.
+    ends = [float(rng.uniform(1.2, max(1.5, frames))) if rng.random() < 0.75 else 8.0 * frames for _ in range(2)]
     grow = rng.random() < 0.35  # the target is largest elsewhere
     stack, moved = [], []
     for frame in range(frames):
