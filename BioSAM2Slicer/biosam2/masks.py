@@ -31,6 +31,21 @@ def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     return 2 * int(np.count_nonzero(a & b)) / together if together else 1.0
 
 
+def numbered_pieces(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """The connected pieces of a mask by number: 1 for the largest, 0 where there is none.
+
+    Args:
+        mask: bool of any shape; neighbours across edges and corners are connected.
+    """
+    from scipy import ndimage
+
+    labels, count = ndimage.label(mask, np.ones((3,) * mask.ndim))
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    numbers = np.zeros(count + 1, np.int32)
+    numbers[1 + np.argsort(-sizes, kind="stable")] = np.arange(1, count + 1)
+    return numbers[labels]
+
+
 def floods(mask: NDArray[np.bool_]) -> bool:
     """Whether a mask of one slice is probably not what a few clicks meant.
 

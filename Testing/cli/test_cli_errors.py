@@ -75,6 +75,7 @@ def bad_files(folder: Path) -> Path:
         (("segment", "ball.nrrd", "-o", "t.nrrd", *POINT, "--exact", "--crop", "auto"), "exclude each other"),
         (("segment", "ball.nrrd", "-o", "t.nrrd", *POINT, "--exact", "--policy", "quality"), "exclude each other"),
         (("segment", "ball.nrrd", "-o", "t.nrrd", *POINT, "--exact", "--merge", "progressive"), "exclude each other"),
+        (("segment", "ball.nrrd", "-o", "t.nrrd", *POINT, "--capacity", "16"), "only the policy dissimilar"),
         (("segment", "ball.nrrd", "-o", "t.jpg", *POINT), "cannot write t.jpg"),
         (("segment", "ball.nrrd", "-o", "no/t.nrrd", *POINT), "there is no folder"),
         (("segment", "ball.nrrd", "-o", "nothing", *POINT), "cannot write nothing"),

@@ -26,6 +26,7 @@ def datasets(draw):
                     target,
                     tuple(draw(st.lists(paths, min_size=1, max_size=2))),
                     tuple(draw(st.lists(st.integers(1, 999), max_size=3))),
+                    draw(st.sampled_from([None, 1, 12])),
                 )
                 for target in draw(st.lists(names, min_size=1, max_size=3, unique=True))
             ),

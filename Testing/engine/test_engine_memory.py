@@ -193,6 +193,34 @@ def test_images_of_other_sizes_share_one_bank(model):
     assert not np.array_equal(logits((1, 0, 2), capacity=1, scope="images")[2], shared[2])
 
 
+def test_a_session_s_capacity_is_the_bank_s_and_is_recorded(model, volume):
+    def found(**settings):
+        session = biosam2.Session(model, volume, **settings)
+        session.add_prompt("x", biosam2.Point((10, 8, 5)))
+        list(session.propagate())
+        return session, np.stack([session.logits("x", s) for s in range(session.number_of_slices)])
+
+    session, small = found(policy="dissimilar", capacity=1)
+    np.testing.assert_array_equal(small, found(policy=DissimilarityPolicy(capacity=1))[1])
+    assert not np.array_equal(small, found(policy="dissimilar")[1])
+    again = biosam2.Session.from_record(session.to_record(), model, volume)
+    assert again.settings.capacity == 1
+    np.testing.assert_array_equal(np.stack([again.logits("x", s) for s in range(len(small))]), small)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"policy": "path", "capacity": 16}, "only the policy dissimilar has a capacity, not path"),
+        ({"policy": "dissimilar", "capacity": 0}, "holds one slice or more, not 0"),
+        ({"policy": "dissimilar", "capacity": "many"}, "there is no capacity 'many'"),
+    ],
+)
+def test_a_capacity_that_cannot_be(model, volume, wrong, said):
+    with pytest.raises(InputError, match=said):
+        biosam2.Session(model, volume, **wrong)
+
+
 def test_policies_have_the_same_names_where_torch_is_not_loaded():
     assert set(POLICIES) == set(get_args(Policy)) == set(options.POLICIES)
 

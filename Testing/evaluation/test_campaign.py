@@ -99,6 +99,35 @@ def table(evaluation):
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
+# -- a bank that goes across images ---------------------------------------------------------------
+
+
+def test_a_bank_across_images_goes_on_from_case_to_case_and_is_measured_as_a_whole(dataset, checkpoint, tmp_path):
+    plan = plan_of(dataset, checkpoint, ("volume", "box"), rounds=0)
+
+    def dice_of(folder, *cases):
+        asked = replace(plan.settings, policy="dissimilar", capacity=2, scope="images")
+        found = measure_all(replace(plan, cases=cases, settings=asked), tmp_path / folder)
+        return {one.case: one.dice for one in found.metrics}
+
+    first, second = (case for case in plan.cases if case.kind == "3D")
+    across = dice_of("out", first, second)
+    alone = dice_of("alone", first) | dice_of("alone", second)
+    assert across[first.name] == alone[first.name]
+    assert across[second.name] != alone[second.name]
+    # A run that goes on where it was would show the second case an empty bank.
+    assert dice_of("alone", first, second) == across
+
+
+def test_a_bank_across_images_is_one_process(dataset, checkpoint, tmp_path):
+    plan = plan_of(dataset, checkpoint, ("volume", "box"), rounds=0)
+    plan = replace(plan, settings=replace(plan.settings, policy="dissimilar", scope="images"))
+    with pytest.raises(InputError, match="leave out --jobs and --cluster"):
+        measure_all(plan, tmp_path / "out", jobs=2)
+    with pytest.raises(InputError, match="only the policy dissimilar has a bank"):
+        EvaluationSettings(policy="path", scope="images")
+
+
 # -- protocols ------------------------------------------------------------------------------------
 
 

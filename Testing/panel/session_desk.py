@@ -61,7 +61,7 @@ class Desk:
         """The same session without the panel, in another process; see `engine_process.Engine`."""
         array = self.host.slicer.util.arrayFromVolume(self.volume)
         settings = self.logic.state.settings
-        asked = {name: getattr(settings, name) for name in ("axis", "window", "crop", "policy", "merge")}
+        asked = {name: getattr(settings, name) for name in ("axis", "window", "crop", "policy", "capacity", "merge")}
         return engines().Engine(model_fields, (array, *VolumeGeometry(self.volume).lps()), asked)
 
 

@@ -35,7 +35,8 @@ def test_old_records_replay_to_the_same_masks(path: Path, volume: biosam2.Volume
     again = session.to_record()
     assert [entry["op"] for entry in again["journal"]] == [entry["op"] for entry in kept["session"]["journal"]]
     # A setting that there was not yet is off.
-    expected = {"merge": None} | {name: value for name, value in kept["session"].items() if name != "journal"}
+    kept_settings = {name: value for name, value in kept["session"].items() if name != "journal"}
+    expected = {"merge": None, "capacity": None} | kept_settings
     assert {name: value for name, value in again.items() if name != "journal"} == expected
 
 

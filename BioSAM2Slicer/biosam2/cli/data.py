@@ -80,6 +80,12 @@ def data(ctx: click.Context) -> None:
 @click.option("--fold", type=click.IntRange(min=0), default=0, show_default=True, help="Of split files with several.")
 @click.option("--only", default="*", show_default=True, metavar="PATTERN", help="Cases by name, as in 'amos_05*'.")
 @click.option("--instances", type=click.IntRange(min=1), help="Of cells: so many of each image; by default all.")
+@click.option(
+    "--pieces",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Each connected piece of a target is a target of its own, the N largest of each: lesions one by one.",
+)
 @click.option("--skip-bad", is_flag=True, help="Leave out cases that cannot be used, instead of refusing all.")
 @_options
 def make(
@@ -91,6 +97,7 @@ def make(
     fold: int,
     only: str,
     instances: int | None,
+    pieces: int | None,
     skip_bad: bool,
     modality: str,
     split: str,
@@ -112,12 +119,15 @@ def make(
     from ..datasets.checking import refuse_misfits
     from ..datasets.finding import find_cases
     from ..datasets.layout import DatasetOptions
+    from ..datasets.pieces import in_pieces
     from ..io.guards import existing
 
     options = DatasetOptions(modality, split, targets, channel, split_files, fold, instances)
     cases = [case for case in find_cases(existing(folder), layout, options) if fnmatch(case.name, only)]
     if not cases:
         raise InputError(f"{folder} has no case named {only!r}")
+    if pieces is not None:
+        cases = [in_pieces(case, pieces) for case in cases]
     findings = _check(cases)
     if skip_bad:
         for finding in findings:

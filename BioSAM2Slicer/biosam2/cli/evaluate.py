@@ -61,6 +61,15 @@ _PATH = click.Path(path_type=Path)
 @click.option("--root", type=_PATH, help="What a manifest's relative paths start from; by default its own folder.")
 @click.option("--axis", type=click.Choice(options.AXES), default="k", show_default=True, help="Slices run along it.")
 @click.option("--policy", type=click.Choice(options.POLICIES), default="path", show_default=True, help="Of the memory.")
+@options.capacity()
+@click.option(
+    "--scope",
+    type=click.Choice(["segment", "images"]),
+    default="segment",
+    show_default=True,
+    help="Of the memory bank of --policy dissimilar. images: it goes on from case to case, as BioSAM-2's reference "
+    "does; such a run is measured as a whole, each time.",
+)
 @click.option(
     "--merge",
     type=click.Choice(["progressive", "none"]),
@@ -91,6 +100,8 @@ def evaluate(
     root: Path | None,
     axis: str,
     policy: str,
+    capacity: int | None,
+    scope: Any,
     merge: str,
     crop: str | None,
     beyond: int | None,
@@ -148,6 +159,8 @@ def evaluate(
             axis=axis,
             crop=None if crop == "none" else "auto",
             policy=policy,
+            capacity=capacity,
+            scope=scope,
             merge=None if merge == "none" else "progressive",
             rounds=rounds,
             beyond=beyond,

@@ -205,6 +205,7 @@ def open_session(
     crop: str | None = None,
     exact: bool = False,
     policy: str | None = None,
+    capacity: int | None = None,
     merge: str | None = None,
     speed: Speed | None = None,
 ) -> Iterator[Session]:
@@ -219,6 +220,7 @@ def open_session(
         crop: ``auto``, ``none``, or None for what serves the user: a crop unless `exact`.
         exact: nothing approximate.
         policy: of the memory, or None for what serves the user: ``path`` unless `exact`.
+        capacity: of the policy ``dissimilar``, or None.
         merge: ``progressive``, or ``none`` (as None is).
         speed: optimisations, by default those of `Session`.
     """
@@ -227,6 +229,7 @@ def open_session(
         "window": window,
         "crop": None if exact or crop == "none" else "auto",
         "policy": "sam2" if exact else policy or "path",
+        "capacity": capacity,
         "merge": "progressive" if merge == "progressive" else None,
         "precision": "float32" if exact else "auto",
     }

@@ -237,7 +237,7 @@ def reports() -> Callable[..., Any]:
 
 
 def propagation() -> Callable[..., Any]:
-    """--first, --last, --direction, --policy, --merge, --speed, --crop, --exact."""
+    """--first, --last, --direction, --policy, --capacity, --merge, --speed, --crop, --exact."""
     return _all(
         [
             click.option("--first", type=click.IntRange(min=0), metavar="N", help="First slice to segment."),
@@ -255,6 +255,7 @@ def propagation() -> Callable[..., Any]:
                 help="Which slices are remembered. path (the default): those that the sweep has passed. Approximate. "
                 "sam2: SAM 2's own, with what earlier sweeps left behind the start.",
             ),
+            capacity(),
             click.option(
                 "--merge",
                 type=click.Choice(["progressive", "none"]),
@@ -270,6 +271,16 @@ def propagation() -> Callable[..., Any]:
             crop(),
             exact(),
         ]
+    )
+
+
+def capacity() -> Callable[..., Any]:
+    """--capacity."""
+    return click.option(
+        "--capacity",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Slices that --policy dissimilar remembers; by default as many as the network has slots for.",
     )
 
 

@@ -29,6 +29,7 @@ def run(
     window: tuple[float, float] | str | None = None,
     axis: str = "k",
     policy: str | None = None,
+    capacity: int | None = None,
     merge: str | None = None,
     speed: Speed | None = None,
     direction: Any = "both",
@@ -63,6 +64,7 @@ def run(
         crop=crop,
         exact=exact,
         policy=policy,
+        capacity=capacity,
         merge=merge,
         speed=speed,
     ) as session:

@@ -55,11 +55,13 @@ class Target:
         labels: the files that mark it; a voxel belongs to it where any of them does.
         values: label values that it is made of (of a .seg.nrrd or a DICOM SEG: segment numbers, the first is 1; of
             a picture in colours: what `colour` gives); none for every value but 0.
+        piece: which connected piece of that, 1 for the largest; None for all of it.
     """
 
     name: str
     labels: tuple[Path, ...]
     values: tuple[int, ...] = ()
+    piece: int | None = None
 
 
 @dataclass(frozen=True)

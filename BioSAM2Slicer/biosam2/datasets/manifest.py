@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -40,15 +40,20 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
     series: str = ""
     channel: int | None = None
     dataset: str = ""
+    piece: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
-_COLUMNS = ("name", "image", "label", "target", "values", "modality", "split", "kind", "series", "channel", "dataset")
+_COLUMNS = (
+    *("name", "image", "label", "target", "values", "modality", "split", "kind", "series", "channel", "dataset"),
+    "piece",
+)
 
 
 class _Target(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     label: str | list[str]
     values: list[int | str] = []
+    piece: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
 class _Entry(msgspec.Struct, forbid_unknown_fields=True):
@@ -147,7 +152,7 @@ def _case(given: dict[str, Any], root: Path) -> Case:
     return Case(
         name=row.name or name_of(row.image),
         image=under(root, row.image),
-        targets=(Target(row.target, labels, values),),
+        targets=(Target(row.target, labels, values, row.piece),),
         modality=row.modality,
         split=row.split,
         kind=row.kind,
@@ -183,6 +188,7 @@ def _read_json(source: Path, root: Path) -> list[Case]:
                     target.name,
                     tuple(under(root, p) for p in ([target.label] if isinstance(target.label, str) else target.label)),
                     _values(target.values, source),
+                    target.piece,
                 )
                 for target in entry.targets
             ),
@@ -226,6 +232,7 @@ def _csv(cases: Sequence[Case], folder: Path) -> str:
                     case.series,
                     "" if case.channel is None else case.channel,
                     case.dataset,
+                    "" if target.piece is None else target.piece,
                 )
             )
     return stream.getvalue()
@@ -241,6 +248,7 @@ def _json(cases: Sequence[Case], folder: Path) -> str:
                     target.name,
                     [relative(path, folder) for path in target.labels],
                     [value_text(value) if value >= COLOUR else value for value in target.values],
+                    target.piece,
                 )
                 for target in case.targets
             ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from ..errors import DependencyError, InputError
 from ..io import read_labelmap, read_video, read_volume
 from ..io.formats import DICOM, PICTURE, SEGMENTATION, extension, is_dicom
 from ..io.grid import difference, placed
+from ..masks import numbered_pieces
 from ..volume import Volume
 from . import label_pictures, npz
 from .case import COLOUR, Case, Sample, Target
@@ -36,8 +38,7 @@ def open_case(case: Case) -> Sample:
     """
     try:
         volume = _image(case)
-        known: dict[Path, Marked] = {}
-        masks = {target.name: _mask(target, case, volume, known) for target in case.targets}
+        masks = _masks(case, volume)
     except DependencyError as error:
         raise DependencyError(f"case {case.name}: {error}") from error
     except InputError as error:
@@ -56,6 +57,23 @@ def _image(case: Case) -> Volume:
     if case.kind == "2D" and volume.shape[0] != 1:
         raise InputError(f"{case.image} holds {volume.shape[0]} slices, not one; it is not 2D")
     return volume
+
+
+def _masks(case: Case, volume: Volume) -> dict[str, Bools]:
+    """The mask of each target, bool (K, J, I)."""
+    known: dict[Path, Marked] = {}
+    # Of what is taken apart, the pieces by number.
+    numbered: dict[Target, NDArray[np.int32]] = {}
+    masks = {}
+    for target in case.targets:
+        if target.piece is None:
+            masks[target.name] = _mask(target, case, volume, known)
+            continue
+        whole = replace(target, name="", piece=None)
+        if whole not in numbered:
+            numbered[whole] = numbered_pieces(_mask(target, case, volume, known))
+        masks[target.name] = numbered[whole] == target.piece
+    return masks
 
 
 def _mask(target: Target, case: Case, volume: Volume, known: dict[Path, Marked]) -> Bools:

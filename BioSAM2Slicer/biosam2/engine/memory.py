@@ -386,8 +386,12 @@ POLICIES: dict[str, type[MemoryPolicy]] = {
 }
 
 
-def make_policy(policy: str | MemoryPolicy | None) -> MemoryPolicy:
+def make_policy(policy: str | MemoryPolicy | None, capacity: int | None = None) -> MemoryPolicy:
     """A policy by name, SAM 2's own by default.
+
+    Args:
+        policy: its name, or itself.
+        capacity: of ``dissimilar``, by its name.
 
     Raises:
         InputError: no policy has that name.
@@ -396,7 +400,7 @@ def make_policy(policy: str | MemoryPolicy | None) -> MemoryPolicy:
         return policy
     if policy is not None and policy not in POLICIES:
         raise InputError(f"there is no memory policy {policy!r}; use one of {', '.join(POLICIES)}")
-    return POLICIES[policy or "sam2"]()
+    return DissimilarityPolicy(capacity=capacity) if policy == "dissimilar" else POLICIES[policy or "sam2"]()
 
 
 def _by_distance(nearest_first: list[SliceMemory], step: Step, count: int | None = None) -> list[Positioned]:

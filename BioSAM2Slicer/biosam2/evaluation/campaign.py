@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ..datasets import Case
@@ -83,23 +84,29 @@ def measure_all(
         report: is told of each task as it is finished, those of earlier runs first.
 
     Raises:
+        InputError: a bank that goes across images, whose cases follow each other, in several processes.
         OutputError: the folder cannot be written, or another run is writing there.
         InputError, DeviceError, DependencyError: see `in_parallel`.
     """
+    if plan.settings.scope == "images" and (jobs > 1 or cluster is not None):
+        raise InputError("a bank across images sees the cases one after another; leave out --jobs and --cluster")
     store = Store(folder)
     try:
         tasks = tasks_of(plan)
         if not tasks:
             raise InputError("none of the pipelines and prompts fits a case; 2D cases take --pipeline image, no masks")
         todo = []
+        # What a bank that goes across images finds depends on all cases before: it is measured as a whole.
+        across = plan.settings.scope == "images"
         for task in tasks:
-            left = tuple(way for way in task.ways if store.known(task, *way) is None)
+            left = tuple(way for way in task.ways if across or store.known(task, *way) is None)
             if left:
                 todo.append(replace(task, ways=left))
             elif report is not None:
                 report(Outcome(task))
         failed = []
-        for outcome in in_parallel(evaluate, todo, jobs, cluster, lost=lambda task, why: Outcome(task, failure=why)):
+        work = partial(evaluate, banks={}) if across else evaluate
+        for outcome in in_parallel(work, todo, jobs, cluster, lost=lambda task, why: Outcome(task, failure=why)):
             if outcome.failure:
                 failed.append((outcome.task.case.name, outcome.task.network.label, outcome.failure))
             else:

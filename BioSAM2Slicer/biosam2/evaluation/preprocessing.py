@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from ..errors import InputError
 from ..frames import windowed
+from ..masks import numbered_pieces
 from ..volume import Volume
 
 Bools = NDArray[np.bool_]
@@ -99,17 +100,9 @@ def without_small(mask: Bools, least_area: int, least_volume: int) -> Bools:
     return kept if all(a is b for a, b in zip(slices, large, strict=True)) else np.stack(large)
 
 
-def pieces(mask: Bools) -> list[Bools]:
-    """The connected pieces of a mask, neighbours across edges and corners, the largest first."""
-    labels, count = ndimage.label(mask, np.ones((3,) * mask.ndim))
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    return [labels == 1 + n for n in np.argsort(-sizes, kind="stable")]
-
-
 def largest_piece(mask: Bools) -> Bools:
     """The largest connected piece of a result, as MedSAM2's inference keeps it; empty where the mask is."""
-    found = pieces(mask)
-    return found[0] if found else mask
+    return numbered_pieces(mask) == 1
 
 
 def labelled_slices(mask: Bools) -> slice:

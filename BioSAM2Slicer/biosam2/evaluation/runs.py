@@ -28,22 +28,32 @@ class EvaluationSettings:
     """How the engine is run.
 
     Attributes:
-        axis, crop, policy, merge: see `Session`.
+        axis, crop, policy, capacity, merge: see `Session`.
         rounds: of corrections.
         pipeline: how the target is found: ``volume`` from its middle slice both ways; ``video`` from the first frame
             that shows it, forward; ``image`` on each slice that shows it, prompted there and seen without memory.
         beyond: how many slices beyond the target's ends it is propagated, each way; None for the whole volume.
         marking: how the first prompt is made.
+        scope: ``images``: the bank of the policy ``dissimilar`` goes on from case to case, in their order, as in
+            BioSAM-2's reference; see `DissimilarityPolicy`.
     """
 
     axis: str = "k"
     crop: Literal["auto"] | None = "auto"
     policy: str | MemoryPolicy | None = "path"
+    capacity: int | None = None
     merge: Literal["progressive"] | None = None
     rounds: int = 3
     beyond: int | None = None
     pipeline: Pipeline = "volume"
     marking: Marking = DEFAULT_MARKING
+    scope: Literal["segment", "images"] = "segment"
+
+    def __post_init__(self) -> None:
+        if self.policy == "dissimilar" or isinstance(self.policy, MemoryPolicy):
+            return
+        if self.capacity is not None or self.scope == "images":
+            raise InputError(f"only the policy dissimilar has a bank with a capacity and a scope, not {self.policy}")
 
 
 @dataclass(frozen=True)
@@ -108,6 +118,7 @@ def run(
         settings.crop,
         settings.policy,
         features=features,
+        capacity=settings.capacity if isinstance(settings.policy, str) else None,
         merge=settings.merge,
     )
     if settings.pipeline == "image":

@@ -7,13 +7,14 @@ import io
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import datasets
 from ..engine.features import FeatureCache
+from ..engine.memory import DissimilarityPolicy
 from ..errors import BioSAM2Error
 from ..frames import resolve_window
 from ..masks import dice
@@ -138,10 +139,19 @@ class Outcome:
     details: str = ""
 
 
-def evaluate(task: Task) -> Outcome:
-    """Do a task; whatever goes wrong with it is in the outcome, so that other cases go on."""
+Banks: TypeAlias = dict[tuple[str, Pipeline, Kind], DissimilarityPolicy]
+"""Memory banks that go from case to case, by model, pipeline and prompt."""
+
+
+def evaluate(task: Task, banks: Banks | None = None) -> Outcome:
+    """Do a task; whatever goes wrong with it is in the outcome, so that other cases go on.
+
+    Args:
+        task: it.
+        banks: for settings whose scope is ``images``: what earlier tasks left, which this one adds to.
+    """
     try:
-        return _evaluate(task)
+        return _evaluate(task, {} if banks is None else banks)
     except BioSAM2Error as error:
         return Outcome(task, failure=str(error))
     except Exception as error:  # noqa: BLE001 - one case's fault, of whatever kind, must not end the other cases
@@ -159,7 +169,7 @@ def can_do(case: datasets.Case, pipeline: Pipeline, prompt: Kind) -> bool:
     return (case.kind != "2D" or pipeline == "image") and not (pipeline == "image" and prompt in OWN_ANSWER)
 
 
-def _evaluate(task: Task) -> Outcome:
+def _evaluate(task: Task, banks: Banks) -> Outcome:
     model = _model(task.network.name, task.network.config, task.network.device)
     if task.threads is not None:
         import torch
@@ -180,6 +190,9 @@ def _evaluate(task: Task) -> Outcome:
         shown = prepared[window]
         for pipeline, prompt in task.ways:
             settings = replace(task.settings, pipeline=pipeline, marking=task.protocol.marking)
+            if settings.scope == "images":
+                bank = DissimilarityPolicy(capacity=settings.capacity, scope="images")
+                settings = replace(settings, policy=banks.setdefault((task.network.label, pipeline, prompt), bank))
             seen = shown.case(case)
             found = run(seen, model, prompt, settings, shown.features, shown.window)
             name = f"{number}-{pipeline}-{prompt}"

@@ -56,9 +56,8 @@ class LocalExecutor:
     ) -> None:
         self.settings = settings
         self.frames = Frames(volume, settings.axis, settings.window, model.image_size)
-        self.tracker = Tracker(
-            model, self.frames, make_policy(policy or settings.policy), features, settings.precision, settings.speed
-        )
+        chosen = make_policy(policy or settings.policy, settings.capacity)
+        self.tracker = Tracker(model, self.frames, chosen, features, settings.precision, settings.speed)
         # By propagation, the memories of the segments that took part, after it; of one under way, as they are now.
         self._banks: OrderedDict[int, dict[str, MemoryBank]] = OrderedDict()
         # Memories that the last state gave, whose encodings may be kept.

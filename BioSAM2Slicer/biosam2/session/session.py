@@ -485,7 +485,7 @@ class Session(BaseSession):
         policy: the memory policy: ``"sam2"`` (exact), ``"path"``, ``"quality"`` or ``"dissimilar"`` (approximate), or
             an instance of `MemoryPolicy`.
         features: where encoded slices are kept; by default a cache of its own.
-        options: ``precision`` and ``speed``, see `SessionSettings`.
+        options: ``capacity``, ``merge``, ``precision`` and ``speed``, see `SessionSettings`.
 
     Raises:
         InputError: an unknown axis, window, crop, policy or precision.

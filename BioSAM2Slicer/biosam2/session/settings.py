@@ -27,6 +27,7 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
             fills less than a quarter of the slice, following it as it grows.
         policy: the memory policy: ``"sam2"`` (exact), ``"path"``, ``"quality"`` or ``"dissimilar"`` (approximate);
             None for an object of the caller's own, which no record can name.
+        capacity: how many slices ``"dissimilar"`` remembers; None for as many as the network has slots for.
         merge: None (exact): a click's answer is the slice's new mask; ``"progressive"`` (approximate): of what it
             changes only the parts that the clicks point at (see `engine.merging`).
         precision: ``"float32"`` (exact); ``"bfloat16"``, ``"float16"`` or ``"auto"`` (approximate).
@@ -37,9 +38,18 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     window: tuple[float, float]
     crop: Literal["auto"] | None = None
     policy: Policy | None = "sam2"
+    capacity: int | None = None
     merge: Literal["progressive"] | None = None
     precision: Precision = "float32"
     speed: Speed = Speed()
+
+    def __post_init__(self) -> None:
+        if self.capacity is None:
+            return
+        if self.capacity < 1:
+            raise InputError(f"a memory bank holds one slice or more, not {self.capacity}")
+        if self.policy != "dissimilar":
+            raise InputError(f"only the policy dissimilar has a capacity, not {self.policy}; leave one out")
 
     @classmethod
     def resolve(
@@ -60,7 +70,7 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
             options: the other attributes, see the class; None for the default.
 
         Raises:
-            InputError: an unknown axis, window, policy or value of an option.
+            InputError: an unknown axis, window, policy or value of an option, or a capacity without its policy.
             TypeError: an unknown option.
         """
         if policy is None or isinstance(policy, str):
