@@ -17,6 +17,9 @@ import SimpleITK as sitk
 from biosam2 import Box, Point
 from biosam2.errors import BioSAM2Error, InputError
 from biosam2.io import read_volume
+from biosam2.io.review import Review
+from biosam2.record import read as read_record
+from biosam2.record import review_of
 from biosam2.session import ModelFacts, SessionSettings
 from biosam2.session.entries import Prompted, Propagated
 from biosam2.volume import Volume
@@ -217,7 +220,18 @@ def test_dicom_seg_for_a_volume_from_dicom(host, tmp_path, voxels, masks, revers
     kidney.SetTag(kidney.GetTerminologyEntryTagName(), LEFT_KIDNEY)
     exporter = Exporter(lambda: MODEL, by_uid.get)
     assert ".dcm" in exporter.formats(volume)
-    exporter.write(tmp_path / "out.dcm", node, volume, said())
+    # Slices are counted as the node counts them: this is slice 1 of the files.
+    seen = {"liver | left": (4 if reverse else 1,)}
+    review = Review(True, "anna", "2026-05-17T09:30:00Z", "k", seen)
+    exporter.write(tmp_path / "out.dcm", node, volume, said(), review)
+    file = dcmread(tmp_path / "out.dcm")
+    assert file.SegmentSequence[0].SegmentDescription == (
+        "A person looked at 1 of the 3 slices that show it, and approved the segmentation."
+    )
+    commented = [f for f in file.PerFrameFunctionalGroupsSequence if "FrameComments" in f.FrameContentSequence[0]]
+    assert [(f.SegmentIdentificationSequence[0].ReferencedSegmentNumber, _place(f)) for f in commented] == [(1, 9.5)]
+    assert file.ContributingEquipmentSequence[-1].OperatorsName == "anna^"
+    assert review_of(read_record(tmp_path / "out.json")) == review
     found = highdicom.seg.segread(tmp_path / "out.dcm")
     one, two = map(found.get_segment_description, (1, 2))
     assert [one.segment_label, two.segment_label] == list(masks)
@@ -263,6 +277,8 @@ class DicomExport:
             segmentationNode=segmentation_of(host, volume, masks),
             volumeNode=volume,
             running=False,
+            axis="k",
+            reviewed=lambda _segment: {},
             toRecord=said,
         )
         self.said, self.asked = [], []
@@ -341,6 +357,10 @@ def test_the_panel_does_not_load_pydicom_before_it_is_needed():
     script = f"import sys, {', '.join(imported)}; print('pydicom' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+def _place(frame):
+    return float(frame.PlanePositionSequence[0].ImagePositionPatient[2])
 
 
 def _height(file):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,21 @@ def rows(panel):
         tuple(QtWidgets.QTableWidget.item(table, row, column).text() for column in range(2))
         for row in range(QtWidgets.QTableWidget.rowCount(table))
     ]
+
+
+@contextmanager
+def held(worklist, name):
+    """A case that another process has open."""
+    paths = [str(DESK.parents[1]), str(DESK.parents[2] / "BioSAM2Slicer")]
+    with subprocess.Popen(
+        [sys.executable, str(DESK), "hold", str(worklist.path), name],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    ) as other:
+        assert other.stdout.readline() == "open\n"
+        yield other
 
 
 def mark(panel, host, index=12):
@@ -144,15 +160,7 @@ def test_a_case_goes_on_where_it_was_left(panel, host, worklist):
 
 
 def test_a_case_that_is_open_elsewhere_is_marked_and_passed_over(panel, worklist):
-    paths = [str(DESK.parents[1]), str(DESK.parents[2] / "BioSAM2Slicer")]
-    with subprocess.Popen(
-        [sys.executable, str(DESK), "hold", str(worklist.path), "a"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-    ) as other:
-        assert other.stdout.readline() == "open\n"
+    with held(worklist, "a") as other:
         panel.widget._list.refresh()
         assert rows(panel)[0][1].startswith("open: ")
         assert not panel.widget.worklist.open("a")
@@ -414,3 +422,76 @@ def test_an_act_reads_the_list_few_times_and_tells_of_it_once(panel, host, workl
     assert len(told) == 1
     # The next one is found and opened, the work on this one counted, that one loaded, and the table shown.
     assert len(reads) <= 6
+
+
+# Taken over -----------------------------------------------------------------------------------------------------------
+
+
+def choose(panel, row):
+    table = panel.find("cases", QtWidgets.QTableWidget)
+    panel.unfold(table)
+    place = QtWidgets.QTableWidget.visualItemRect(table, QtWidgets.QTableWidget.item(table, row, 0)).center()
+    QtTest.QTest.mouseClick(QtWidgets.QTableWidget.viewport(table), QtCore.Qt.MouseButton.LeftButton, pos=place)
+    event_loop.process_events()
+
+
+def test_a_case_that_another_process_has_open_is_taken_over_when_the_user_means_it(panel, worklist):
+    take_over = panel.find("takeOver")
+    panel.click("nextCase")
+    with held(worklist, "b") as other:
+        panel.widget._list.refresh()
+        choose(panel, 0)
+        assert not QtWidgets.QWidget.isEnabled(take_over), "it is open here"
+        choose(panel, 1)
+        asked = []
+        panel.widget._list._confirm = lambda text: asked.append(text) or False
+        panel.click("takeOver")
+        assert panel.volume.GetName() == "a"
+        assert str(worklist.claims()["b"]) in asked[0]
+        assert "can export it there" in asked[0]
+        # The own case is saved meanwhile, which shows the list anew.
+        panel.widget._list.refresh()
+        panel.widget._list._confirm = lambda text: True
+        panel.click("takeOver")
+        assert panel.volume.GetName() == "b"
+        assert "b was taken over from" in panel.status
+        assert worklist.claims()["b"].is_here
+        assert list(worklist.claims()) == ["b"], "the case before is closed"
+        assert not QtWidgets.QWidget.isEnabled(take_over)
+        other.communicate("close\n")
+        assert other.returncode == 0
+    assert worklist.claims()["b"].is_here, "the other process has left it alone"
+
+
+# Exported -------------------------------------------------------------------------------------------------------------
+
+
+def exported(panel, path):
+    panel.widget._export._ask = lambda *_question: str(path)
+    box = panel.find("format")
+    panel.unfold(box)
+    box.currentIndex = box.findData(".nrrd")
+    panel.click("export")
+    assert panel.status.startswith("Exported to"), panel.status
+    return review_of(read_record(path.with_suffix(".json")))
+
+
+def test_an_export_says_that_the_case_was_approved_until_it_is_changed(panel, host, worklist, tmp_path):
+    panel.click("nextCase")
+    mark(panel, host)
+    panel.session.propagate()
+    panel.settle()
+    segment = panel.segment()
+    seen = sorted(panel.session.reviewed(segment))[:2]
+    for index in seen:
+        panel.session.see(segment, index)
+    review = exported(panel, tmp_path / "before.nrrd")
+    assert (review.approved, review.axis, review.looked_at) == (False, "k", {"liver": tuple(seen)})
+    panel.click("approve")
+    assert panel.widget.worklist.open("a")
+    done = worklist.case("a")
+    approved = exported(panel, tmp_path / "approved.nrrd")
+    assert approved == Review(True, done.by, done.changed, "k", {"liver": tuple(seen)})
+    panel.session.addMask(panel.segment(), 12)
+    panel.settle()
+    assert not exported(panel, tmp_path / "after.nrrd").approved

@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from biosam2.io.atomic import atomic_path
 from biosam2.io.formats import extension
 from biosam2.io.grid import same_grid
 from biosam2.io.itk import read_grid
+from biosam2.io.review import Review
 from biosam2.io.segmentation import LABELMAP, write_labelmap
 from biosam2.io.segmented import labelmap_of
 from biosam2.io.terminology import Terminology
@@ -29,6 +31,7 @@ from slicer.i18n import tr as _
 
 from ..scene import DicomSource
 from ..scene.VolumeGeometry import VolumeGeometry, volumeOf
+from ..session.PanelSession import PanelSession
 from ..worker.InstallLogic import installedVersion
 
 SEGMENTATION, DICOM = ".seg.nrrd", ".dcm"
@@ -96,7 +99,14 @@ class Exporter:
         fromDicom = volumeNode is not None and bool(DicomSource.instancesOf(volumeNode))
         return {ending: text for ending, text in FORMATS.items() if ending != DICOM or fromDicom}
 
-    def write(self, path: Path, segmentationNode: Any, volumeNode: Any, session: Mapping[str, Any]) -> list[Path]:
+    def write(
+        self,
+        path: Path,
+        segmentationNode: Any,
+        volumeNode: Any,
+        session: Mapping[str, Any],
+        review: Review | None = None,
+    ) -> list[Path]:
         """Write all segments, and the record of how they came about.
 
         Args:
@@ -104,6 +114,7 @@ class Exporter:
             segmentationNode: what is written, before any transform: on the volume's own voxels.
             volumeNode: what was segmented.
             session: what was said and done, see `PanelSession.toRecord`.
+            review: what a person looked at and approved, see `reviewOf`; the record and DICOM SEG say it.
 
         Returns:
             The files that were written.
@@ -119,6 +130,8 @@ class Exporter:
         volume = self._dicomVolume(volumeNode) if kind == DICOM else None
         segments = _Flipped(segmentationNode, volumeNode, volume) if volume else Segments(segmentationNode, volumeNode)
         record = self.record(segments, volumeNode, session)
+        if review is not None:
+            record = records.with_review(record, review)
         self._tag(segmentationNode, record)
         written = [path]
         if kind == SEGMENTATION:
@@ -131,7 +144,9 @@ class Exporter:
         else:
             from biosam2.io.dicom import seg
 
-            seg.write(path, segments, looks=self._looks(segmentationNode))
+            if review is not None and isinstance(segments, _Flipped):
+                review = segments.reviewInFiles(review)
+            seg.write(path, segments, looks=self._looks(segmentationNode), review=review)
         record["outputs"] = [{"path": file.name, "sha256": records.hash_input(file)} for file in written]
         beside = path.with_name(path.name.removesuffix(kind) + ".json")
         records.write(beside, record)
@@ -232,10 +247,33 @@ class _Flipped(Segments):
         expected = np.where(against, [last, np.zeros(3)], [np.zeros(3), last])
         if np.abs(corners - expected).max() > 0.1:
             raise InputError("the volume does not lie where its DICOM files say; export .seg.nrrd")
+        self._against = dict(zip("ijk", against, strict=True))
         self._order = tuple(slice(None, None, -1 if flip else 1) for flip in against[::-1])
 
     def mask(self, name: str) -> NDArray[np.bool_]:
         return super().mask(name)[self._order]
+
+    def reviewInFiles(self, review: Review) -> Review:
+        """What was looked at, with slices counted as the files count them."""
+        if not self._against[review.axis]:
+            return review
+        last = self.volume.shape["kji".index(review.axis)] - 1
+        return replace(review, looked_at={n: tuple(last - s for s in seen) for n, seen in review.looked_at.items()})
+
+
+def reviewOf(session: PanelSession, approved: bool = False, reviewer: str = "", when: str = "") -> Review:
+    """What the user looked at in a session, by the segments' names.
+
+    Args:
+        session: whose segments they are.
+        approved: whether all of it was approved.
+        reviewer, when: who approved it, and the time, see `Review`.
+    """
+    seen = {
+        name: tuple(index for index, each in session.reviewed(segmentId).items() if each.seen)
+        for segmentId, name in namesOf(session.segmentationNode).items()
+    }
+    return Review(approved, reviewer, when, session.axis or "k", seen)
 
 
 def namesOf(segmentationNode: Any) -> dict[str, str]:

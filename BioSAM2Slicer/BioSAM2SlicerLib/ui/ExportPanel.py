@@ -8,10 +8,11 @@ from pathlib import Path
 import qt
 import slicer
 from biosam2.errors import BioSAM2Error
+from biosam2.io.review import Review
 from biosam2.session import ModelFacts
 from slicer.i18n import tr as _
 
-from ..export.Exporter import DICOM, FORMATS, Exporter, namesOf
+from ..export.Exporter import DICOM, FORMATS, Exporter, namesOf, reviewOf
 from ..export.Measures import measure, showTable
 from ..session.PanelSession import PanelSession
 from ..worker.InstallLogic import DICOM_PACKAGES, InstallLogic, slicersPip
@@ -41,6 +42,7 @@ class ExportPanel:
         askInstall: asks whether what DICOM SEG needs may be installed, see `askToInstall`.
         makeInstaller: makes what installs it.
         refuse: tells the user why something was not done; by default as `say`.
+        getReview: tells what was looked at and approved; by default what was looked at in the session.
     """
 
     def __init__(
@@ -54,10 +56,12 @@ class ExportPanel:
             packages=DICOM_PACKAGES, torch=False, pipInstall=slicersPip()
         ),
         refuse: Callable[[str], None] | None = None,
+        getReview: Callable[[], Review] | None = None,
     ) -> None:
         self._session = session
         self._say = say
         self._refuse = refuse or say
+        self._getReview = getReview or (lambda: reviewOf(session))
         self._ask = ask
         self._askInstall = askInstall
         self._makeInstaller = makeInstaller
@@ -163,7 +167,9 @@ class ExportPanel:
     def _write(self, path: Path) -> None:
         session = self._session
         try:
-            written = self._exporter.write(path, session.segmentationNode, session.volumeNode, session.toRecord())
+            written = self._exporter.write(
+                path, session.segmentationNode, session.volumeNode, session.toRecord(), self._getReview()
+            )
         except BioSAM2Error as error:
             self._refuse(_("Nothing was exported: {why}").format(why=error))
             return

@@ -170,11 +170,15 @@ class Widget:
         self._propagation = PropagationPanel(self.session, lambda: self._chosen.segment, self._status)
         self._review = ReviewPanel(self.session, lambda: self._chosen.segment, self._status)
         self._advanced = AdvancedPanel(self.session, self._propagation.range)
-        self._export = ExportPanel(
-            self.session, lambda: self.session.model, self._status.remark, refuse=self._status.problem
-        )
         self.worklist = WorklistLogic(self.session, self._getParameterNode, lambda: self.session.model, self._takeCase)
         self._list = WorklistPanel(self.worklist)
+        self._export = ExportPanel(
+            self.session,
+            lambda: self.session.model,
+            self._status.remark,
+            refuse=self._status.problem,
+            getReview=self.worklist.review,
+        )
         self._buildInput()
         self._buildPrompts()
         self._buildSegments()

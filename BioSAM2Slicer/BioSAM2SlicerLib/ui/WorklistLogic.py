@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import qt
-from biosam2 import record as records
 from biosam2.datasets.work_table import State, WorkCase
 from biosam2.errors import BioSAM2Error
 from biosam2.io.review import Review
@@ -15,7 +14,7 @@ from biosam2.session import ModelFacts
 from biosam2.worklist import Claim, OpenCase, Worklist, WorkTimer
 from slicer.i18n import tr as _
 
-from ..export.Exporter import Exporter, namesOf
+from ..export.Exporter import Exporter, namesOf, reviewOf
 from ..scene.CaseNodes import loadSegmentation, loadSession, loadVolume, removeCase, saveSession
 from ..scene.Parameters import keptText
 from ..session.PanelSession import PanelSession
@@ -120,6 +119,19 @@ class WorklistLogic:
         after = self.case.name if self.case is not None else None
         return self._change(lambda worklist: worklist.open_next(after))
 
+    def takeOver(self, name: str, who: Claim) -> bool:
+        """Open a case that somebody else has open, who cannot save it any more then; see `open`.
+
+        Args:
+            name: of the case.
+            who: has it open.
+        """
+        if not self._change(lambda worklist: worklist.open(name, take_over=True)):
+            return False
+        text = _("{name} was taken over from {who}: what was saved then is shown. They cannot save it any more.")
+        self.noticed.emit(text.format(name=name, who=who))
+        return True
+
     def approveAndNext(self) -> bool:
         """Save the case as approved, and open the next."""
         return self._finish("approved")
@@ -170,6 +182,21 @@ class WorklistLogic:
         self._save(self.noticed)
         self._leave(remove=False)
         self.changed.emit()
+
+    def review(self) -> Review:
+        """What was looked at in the session, and, where it is a case's, whether and by whom it was approved.
+
+        An approval holds for what was saved with it: none is told of a case that was changed since.
+
+        Raises:
+            InputError: the list is damaged.
+        """
+        if self.case is None or not self._isShown or self._fingerprint() != self._saved:
+            return reviewOf(self._session)
+        case = self.case.case
+        if case.state != "approved":
+            return reviewOf(self._session)
+        return reviewOf(self._session, True, case.by, case.changed)
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -283,9 +310,9 @@ class WorklistLogic:
                 self.case.add_work(seconds, interactions, state)
             else:
                 with self.case.saving(state=state, seconds=seconds, interactions=interactions) as files:
-                    self._exporter.write(files.segmentation, self._segmentation, self._volume, self._session.toRecord())
-                    found = records.with_review(records.read(files.record), self._review(state))
-                    records.write(files.record, found)
+                    review = reviewOf(self._session, state == "approved")
+                    record = self._session.toRecord()
+                    self._exporter.write(files.segmentation, self._segmentation, self._volume, record, review)
                     if self._session.prompts is not None:
                         saveSession(files.session, self._getParameterNode(), self._session.prompts)
         except BioSAM2Error as error:
@@ -348,14 +375,6 @@ class WorklistLogic:
         names = namesOf(self._segmentation)
         stamps = tuple(self._session.voxelStamp(segmentId) for segmentId in names)
         return tuple(names.items()), stamps, keptText(self._getParameterNode())
-
-    def _review(self, state: State | None) -> Review:
-        """What was looked at, by the segments' names."""
-        seen = {
-            name: tuple(index for index, each in self._session.reviewed(segmentId).items() if each.seen)
-            for segmentId, name in namesOf(self._segmentation).items()
-        }
-        return Review(state == "approved", axis=self._session.axis or "k", looked_at=seen)
 
     def _onGiven(self) -> None:
         """The user gave a prompt or a correction."""

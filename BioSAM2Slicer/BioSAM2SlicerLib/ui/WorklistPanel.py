@@ -31,6 +31,11 @@ def askFolder(folder: str) -> str:
     return str(qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Folder of images"), folder) or "")
 
 
+def confirmTakeOver(text: str) -> bool:
+    """Whether the user takes a case over."""
+    return bool(slicer.util.confirmOkCancelDisplay(text, windowTitle=_("BioSAM2Slicer")))
+
+
 class WorklistPanel:
     """Shows a list of cases with their states, and opens them.
 
@@ -38,6 +43,7 @@ class WorklistPanel:
         logic: what opens and saves.
         ask: lets the user choose a list, see `askList`.
         askImages: lets the user choose a folder, see `askFolder`.
+        confirm: asks whether a case is to be taken over, see `confirmTakeOver`.
     """
 
     def __init__(
@@ -45,16 +51,21 @@ class WorklistPanel:
         logic: WorklistLogic,
         ask: Callable[[str], str] = askList,
         askImages: Callable[[str], str] = askFolder,
+        confirm: Callable[[str], bool] = confirmTakeOver,
     ) -> None:
         self._logic = logic
         self._ask = ask
         self._askImages = askImages
+        self._confirm = confirm
+        self._claims: dict[str, Claim] = {}
         self.widget, self._ui = loadSection("Worklist")
         self._ui.openList.clicked.connect(lambda *_: self.openList())
         self._ui.newList.clicked.connect(lambda *_: self.newList())
         self._ui.nextCase.clicked.connect(lambda *_: logic.openNext())
         self._ui.approve.clicked.connect(lambda *_: logic.approveAndNext())
         self._ui.needsWork.clicked.connect(lambda *_: logic.needsWork())
+        self._ui.takeOver.clicked.connect(lambda *_: self.takeOver())
+        self._ui.cases.itemSelectionChanged.connect(self._offerTakeOver)
         self._ui.cases.itemDoubleClicked.connect(lambda item: self._onDoubleClicked(item.row()))
         self._ui.cases.horizontalHeader().setStretchLastSection(True)
         logic.changed.connect(self.refresh)
@@ -82,14 +93,30 @@ class WorklistPanel:
             return
         self._load(str(path))
 
+    def takeOver(self) -> None:
+        """Open the chosen case, which somebody else has open, if the user means it."""
+        name = self._chosen()
+        claim = self._claims.get(name)
+        if claim is None:
+            return
+        text = _(
+            "{name} is open for {who}.\n\nIf you take it over they cannot save it any more, and you begin with what "
+            "they saved last. What they did since stays in their window only; they can export it there under another "
+            "name.\n\nTake it over?"
+        )
+        if self._confirm(text.format(name=name, who=claim)):
+            self._logic.takeOver(name, claim)
+
     def refresh(self) -> None:
         """Show the list as its file has it now."""
         logic = self._logic
+        chosen = self._chosen()
         try:
             rows = logic.rows()
         except BioSAM2Error as error:
             logic.problem.emit(str(error))
             rows = []
+        self._claims = {case.name: claim for case, claim in rows if claim is not None}
         table = self._ui.cases
         table.setRowCount(len(rows))
         for number, (case, claim) in enumerate(rows):
@@ -102,7 +129,8 @@ class WorklistPanel:
                 font.setBold(own)
                 item.setFont(font)
                 table.setItem(number, column, item)
-            if own:
+            # A case that is about to be taken over stays chosen while the own one is saved.
+            if case.name == chosen if chosen in self._claims else own:
                 table.selectRow(number)
         table.visible = bool(rows)
         table.resizeColumnsToContents()
@@ -114,6 +142,7 @@ class WorklistPanel:
         for button in (self._ui.approve, self._ui.needsWork):
             button.enabled = logic.case is not None
         self._ui.nextCase.enabled = logic.worklist is not None
+        self._offerTakeOver()
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -123,6 +152,16 @@ class WorklistPanel:
 
     def _folder(self) -> str:
         return str(slicer.app.userSettings().value(_SETTING) or Path.home())
+
+    def _chosen(self) -> str:
+        """Name of the case whose row is chosen; empty for none."""
+        row = self._ui.cases.currentRow()
+        item = self._ui.cases.item(row, 0) if row >= 0 else None
+        return str(item.text()) if item is not None else ""
+
+    def _offerTakeOver(self) -> None:
+        """A case that somebody else has open can be taken over."""
+        self._ui.takeOver.enabled = self._chosen() in self._claims
 
     def _onDoubleClicked(self, row: int) -> None:
         self._logic.open(str(self._ui.cases.item(row, 0).text()))
