@@ -378,6 +378,8 @@ def test_what_follows_a_propagation_names_how_far_it_went_whatever_the_caller_kn
     later = state.with_entry(3, point(k=4))
     talk.predict(later, "a", 4)
     assert talk.to_send()[-1].head == m.Head(id=3, finished=None)
+    talk.receive(update(asked, 2))
+    talk.receive(update(asked, 3))
     talk.receive(m.Propagated(id=asked.id, count=3, complete=False))
     talk.predict(later, "a", 5)
     (predict,) = talk.to_send()
@@ -496,6 +498,62 @@ def test_a_cancellation_for_another_thread_is_there_while_a_propagation_is_under
     assert talk.cancellation() is None
 
 
+# -- connections that break, and a host that stands --------------------------------------------------------------------
+
+
+def test_after_a_broken_connection_a_message_is_sent_again_as_it_was(talk: Conversation) -> None:
+    ticket = talk.predict(state_of(point()), "a", 3)
+    sync, asked = talk.to_send()
+    talk.broken(sync.id)
+    assert [encode(message) for message in talk.to_send()] == [encode(sync)]
+    talk.receive(m.Done(id=sync.id))
+    talk.broken(sync.id)  # it is answered
+    assert talk.to_send() == []
+    talk.broken(asked.id)
+    assert [encode(message) for message in talk.to_send()] == [encode(asked)]
+    talk.receive(m.MaskAnswer(id=asked.id, mask=SLICE))
+    assert np.array_equal(ticket.result(), SLICE)
+
+
+def test_a_propagation_asks_for_what_was_lost_with_its_connection(talk: Conversation) -> None:
+    run = talk.propagate(state_of(point(), SWEEP), 2, 5)
+    asked = one(talk.to_send(), m.Propagate)
+    talk.receive(update(asked, 1, 3))
+    talk.receive(update(asked, 2, 4))
+    talk.broken(asked.id)
+    (again,) = talk.to_send()
+    assert (again.id, again.head, again.credit, again.skip) == (asked.id, asked.head, 5, 2)
+    # On its way when the connection broke: what follows on what was lost, what came already, the end.
+    talk.receive(update(again, 4, 2))
+    talk.receive(update(again, 2, 4))
+    assert run.count == 2
+    talk.receive(update(again, 3, 5))
+    talk.receive(m.Propagated(id=asked.id, count=4, complete=True))
+    assert not run.done
+    (again,) = talk.to_send()
+    assert (again.id, again.skip) == (asked.id, 3)
+    talk.receive(update(again, 4, 2))
+    talk.receive(m.Propagated(id=asked.id, count=4, complete=True))
+    assert [found.slice_index for found in iter(run.take, None)] == [3, 4, 5, 2]
+    assert (run.done, run.complete, run.count) == (True, True, 4)
+
+
+def test_a_connection_that_breaks_again_and_again_is_as_good_as_a_death(talk: Conversation) -> None:
+    run = talk.propagate(state_of(point(), SWEEP), 2, 2)
+    asked = one(talk.to_send(), m.Propagate)
+    for _ in range(5):
+        talk.broken(asked.id)
+    talk.receive(update(asked, 1))
+    for _ in range(5):
+        talk.broken(asked.id)
+    talk.receive(update(asked, 1))  # once more is no progress
+    with pytest.raises(ConnectionLostError, match="again and again"):
+        talk.broken(asked.id)
+    assert talk.lost("again and again") is None
+    talk.open(settings=state_of().settings)
+    assert one(talk.to_send(), m.Propagate).skip == run.count == 1
+
+
 # -- a real host, and a connection that is cut anywhere ---------------------------------------------------------------
 
 
@@ -512,12 +570,16 @@ class Wire:
         self.host = Host(self.engine)
         self.up: deque[bytes] = deque()
         self.down: deque[bytes] = deque()
+        self.unanswered: set[int] = set()
         self._requests, self._replies = Decoder(m.Asked), Decoder(m.Reply)
         self.talk.open(facts=FACTS)
 
     def step(self, side: int) -> bool:
         """Move one message, or let the host do one piece of work; False where that side has nothing to do."""
-        self.up.extend(encode(message) for message in self.talk.to_send())
+        for message in self.talk.to_send():
+            self.up.append(encode(message))
+            if not isinstance(message, (m.Grant, m.Cancel)):
+                self.unanswered.add(message.id)
         if side == 0 and self.up:
             for request in self._requests.feed(self.up.popleft()):
                 self.host.receive(request)
@@ -526,15 +588,26 @@ class Wire:
         elif side == 2 and self.down:
             for reply in self._replies.feed(self.down.popleft()):
                 self.talk.receive(reply)
+                if isinstance(reply, m.Answer):
+                    self.unanswered.discard(reply.id)
         else:
             return False
         return True
 
+    def lose_replies(self, every: int) -> None:
+        """Connections break, with every second or all of the replies on them; the host stands."""
+        self.down = deque(reply for n, reply in enumerate(self.down) if n % every)
+        for number in sorted(self.unanswered):
+            self.talk.broken(number)
+
     def move(self, moves: list[int]) -> None:
-        """Move as told; 3 is a cut, as long as there are some left."""
+        """Move as told; 3 is a cut, 4 and 5 lose replies, as long as there are cuts left."""
         for move in moves:
             if move < 3:
                 self.step(move)
+            elif self.cuts and move > 3:
+                self.cuts -= 1
+                self.lose_replies(move - 3)
             elif self.cuts:
                 self.cuts -= 1
                 assert self.talk.lost("cut") is None
@@ -557,7 +630,7 @@ def test_a_connection_that_is_cut_anywhere_gives_the_same(model, volume, example
     correction, logits = here.predict("a", 4), here.logits("b", 2)
 
     @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-    @given(moves=st.lists(st.integers(0, 3), max_size=60), ahead=st.integers(1, 5), cuts=st.integers(0, 3))
+    @given(moves=st.lists(st.integers(0, 5), max_size=60), ahead=st.integers(1, 5), cuts=st.integers(0, 3))
     def play(moves: list[int], ahead: int, cuts: int) -> None:
         wire = Wire(ModelEngine(model, volume), cuts)
         state = state_of(point(), Prompted("b", Point((4, 4, 1))), volume=volume)

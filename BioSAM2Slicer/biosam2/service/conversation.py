@@ -1,8 +1,8 @@
 """A client's side of the protocol without input or output (sans-IO): calls become messages, replies become results.
 
-Credit, retry after a host's death, synchronisation of entries and cancellation are here and nowhere else. Whoever has
-pipes, sockets or an event loop is a driver: it opens a host, writes what `Conversation.to_send` gives and hands every
-reply to `Conversation.receive`.
+Credit, retry after a broken connection or a host's death, synchronisation of entries and cancellation are here and
+nowhere else. Whoever has pipes, sockets or an event loop is a driver: it opens a host, writes what
+`Conversation.to_send` gives and hands every reply to `Conversation.receive`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ __all__ = ["Conversation", "RunTicket", "Ticket"]
 
 # Answers of `Stale` after which a request is given up; one more than a host that forgot in between needs.
 _STALE = 3
+# Connections that may break one after the other, without a reply between them, before the host counts as lost.
+_BREAKS = 5
 _OUT_OF_STEP = "the session could not be restored as it was; close it and open a new one"
 
 
@@ -38,11 +40,13 @@ class _Sent:
         request: the message.
         ticket: what it was sent for.
         round: how often everything had been found to be missing before it was sent.
+        breaks: connections that broke since its last reply.
     """
 
     request: m.Asked
     ticket: Ticket
     round: int
+    breaks: int = 0
 
 
 class Conversation:
@@ -188,10 +192,13 @@ class Conversation:
         elif sent is None:
             return
         elif isinstance(reply, m.Progress):
+            sent.breaks = 0
             if self.on_progress is not None:
                 self.on_progress(reply)
         elif isinstance(reply, m.Update):
             self._take_update(sent, reply)
+        elif self._lacks_updates(sent, reply):
+            self._send_again(sent)
         else:
             if isinstance(reply, m.Failure) and reply.kind == ConnectionLostError.__name__:
                 raise ConnectionLostError(reply.text)
@@ -200,6 +207,22 @@ class Conversation:
                 sent.ticket._waiting.remove(reply.id)
             self._take_answer(sent, reply)
         self._pump()
+
+    def broken(self, number: int) -> None:
+        """The connection on which a message's replies came broke off before the final one; the host may still be there.
+
+        The message is sent again under its identifier; a propagation's says which results have arrived.
+
+        Args:
+            number: the message's identifier.
+
+        Raises:
+            ConnectionLostError: it breaks off again and again; to be treated as the host's death.
+        """
+        sent = self._sent.get(number)
+        if sent is not None:
+            self._send_again(sent)
+            self._pump()
 
     def lost(self, why: str) -> ServiceError | None:
         """The host is gone.
@@ -392,10 +415,26 @@ class Conversation:
         self._sent[request.id] = _Sent(request, ticket, self._entries.round)
         ticket._waiting.append(request.id)
 
+    def _send_again(self, sent: _Sent) -> None:
+        sent.breaks += 1
+        if sent.breaks > _BREAKS:
+            raise ConnectionLostError("the connection breaks off again and again")
+        if isinstance(sent.request, m.Propagate) and isinstance(sent.ticket, RunTicket):
+            sent.request = msgspec.structs.replace(sent.request, skip=sent.ticket.count)
+        self._outbox.append(sent.request)
+
+    def _lacks_updates(self, sent: _Sent, reply: m.Answer) -> bool:
+        """Whether it is the end of a propagation of which results were lost on a broken connection."""
+        run = sent.ticket
+        return (
+            isinstance(reply, m.Propagated) and isinstance(run, RunTicket) and not run.done and reply.count > run.count
+        )
+
     def _take_update(self, sent: _Sent, reply: m.Update) -> None:
         run = sent.ticket
-        if isinstance(run, RunTicket) and not run.done:
-            self._losses = 0
+        # What was on its way when a connection broke may come before what was lost, or come twice.
+        if isinstance(run, RunTicket) and not run.done and reply.number == run.count + 1:
+            self._losses = sent.breaks = 0
             try:
                 run.take_update(reply)
             except ProtocolError as error:

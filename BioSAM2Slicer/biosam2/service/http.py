@@ -328,7 +328,8 @@ class HttpLink:
 
     def ask(self, request: m.Request) -> Iterator[m.Reply]:
         """Send a request; see `Link.ask`."""
-        return self._answers(request, self._ask(request))
+        body = encode(request, deflate=True)
+        return self._answers(self._post(lambda: self._http.stream("POST", f"{self._path}/messages", data=body)))
 
     def tell(self, request: m.Request) -> None:
         """Send what has no answer; see `Link.tell`."""
@@ -342,10 +343,6 @@ class HttpLink:
             with contextlib.suppress(*_BROKEN, ServiceError):
                 self._http.send("DELETE", self._path, _CONNECT)
 
-    def _ask(self, request: m.Request) -> requests.Response:
-        body = encode(request, deflate=True)
-        return self._post(lambda: self._http.stream("POST", f"{self._path}/messages", data=body))
-
     def _post(self, once: Callable[[], _Got]) -> _Got:
         try:
             got = self._http.patiently(once)
@@ -356,43 +353,20 @@ class HttpLink:
             raise ConnectionLostError("the server does not know the session any more")
         return self._http.checked(got, 200, 204)
 
-    def _answers(self, request: m.Request, response: requests.Response) -> Iterator[m.Reply]:
-        """Answers as they come; after a broken connection the same request is sent again for the rest."""
-        received = request.skip if isinstance(request, m.Propagate) else 0
-        broken = 0
-        while True:
-            with contextlib.suppress(*_BROKEN), response:
-                for reply in self._decoded(response):
-                    if isinstance(reply, m.Update):
-                        # What was on its way when the connection broke may come before what was lost.
-                        if reply.number != received + 1:
-                            continue
-                        received += 1
-                    elif isinstance(reply, m.Propagated) and reply.count > received:
-                        break
-                    broken = 0
-                    yield reply
-                    if isinstance(reply, m.Answer):
-                        return
-            broken += 1
-            if broken > 5:
-                raise ConnectionLostError(f"the connection to {self._http.url} breaks off again and again")
-            if isinstance(request, m.Propagate):
-                request.skip = received
-            response = self._ask(request)
-
-    def _decoded(self, response: requests.Response) -> Iterator[m.Reply]:
+    def _answers(self, response: requests.Response) -> Iterator[m.Reply]:
+        """The answers of one response as they come."""
         decoder: Decoder[m.Reply] = Decoder(m.Reply)
-        pieces = response.iter_content(chunk_size=None)
-        for data in pieces:
-            for reply in decoder.feed(data):
-                if isinstance(reply, Refused):
-                    raise ProtocolError(f"{self._http.url} answers what is not understood: {reply.reason}")
-                if isinstance(reply, m.Answer):
-                    # The end of the stream follows; read, so that the connection can be used again.
-                    with contextlib.suppress(*_BROKEN):
-                        next(pieces, None)
-                yield reply
+        with contextlib.suppress(*_BROKEN), response:
+            pieces = response.iter_content(chunk_size=None)
+            for data in pieces:
+                for reply in decoder.feed(data):
+                    if isinstance(reply, Refused):
+                        raise ProtocolError(f"{self._http.url} answers what is not understood: {reply.reason}")
+                    if isinstance(reply, m.Answer):
+                        # The end of the stream follows; read, so that the connection can be used again.
+                        with contextlib.suppress(*_BROKEN):
+                            next(pieces, None)
+                    yield reply
 
 
 def _beat(http: Http, cookies: dict[str, str], path: str, seconds: float, closed: Event) -> None:

@@ -18,6 +18,8 @@ class Link(Protocol):
     def ask(self, request: m.Request) -> Iterator[m.Reply]:
         """Send a request now; yield its answers as they come, the final one last.
 
+        Where the connection breaks off, and the host may still be there, they end before the final one.
+
         Raises:
             ConnectionLostError: the host is gone.
         """

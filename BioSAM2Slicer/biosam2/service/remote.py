@@ -137,7 +137,8 @@ class RemoteExecutor:
             return
         reply = next(self._replies.get(number, iter(())), None)
         if reply is None:
-            raise ConnectionLostError("the answer did not come")
+            self._conversation.broken(number)
+            return
         if isinstance(reply, m.Answer):
             del self._replies[number]
         self._conversation.receive(reply)
