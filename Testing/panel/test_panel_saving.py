@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from biosam2 import Point
+from biosam2.session import SessionSettings
+from biosam2.session.entries import Prompted, Propagated
+from biosam2.session.executor import Found
 from BioSAM2SlicerLib.scene.Parameters import NO_BOUND, Parameters, readParameters, writeParameters
+from BioSAM2SlicerLib.session.SceneState import SceneState
 from host import event_loop
 from panel_helpers import load_bundle, save_bundle
 from PySide6 import QtCore
@@ -96,3 +103,32 @@ def test_a_scene_from_before_keeps_going_through_all_slices(host):
     writeParameters(node, Parameters())
     node.UnsetParameter("BioSAM2Slicer.untilGone")
     assert not readParameters(node).untilGone
+
+
+def test_a_slice_that_arrives_is_the_only_one_that_is_made_text(monkeypatch):
+    """The scene is told of every slice at once, however many came before; what is told is the whole all the same."""
+    scene, shape = SceneState(), (40, 12, 10)
+    scene.begin(SessionSettings(axis="k", window=(100.0, 200.0)), shape)
+    scene.add(Prompted("a", Point((3, 4, 20))), "p")
+    run = scene.add(Propagated(("a",), "both", None, None))
+    written: list[int] = []
+    dumps = json.dumps
+
+    def counting(data):
+        text = dumps(data)
+        written.append(len(text))
+        return text
+
+    monkeypatch.setattr(json, "dumps", counting)
+    lengths = []
+    for index in range(shape[0]):
+        written.clear()
+        scene.take(run, Found("a", index, np.full(shape[1:], index % 3 > 0), 0.125 + index % 4 / 8), run)
+        text = scene.toText()
+        lengths.append(sum(written))
+    assert max(lengths[1:]) - min(lengths[1:]) <= 4
+    again = SceneState()
+    again.load(text, shape)
+    assert again.reviewed("a") == scene.reviewed("a")
+    assert len(again.reviewed("a")) == 40
+    assert again.toText() == text

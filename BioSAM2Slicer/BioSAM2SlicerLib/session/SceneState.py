@@ -16,7 +16,7 @@ from biosam2.frames import Frames
 from biosam2.masks import dice, unpack
 from biosam2.prompts import Prompt
 from biosam2.session import SessionSettings, SessionState
-from biosam2.session.entries import Entry, Propagated, plain, to_json
+from biosam2.session.entries import Entry, Propagated, plain, to_text
 from biosam2.session.executor import Found
 from biosam2.session.results import ResultStore
 from biosam2.session.state import SegmentState, read_record
@@ -40,20 +40,44 @@ class Reviewed:
     seen: bool
 
 
+class Numbers(dict[tuple[str, int], float]):
+    """Numbers by segment and slice, each made JSON once: the scene is told of all at every slice that arrives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._texts: dict[tuple[str, int], str] = {}
+
+    def __setitem__(self, key: tuple[str, int], number: float) -> None:
+        super().__setitem__(key, number)
+        self._texts[key] = json.dumps([*key, round(number, 4)])
+
+    def toText(self) -> str:
+        """As JSON, [segment, slice, number] each; empty where there is none."""
+        return f"[{', '.join(self._texts.values())}]" if self else ""
+
+    @classmethod
+    def of(cls, data: Iterable[Sequence[Any]]) -> Numbers:
+        """What `toText` told, as JSON data."""
+        numbers = cls()
+        for name, index, number in data:
+            numbers[str(name), int(index)] = float(number)
+        return numbers
+
+
 @dataclass(eq=False)
 class Note:
     """What the panel knows of an entry beside the entry itself.
 
     Attributes:
         markup: of a prompt: identifier of its markup, empty where it has none.
-        scores, changes: of a propagation, by segment and slice, see `Reviewed`.
+        scores, changes: of a propagation, see `Reviewed`.
         seen: of a propagation: slices that the user has looked at since.
         text, entryText: this note, and the entry that it is about, as JSON, once they were asked for.
     """
 
     markup: str = ""
-    scores: dict[tuple[str, int], float] = field(default_factory=dict)
-    changes: dict[tuple[str, int], float] = field(default_factory=dict)
+    scores: Numbers = field(default_factory=Numbers)
+    changes: Numbers = field(default_factory=Numbers)
     seen: set[tuple[str, int]] = field(default_factory=set)
     text: str = field(default="", repr=False)
     entryText: tuple[Entry, str] | None = field(default=None, repr=False)
@@ -61,25 +85,22 @@ class Note:
     def toText(self) -> str:
         """As JSON; what is empty is left out."""
         if not self.text:
-            self.text = json.dumps(self._toData())
+            parts = {
+                "markup": json.dumps(self.markup) if self.markup else "",
+                "scores": self.scores.toText(),
+                "changes": self.changes.toText(),
+                "seen": json.dumps(sorted(self.seen)) if self.seen else "",
+            }
+            self.text = "{" + ", ".join(f'"{name}": {text}' for name, text in parts.items() if text) + "}"
         return self.text
-
-    def _toData(self) -> dict[str, Any]:
-        data: dict[str, Any] = {"markup": self.markup} if self.markup else {}
-        for name in ("scores", "changes"):
-            if numbers := getattr(self, name):
-                data[name] = [[*key, round(number, 4)] for key, number in sorted(numbers.items())]
-        if self.seen:
-            data["seen"] = sorted(self.seen)
-        return data
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Note:
         """What `toText` told, as JSON data."""
         return cls(
             str(data.get("markup", "")),
-            _numbers(data.get("scores", ())),
-            _numbers(data.get("changes", ())),
+            Numbers.of(data.get("scores", ())),
+            Numbers.of(data.get("changes", ())),
             {(str(name), int(index)) for name, index in data.get("seen", ())},
         )
 
@@ -321,7 +342,7 @@ class SceneState:
         """An entry as JSON; it may hold a mask, and is packed once."""
         note = self._notes[entryId]
         if note.entryText is None or note.entryText[0] is not entry:
-            note.entryText = (entry, json.dumps(to_json(entry)))
+            note.entryText = (entry, to_text(entry))
         return note.entryText[1]
 
 
@@ -329,7 +350,3 @@ def _empty(settings: SessionSettings, shape: tuple[int, int, int]) -> SessionSta
     # What a state says of slices depends on the grid alone; the voxels stay with Slicer.
     grid = Volume(np.broadcast_to(np.uint8(0), shape))
     return SessionState(settings, Frames(grid, settings.axis, settings.window, 0))
-
-
-def _numbers(data: Iterable[Sequence[Any]]) -> dict[tuple[str, int], float]:
-    return {(str(name), int(index)): float(number) for name, index, number in data}

@@ -95,6 +95,11 @@ def to_json(entry: Entry) -> dict[str, Any]:
     return plain(entry)
 
 
+def to_text(entry: Entry) -> str:
+    """The JSON of `to_json`."""
+    return _text(entry).decode()
+
+
 def from_json(data: Any) -> Entry:
     """The entry that `to_json` wrote.
 
@@ -137,7 +142,7 @@ def prompt_from_json(data: Any) -> Prompt:
 
 def plain(value: msgspec.Struct) -> dict[str, Any]:
     """A structure as plain JSON data: lists, not tuples; masks packed."""
-    return msgspec.json.decode(msgspec.json.encode(value, enc_hook=_encoded))
+    return msgspec.json.decode(_text(value))
 
 
 def pack_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
@@ -175,6 +180,10 @@ def _converted(data: Any, kind: Any, what: str) -> Any:
         if isinstance(error.__cause__, PromptError):
             raise error.__cause__ from error
         raise InputError(f"{what}: {str(data)[:80]}") from error
+
+
+def _text(value: msgspec.Struct) -> bytes:
+    return msgspec.json.encode(value, enc_hook=_encoded)
 
 
 def _encoded(value: Any) -> Any:
