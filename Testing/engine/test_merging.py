@@ -3,9 +3,12 @@
 import biosam2
 import numpy as np
 import pytest
+import torch
 from biosam2 import Box, Lasso, Mask, Point
+from biosam2.engine.memory import SliceMemory
 from biosam2.engine.merging import merged_logits
 from biosam2.errors import InputError
+from biosam2.masks import pack
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -66,6 +69,41 @@ def test_every_pixel_is_of_one_of_both_and_changes_are_whole_parts(before, after
         parts, count = ndimage.label(difference)
         for part in range(1, count + 1):
             assert len(np.unique(changed[parts == part])) == 1
+
+
+# -- with what is known of the object ---------------------------------------------------------------
+
+
+def test_what_remains_of_a_target_is_not_absent_where_the_answer_to_a_click_is(model, volume):
+    """A click takes one of two parts away, and the network answers that nothing is there: the other part stays."""
+    session = biosam2.Session(model, volume)
+    tracker, frames = session.executor.tracker, session.frames
+    n = model.image_size // 4
+    left, right = (n // 4, n // 2, 1, n // 4), (n // 4, n // 2, n // 2, n - 2)
+
+    def memory(low, score, value):
+        return SliceMemory(
+            slice_index=5,
+            region=frames.whole,
+            low_logits=torch.from_numpy(low)[None, None],
+            pointer=torch.full((1, 8), float(value)),
+            object_score=torch.full((1, 1), float(score)),
+            score=value,
+            prompted=True,
+            mask=pack(np.zeros((frames.rows, frames.columns), bool)),
+        )
+
+    absent = memory(np.full((n, n), -1024, np.float32), -5, 0.01)
+    click = (frames.rows * 3 / 8, frames.columns / 8, False)
+    for parts, present in (((left, right), True), ((left,), False)):
+        before = memory(logits(*parts, shape=(n, n)), 5, 0.9)
+        merged = tracker.merged(before, absent, [click])
+        mask = merged.unpacked(frames.rows, frames.columns)
+        assert not mask[:, : frames.columns // 4].any()
+        assert mask.any() == present
+        of = before if present else absent
+        assert (float(merged.object_score), merged.score) == (float(of.object_score), of.score)
+        assert torch.equal(merged.pointer, of.pointer)
 
 
 # -- in a session ----------------------------------------------------------------------------------

@@ -201,8 +201,13 @@ class Tracker:
         if found is None:
             return replace(before, prompted=True, told=after.told, features=None, features_region=None)
         low = torch.from_numpy(found)[None, None].to(after.low_logits.device)
+        # An answer that found nothing gives no mask: what is left is of the one before, and so is whether it is there.
+        of = before if float(after.object_score) <= 0 and (found > 0).any() else after
         return replace(
             after,
+            pointer=of.pointer,
+            object_score=of.object_score,
+            score=of.score,
             low_logits=self._kept(low),
             mask=pack(_full_logits(low, region, self.frames) > 0),
         )
