@@ -111,6 +111,10 @@ class Host:
         self.render_pauses = 0
         self._folder = tempfile.TemporaryDirectory(prefix="host-")
         slicer.mrmlScene = self.scene
+        # Slicer's own; its module's timer, which plays, is a test's to turn (`play`).
+        self._sequences = slicer.vtkSlicerSequencesLogic()
+        self._sequences.SetMRMLApplicationLogic(self.core.app_logic)
+        self._sequences.SetMRMLScene(self.scene)
         self.views = {
             name: SliceWidget(self.core, name, orientation, colour, SIZE)
             for name, orientation, colour in (
@@ -125,6 +129,7 @@ class Host:
             markups=SimpleNamespace(logic=lambda: self.core.markups_logic._logic),
             segmentations=SimpleNamespace(logic=lambda: self.core.segmentations_logic),
             volumes=SimpleNamespace(logic=lambda: self.core.volumes_logic),
+            sequences=SimpleNamespace(logic=lambda: self._sequences),
         )
         qt_module.install({"QUiLoader": ui_files.UiLoader}, widgets.CTK)
         for name, stand_in in widgets.SLICER.items():

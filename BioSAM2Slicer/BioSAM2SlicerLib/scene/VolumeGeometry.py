@@ -11,6 +11,8 @@ from biosam2.volume import Volume
 from numpy.typing import ArrayLike, NDArray
 
 AXES = "ijk"
+# Of a volume that holds the frames of a sequence: what is known of the frames, as JSON.
+VIDEO_ATTRIBUTE = "BioSAM2Slicer.video"
 Three: TypeAlias = tuple[float, float, float]
 # A view further off a voxel axis than this shows no slice of the volume.
 OBLIQUE_DEGREES = 1.0
@@ -128,5 +130,8 @@ def fillNode(volumeNode: Any, volume: Volume) -> None:
 
 
 def looksLikeFilm(volumeNode: Any) -> bool:
-    """Whether a volume's third axis is probably time: pictures in colour, as of an ultrasound cine, are no stack."""
+    """Whether a volume's third axis is time: it was made of a sequence, or holds pictures in colour, as of an
+    ultrasound cine, which are no stack."""
+    if volumeNode.GetAttribute(VIDEO_ATTRIBUTE):
+        return True
     return bool(volumeNode.IsA("vtkMRMLVectorVolumeNode")) and volumeNode.GetImageData().GetDimensions()[2] > 1

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from biosam2.errors import BioSAM2Error
 from biosam2.session import ModelFacts, SessionState
 from biosam2.session.entries import Cleared, Propagated
+from numpy.typing import NDArray
 from slicer.i18n import tr as _
 
 from ..scene.Parameters import Parameters, keepWith, readParameters, takeFrom, writeParameters
@@ -268,6 +270,11 @@ class PanelSession:
     def usedSlices(self, segmentId: str) -> list[int]:
         """Slices along the session's axis on which the segment has voxels, ascending."""
         return self._results.usedSlices(segmentId) if self._segmentation is not None and self.axis else []
+
+    def mask(self, segmentId: str) -> NDArray[np.bool_]:
+        """The segment's voxels, bool (k, j, i)."""
+        assert self._slices is not None
+        return self._slices.read(segmentId, self._slices.whole)
 
     def voxelStamp(self, segmentId: str) -> int:
         """A number that is another one when the segment's voxels have changed."""

@@ -28,6 +28,7 @@ from .ReviewPanel import ReviewPanel
 from .Shortcuts import Shortcuts
 from .StatusLine import Situation
 from .StatusPanel import StatusPanel
+from .VideoPanel import VideoPanel
 from .WorklistLogic import WorklistLogic
 from .WorklistPanel import WorklistPanel
 
@@ -139,7 +140,7 @@ class Widget:
         self.tools.cleanup()
         self._models.cleanup()
         self._export.cleanup()
-        for part in (self._propagation, self._modelView, self._advanced):
+        for part in (self._propagation, self._modelView, self._advanced, self._video):
             part.cleanup()
         self.session.cleanup()
         # The session still says that it has ended.
@@ -180,6 +181,9 @@ class Widget:
             getReview=self.worklist.review,
         )
         self._buildInput()
+        self._video = VideoPanel(
+            self.session, self._volumeSelector.currentNode, self._takeVideo, refuse=self._status.problem
+        )
         self._buildPrompts()
         self._buildSegments()
         self._loaded = [self._inputWidget, self._segmentsWidget]
@@ -188,6 +192,7 @@ class Widget:
         for widget in (
             self._list.widget,
             self._inputWidget,
+            self._video.widget,
             self._promptsWidget,
             self._segmentsWidget,
             self._review.widget,
@@ -287,6 +292,7 @@ class Widget:
         self._undoButton.enabled = self.session.canUndo
         self._redoButton.enabled = self.session.canRedo
         self._export.refresh()
+        self._video.refresh()
         volume = self._volumeSelector.currentNode()
         self._planesButton.visible = volume is not None and self._tilt(volume) > 0
         self._foldInput()
@@ -359,6 +365,13 @@ class Widget:
         self._useInput()
         if volume is not None:
             showVolume(volume)
+
+    def _takeVideo(self, video: Any) -> None:
+        """Work on the frames of a sequence, in the segmentation that was begun on them."""
+        segmentations = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+        role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+        own = (node for node in segmentations if node.GetNodeReference(role) is video)
+        self._takeCase(video, next(own, None))
 
     def _onPlace(self) -> None:
         """Another place needs another panel, which does not know the steps of this one."""

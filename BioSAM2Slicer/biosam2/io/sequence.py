@@ -22,10 +22,7 @@ from .guards import require_memory, unreadable
 from .itk import quiet, volume_from_image
 from .nrrd import OPENING, escaped, type_lines, vector
 from .segmented import Segmented
-from .times import frame_times, rate_of
-
-_UNITS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "msec": 1e-3}
-"""Seconds in the units that an axis of time may have."""
+from .times import frame_times, metadata_of_index
 
 
 def write(path: Path, session: Segmented, *, overwrite: bool = True) -> None:
@@ -86,7 +83,6 @@ def read(path: Path, slice_index: int | None = None) -> Volume:
     with unreadable(path, "a sequence"), quiet():
         image = reader.Execute()
         array = sitk.GetArrayFromImage(image)
-        values = [float(value) for value in header.get("axis 3 index values", "").split()]
         if grey:
             array = np.moveaxis(array.reshape(*size[::-1], frames), -1, 0)
             place = sitk.VectorIndexSelectionCast(image, 0) if frames > 1 else image
@@ -98,11 +94,9 @@ def read(path: Path, slice_index: int | None = None) -> Volume:
             place = sitk.VectorIndexSelectionCast(place, 0) if components > 1 else place
     grid = volume_from_image(path, place)
     metadata: dict[str, Any] = {"source": str(path)}
-    unit = _UNITS.get(header.get("NRRD_units[pixel]" if grey else "NRRD_units[3]", ""))
-    if unit and len(values) == frames and np.isfinite(values).all() and (np.diff(values) > 0).all():
-        metadata["frame_times"] = [(value - values[0]) * unit for value in values]
-        if rate := rate_of(np.array(metadata["frame_times"])):
-            metadata["fps"] = rate
+    values = header.get("axis 3 index values", "").split()
+    if len(values) == frames:
+        metadata |= metadata_of_index(values, header.get("NRRD_units[pixel]" if grey else "NRRD_units[3]", ""))
     origin = grid.lps_from_ijk(np.array([[0.0, 0.0, k]]))[0]
     return Volume(array[:, k].copy(), grid.spacing, tuple(origin.tolist()), grid.direction, metadata)
 

@@ -1,0 +1,114 @@
+"""The section for videos: a sequence is opened as one, and its masks are shown on the sequence's own images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import vtk
+from biosam2.errors import BioSAM2Error
+from slicer.i18n import tr as _
+
+from ..scene.SequenceVideo import browserOf, frameNodeOf, openVideo, sequenceOf
+from ..scene.ViewPlanes import shownSlice, showVolume, sliceNodes
+from ..scene.VolumeGeometry import VolumeGeometry
+from ..session.MaskSequence import MaskSequence
+from ..session.PanelSession import PanelSession
+from .Controls import loadSection
+
+
+class VideoPanel:
+    """Opens sequences as videos; the views follow the sequence browser, and its masks follow the session.
+
+    Args:
+        session: what is worked on.
+        getVolume: gives the chosen volume.
+        choose: makes a volume the input.
+        refuse: tells the user why something was not done.
+    """
+
+    def __init__(
+        self,
+        session: PanelSession,
+        getVolume: Callable[[], Any],
+        choose: Callable[[Any], None],
+        refuse: Callable[[str], None],
+    ) -> None:
+        self._session = session
+        self._getVolume = getVolume
+        self._choose = choose
+        self._refuse = refuse
+        self.masks = MaskSequence(session)
+        self.widget, self._ui = loadSection("Video")
+        self._browser: Any = None
+        self._tag = 0
+        self._item = -1
+        self._ui.openVideo.clicked.connect(lambda *_: self.openVideo())
+        self._ui.showMasks.clicked.connect(lambda *_: self.showMasks(bool(self._ui.showMasks.checked)))
+        self.refresh()
+
+    def cleanup(self) -> None:
+        """Follow the session and the browser no longer."""
+        self._follow(None)
+        self.masks.cleanup()
+
+    def refresh(self) -> None:
+        """Offer what can be done with the chosen volume."""
+        volume, browser = self._getVolume(), browserOf(self._session.volumeNode)
+        self._ui.openVideo.visible = sequenceOf(volume) is not None
+        self._ui.showMasks.visible = browser is not None
+        self._ui.showMasks.enabled = self.masks.shown is not None
+        self.widget.visible = bool(sequenceOf(volume) or browser)
+        self._follow(browser)
+
+    def openVideo(self) -> None:
+        """Make the frames of the chosen volume's sequence the input."""
+        frame = self._getVolume()
+        several = frame is not None and VolumeGeometry(frame).count("k") > 1
+        try:
+            video = openVideo(frame, shownSlice(frame, "k") or 0 if several else 0)
+        except BioSAM2Error as error:
+            self._refuse(_("The sequence was not opened: {why}.").format(why=error))
+            return
+        self._choose(video)
+        self._onBrowser()
+
+    def showMasks(self, shown: bool) -> None:
+        """Show the browser's own images with the masks, or the session's video again."""
+        video = self._session.volumeNode
+        self.masks.update()
+        self.masks.show(shown)
+        self._ui.showMasks.checked = shown
+        frame = frameNodeOf(video)
+        showVolume(frame if shown and frame is not None else video)
+        if not shown:
+            self._jump()
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _follow(self, browser: Any) -> None:
+        """Follow this browser and no other; None for none."""
+        if browser is self._browser:
+            return
+        if self._browser is not None:
+            self._browser.RemoveObserver(self._tag)
+        self._browser = browser
+        self._ui.showMasks.checked = False
+        if browser is not None:
+            self._tag = browser.AddObserver(vtk.vtkCommand.ModifiedEvent, self._onBrowser)
+
+    def _onBrowser(self, *_event: Any) -> None:
+        """The browser plays, or another of its items was chosen: the views go to that frame."""
+        if self._browser is not None and self._browser.GetSelectedItemNumber() != self._item:
+            self._jump()
+
+    def _jump(self) -> None:
+        self._item = self._browser.GetSelectedItemNumber()
+        geometry = VolumeGeometry(self._session.volumeNode)
+        if not 0 <= self._item < geometry.count("k"):
+            return
+        _k, j, i = geometry.shape
+        world = geometry.worldFromIjk(((i - 1) / 2, (j - 1) / 2, self._item))
+        for node in sliceNodes():
+            if geometry.axisOfView(node)[0] == "k":
+                node.JumpSliceByOffsetting(*world)

@@ -1,0 +1,198 @@
+"""Sequences of Slicer in the panel: opened as videos, and their masks played by Slicer's own sequence browser."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from biosam2.errors import InputError
+from BioSAM2SlicerLib.scene.SequenceVideo import browserOf, openVideo, sequenceOf, videoOf
+from BioSAM2SlicerLib.scene.VolumeGeometry import VolumeGeometry, looksLikeFilm
+from host import event_loop
+from panel_helpers import GRIDS, add_transform, add_volume, load_bundle, save_bundle
+from PySide6 import QtCore
+from test_panel_widget import open_panel  # noqa: F401 - a fixture
+
+FRAMES = 8
+
+
+def cine():
+    """A bright disc that wanders to the right: uint8 (FRAMES, 40, 48)."""
+    t, j, i = np.mgrid[:FRAMES, :40, :48]
+    disc = (j - 20) ** 2 + (i - 20 - t) ** 2 <= 64
+    noise = np.random.default_rng(0).normal(60, 6, disc.shape)
+    return np.where(disc, 180 + noise, noise).clip(0, 255).astype(np.uint8)
+
+
+def add_sequence(host, frames, grid="axial", unit="s", step=0.04, name="cine", values=None):
+    """A browser with a sequence of volumes, and the node in which it shows one of them.
+
+    Args:
+        frames: one array (k, j, i) or (k, j, i, components) for each frame.
+        values: of the index; by default multiples of `step`.
+    """
+    scene, slicer = host.scene, host.slicer
+    sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", name)
+    sequence.SetIndexName("time")
+    sequence.SetIndexUnit(unit)
+    for number, array in enumerate(frames):
+        node = add_volume(host, array[..., 0] if array.ndim == 4 else array, GRIDS[grid])
+        scene.RemoveNode(node)
+        if array.ndim == 4:
+            scalar, node = node, slicer.vtkMRMLVectorVolumeNode()
+            node.CopyOrientation(scalar)
+            slicer.util.updateVolumeFromArray(node, array)
+        sequence.SetDataNodeAtValue(node, values[number] if values else f"{step * number:g}")
+    browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", f"{name} browser")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    event_loop.process_events()
+    return browser, browser.GetProxyNode(sequence)
+
+
+def masks_of(host, browser, panel, index):
+    """What the browser shows of the segments when it comes to an item: bool (j, i), in the frame's own voxels."""
+    browser.SetSelectedItemNumber(index)
+    proxy = panel.widget._video.masks.shown
+    frame = browser.GetProxyNode(browser.GetMasterSequenceNode())
+    array = host.slicer.util.arrayFromSegmentBinaryLabelmap(proxy, panel.segment(), frame)
+    shape = VolumeGeometry(frame).shape
+    return (np.zeros(shape, bool) if array is None else array.astype(bool))[0]
+
+
+def slice_of(host, volume):
+    return VolumeGeometry(volume).sliceOfView(host.views["Red"].mrmlSliceNode(), "k")
+
+
+def test_a_cine_is_opened_followed_in_time_and_played_by_the_browser(open_panel, host):  # noqa: F811
+    frames = cine()
+    browser, proxy = add_sequence(host, frames[:, None])
+    panel = open_panel()
+    panel.find("volume").setCurrentNode(proxy)
+    panel.click("openVideo")
+    video = panel.find("volume").currentNode()
+    np.testing.assert_array_equal(host.slicer.util.arrayFromVolume(video), frames)
+    assert looksLikeFilm(video)
+    panel.press(QtCore.Qt.Key.Key_B)
+    host.views["Red"].drag(panel.world(11, 11, 0), panel.world(29, 29, 0))
+    panel.settle()
+    assert panel.session.parameters.film
+    assert panel.session.axis == "k"
+    panel.click("propagate")
+    panel.settle()
+    event_loop.process_events()
+    found = panel.voxels()
+    assert found.any(axis=(1, 2)).sum() > 3
+    # Slicer's own browser shows on each frame what the video has there.
+    for index in (0, 3, FRAMES - 1, 1):
+        np.testing.assert_array_equal(masks_of(host, browser, panel, index), found[index])
+        assert slice_of(host, video) == index, "the views follow the browser"
+    sequence = panel.widget._video.masks.sequence
+    assert [sequence.GetNthIndexValue(n) for n in (0, 1)] == ["0", "0.04"]
+    assert (sequence.GetIndexName(), sequence.GetIndexUnit()) == ("time", "s")
+    # A correction on a frame, and undo, are followed.
+    panel.session._slices.writeSlice(panel.segment(), "k", 3, np.zeros((40, 48), bool))
+    panel.settle()
+    event_loop.process_events()
+    assert not masks_of(host, browser, panel, 3).any()
+    np.testing.assert_array_equal(masks_of(host, browser, panel, 4), found[4])
+    panel.click("undo")
+    event_loop.process_events()
+    np.testing.assert_array_equal(masks_of(host, browser, panel, 3), found[3])
+    # The browser's own images with the masks, and back.
+    shown = panel.widget._video.masks.shown
+    assert not shown.GetDisplayVisibility()
+    panel.click("showMasks")
+    assert shown.GetDisplayVisibility()
+    assert not panel.session.segmentationNode.GetDisplayVisibility()
+    assert host.views["Red"].mrmlSliceCompositeNode().GetBackgroundVolumeID() == proxy.GetID()
+    browser.SetSelectedItemNumber(5)
+    panel.click("showMasks")
+    assert host.views["Red"].mrmlSliceCompositeNode().GetBackgroundVolumeID() == video.GetID()
+    assert panel.session.segmentationNode.GetDisplayVisibility()
+    assert slice_of(host, video) == 5
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("components", [0, 3, 4])
+def test_a_slice_of_each_frame_lies_where_it_lies_in_the_sequence(host, grid, components):
+    generator = np.random.default_rng(1)
+    shape = (3, 5, 6, components) if components else (3, 5, 6)
+    frames = generator.integers(0, 255, (4, *shape)).astype(np.uint8)
+    browser, proxy = add_sequence(host, frames, grid, unit="ms", values=["0", "10", "25", "40"])
+    proxy.SetAndObserveTransformNodeID(add_transform(host).GetID())
+    video = openVideo(proxy, 2)
+    expected = frames[:, 2]
+    expected = expected[..., :3] if components else expected
+    found = videoOf(video)
+    np.testing.assert_array_equal(found.array, expected)
+    assert found.metadata["frame_times"] == pytest.approx([0, 0.01, 0.025, 0.04])
+    assert found.metadata["fps"] == pytest.approx(75)
+    for corner in ((0, 0), (5, 4)):
+        np.testing.assert_allclose(
+            VolumeGeometry(video).worldFromIjk((*corner, 0)),
+            VolumeGeometry(proxy).worldFromIjk((*corner, 2)),
+            atol=1e-4,
+        )
+    assert openVideo(proxy, 2) is video
+    assert openVideo(proxy, 1) is not video
+    assert browserOf(video) is browser
+    assert sequenceOf(video) is None
+    assert sequenceOf(proxy)[0] is browser
+
+
+def test_frames_that_are_no_video_are_refused_in_one_line(open_panel, host):  # noqa: F811
+    frames = cine()[:3, None]
+    panel = open_panel()
+    for damage, why in (
+        (lambda frame: frame.SetAndObserveImageData(None), "frame 1 of this sequence has no image"),
+        (lambda frame: host.slicer.util.updateVolumeFromArray(frame, frames[0, :, :9]), "frame 1 .* another size"),
+        (lambda frame: frame.SetOrigin(1, 2, 3), "frame 1 of this sequence lies elsewhere than the first"),
+    ):
+        browser, proxy = add_sequence(host, frames)
+        damage(browser.GetMasterSequenceNode().GetNthDataNode(1))
+        with pytest.raises(InputError, match=why):
+            openVideo(proxy)
+    panel.find("volume").setCurrentNode(proxy)
+    panel.click("openVideo")
+    assert panel.status == "The sequence was not opened: frame 1 of this sequence lies elsewhere than the first."
+    assert panel.find("volume").currentNode() is proxy
+    browser, proxy = add_sequence(host, np.zeros((2, 1, 5, 6, 2), np.uint8))
+    with pytest.raises(InputError, match="2 components"):
+        openVideo(proxy)
+    with pytest.raises(InputError, match="no slice 1"):
+        openVideo(add_sequence(host, frames)[1], 1)
+    with pytest.raises(InputError, match="no frame of a sequence"):
+        openVideo(add_volume(host, frames[0]))
+
+
+def test_a_video_and_its_masks_come_back_with_the_scene(open_panel, host, tmp_path):  # noqa: F811
+    frames = cine()
+    browser, proxy = add_sequence(host, frames[:, None])
+    panel = open_panel()
+    panel.find("volume").setCurrentNode(proxy)
+    panel.click("openVideo")
+    panel.press(QtCore.Qt.Key.Key_B)
+    host.views["Red"].drag(panel.world(11, 11, 0), panel.world(29, 29, 0))
+    panel.settle()
+    event_loop.process_events()
+    drawn, segment = panel.voxels()[0], panel.segment()
+    assert drawn.any()
+    np.testing.assert_array_equal(masks_of(host, browser, panel, 0), drawn)
+    path = tmp_path / "scene.mrb"
+    save_bundle(host, path)
+    load_bundle(host, path)
+    event_loop.process_events()
+    video = panel.volume
+    np.testing.assert_array_equal(host.slicer.util.arrayFromVolume(video), frames)
+    assert looksLikeFilm(video)
+    browser = browserOf(video)
+    assert browser.GetNumberOfItems() == FRAMES
+    masks = panel.widget._video.masks
+    assert masks.sequence.GetNumberOfDataNodes() == FRAMES
+    assert panel.session.isPrompted(segment)
+    np.testing.assert_array_equal(masks_of(host, browser, panel, 0), drawn)
+    assert not masks_of(host, browser, panel, 4).any()
+    panel.click("propagate")
+    panel.settle()
+    event_loop.process_events()
+    np.testing.assert_array_equal(masks_of(host, browser, panel, 4), panel.voxels(segment)[4])
+    assert host.scene.GetNumberOfNodesByClass("vtkMRMLSequenceNode") == 2
