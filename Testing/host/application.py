@@ -115,6 +115,9 @@ class Host:
         self._sequences = slicer.vtkSlicerSequencesLogic()
         self._sequences.SetMRMLApplicationLogic(self.core.app_logic)
         self._sequences.SetMRMLScene(self.scene)
+        self._plots = slicer.vtkSlicerPlotsLogic()
+        self._plots.SetMRMLApplicationLogic(self.core.app_logic)
+        self._plots.SetMRMLScene(self.scene)
         self.views = {
             name: SliceWidget(self.core, name, orientation, colour, SIZE)
             for name, orientation, colour in (
@@ -129,6 +132,7 @@ class Host:
             markups=SimpleNamespace(logic=lambda: self.core.markups_logic._logic),
             segmentations=SimpleNamespace(logic=lambda: self.core.segmentations_logic),
             volumes=SimpleNamespace(logic=lambda: self.core.volumes_logic),
+            plots=SimpleNamespace(logic=lambda: self._plots),
             sequences=SimpleNamespace(logic=lambda: self._sequences),
         )
         qt_module.install({"QUiLoader": ui_files.UiLoader}, widgets.CTK)

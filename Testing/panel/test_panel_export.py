@@ -25,6 +25,7 @@ from biosam2.session.entries import Prompted, Propagated
 from biosam2.volume import Volume
 from BioSAM2SlicerLib.export.Exporter import Exporter, Segments, maskOf
 from BioSAM2SlicerLib.export.Measures import measure, showTable
+from BioSAM2SlicerLib.scene.Parameters import Parameters
 from BioSAM2SlicerLib.scene.VolumeGeometry import volumeOf
 from BioSAM2SlicerLib.session.SceneState import SceneState
 from BioSAM2SlicerLib.ui.ExportPanel import ExportPanel
@@ -279,6 +280,7 @@ class DicomExport:
             running=False,
             axis="k",
             reviewed=lambda _segment: {},
+            parameters=Parameters(),
             toRecord=said,
         )
         self.said, self.asked = [], []
@@ -289,7 +291,7 @@ class DicomExport:
             self.said.append,
             ask=lambda *_what: str(folder / "out.dcm"),
             askInstall=lambda text: self.asked.append(text) or True,
-            makeInstaller=lambda: installer or complete,
+            makeInstaller=lambda _packages: installer or complete,
         )
         box = self.panel._formatBox
         box.currentIndex = box.findData(".dcm")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+
 import numpy as np
 import pytest
 from biosam2.errors import InputError
+from biosam2.io import read_video
+from biosam2.record import read as read_record
 from BioSAM2SlicerLib.scene.SequenceVideo import browserOf, openVideo, sequenceOf, videoOf
 from BioSAM2SlicerLib.scene.VolumeGeometry import VolumeGeometry, looksLikeFilm
 from host import event_loop
 from panel_helpers import GRIDS, add_transform, add_volume, load_bundle, save_bundle
+from PIL import Image
 from PySide6 import QtCore
 from test_panel_widget import open_panel  # noqa: F401 - a fixture
 
@@ -196,3 +201,111 @@ def test_a_video_and_its_masks_come_back_with_the_scene(open_panel, host, tmp_pa
     event_loop.process_events()
     np.testing.assert_array_equal(masks_of(host, browser, panel, 4), panel.voxels(segment)[4])
     assert host.scene.GetNumberOfNodesByClass("vtkMRMLSequenceNode") == 2
+
+
+# What leaves the panel ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def followed(open_panel, host):  # noqa: F811
+    """A panel with a disc outlined on all frames of a cine."""
+    _browser, proxy = add_sequence(host, cine()[:, None])
+    panel = open_panel()
+    panel.find("volume").setCurrentNode(proxy)
+    panel.click("openVideo")
+    panel.press(QtCore.Qt.Key.Key_B)
+    host.views["Red"].drag(panel.world(11, 11, 0), panel.world(29, 29, 0))
+    panel.settle()
+    panel.click("propagate")
+    panel.settle()
+    segment = panel.session.segmentationNode.GetSegmentation().GetSegment(panel.segment())
+    segment.SetName("ventricle")
+    segment.SetColor(0.0, 1.0, 0.0)
+    return panel
+
+
+def export(panel, path):
+    panel.widget._export._ask = lambda *_question: str(path)
+    box = panel.find("format")
+    panel.unfold(box)
+    box.currentIndex = box.findData("." + path.name.partition(".")[2])
+    panel.click("export")
+    event_loop.wait_until(lambda: panel.status.startswith(("Exported", "Nothing")), 60, "the export")
+    return panel.status
+
+
+def test_a_video_is_exported_as_sequence_pictures_overlay_and_areas(followed, host, tmp_path):
+    panel, found = followed, followed.voxels()
+    box = panel.find("format")
+    assert [box.itemData(n) for n in range(box.count)][-4:] == [".seq.nrrd", ".png", ".mp4", ".csv"]
+    for ending in (".seq.nrrd", ".png", ".csv"):
+        assert export(panel, tmp_path / f"disc{ending}").startswith("Exported to"), panel.status
+    # Slicer's own reader gives the labels of each frame, and the browser's times.
+    sequence = host.slicer.modules.sequences.logic().AddSequence(str(tmp_path / "disc.seq.nrrd"))
+    assert [float(sequence.GetNthIndexValue(n)) for n in range(FRAMES)] == pytest.approx(np.arange(FRAMES) * 0.04)
+    for index in range(FRAMES):
+        frame = host.slicer.util.arrayFromVolume(sequence.GetNthDataNode(index))
+        np.testing.assert_array_equal(frame[0], found[index])
+    assert "Segment0_Color:=0 1 0" in (tmp_path / "disc.seq.nrrd").read_bytes().partition(b"\n\n")[0].decode()
+    for index in range(FRAMES):
+        picture = np.asarray(Image.open(tmp_path / "disc" / f"frame{index:05}.png"))
+        np.testing.assert_array_equal(picture, found[index])
+    rows = list(csv.DictReader((tmp_path / "disc.csv").read_text().splitlines()))
+    assert [row["segment"] for row in rows] == ["ventricle"] * FRAMES
+    assert [int(row["pixels"]) for row in rows] == found.sum(axis=(1, 2)).tolist()
+    assert float(rows[3]["seconds"]) == pytest.approx(0.12)
+    assert float(rows[3]["mm2"]) == pytest.approx(found[3].sum() * 0.8 * 1.1, rel=1e-4)
+    assert read_record(tmp_path / "disc.json")["outputs"][0]["path"] == "disc.csv"
+    assert export(panel, tmp_path / "disc.png").startswith("Nothing was exported"), "the folder is full"
+
+
+def test_an_overlay_has_the_segments_colours(followed, tmp_path):
+    pytest.importorskip("av")
+    assert export(followed, tmp_path / "disc.mp4").startswith("Exported to"), followed.status
+    video = read_video(tmp_path / "disc.mp4")
+    assert len(video.array) == FRAMES
+    assert video.metadata["fps"] == pytest.approx(25)
+    green = video.array[..., 1].astype(int) - video.array[..., 0]
+    mask = followed.voxels()
+    assert green[mask].mean() > 40
+    assert abs(green[~mask].mean()) < 10
+
+
+def test_areas_over_time_are_a_plot_in_the_scene(followed, host):
+    panel, found = followed, followed.voxels()
+    host.scene.AddNewNodeByClass("vtkMRMLLayoutNode")
+    panel.click("plotAreas")
+    chart = host.scene.GetFirstNodeByClass("vtkMRMLPlotChartNode")
+    assert chart.GetName() in panel.status
+    selection = host.core.app_logic.GetSelectionNode()
+    assert selection.GetActivePlotChartID() == chart.GetID(), "Slicer shows it"
+    series = chart.GetNthPlotSeriesNode(0)
+    assert (chart.GetXAxisTitle(), chart.GetYAxisTitle()) == ("Time (s)", "Area (mm²)")
+    assert series.GetColor() == (0, 1, 0)
+    table = series.GetTableNode()
+    across, up = (
+        host.slicer.util.arrayFromTableColumn(table, name)
+        for name in (series.GetXColumnName(), series.GetYColumnName())
+    )
+    np.testing.assert_allclose(across, np.arange(FRAMES) * 0.04)
+    np.testing.assert_allclose(up, found.sum(axis=(1, 2)) * 0.8 * 1.1, rtol=1e-6)
+    panel.session.segmentationNode.GetSegmentation().AddEmptySegment("", "other")
+    panel.click("plotAreas")
+    assert host.scene.GetNumberOfNodesByClass("vtkMRMLPlotChartNode") == 1
+    assert host.scene.GetNumberOfNodesByClass("vtkMRMLPlotSeriesNode") == chart.GetNumberOfPlotSeriesNodes() == 2
+
+
+def test_only_videos_offer_what_is_for_videos(open_panel, host, sphere):  # noqa: F811
+    volume = add_volume(host, sphere)
+    panel = open_panel()
+    panel.find("volume").setCurrentNode(volume)
+    panel.press(QtCore.Qt.Key.Key_B)
+    box = panel.find("format")
+    assert box.findData(".csv") == -1
+    assert not panel.widget._video.widget.visible
+    film = panel.find("film")
+    panel.unfold(film)
+    film.toggle()
+    event_loop.process_events()
+    assert box.findData(".csv") >= 0
+    assert panel.widget._video.widget.visible

@@ -15,6 +15,8 @@ import slicer
 import vtk
 from biosam2 import record as records
 from biosam2.errors import DependencyError, InputError, OutputError
+from biosam2.io import sequence
+from biosam2.io.areas import write_areas
 from biosam2.io.atomic import atomic_path
 from biosam2.io.formats import extension
 from biosam2.io.grid import same_grid
@@ -23,6 +25,7 @@ from biosam2.io.review import Review
 from biosam2.io.segmentation import LABELMAP, write_labelmap
 from biosam2.io.segmented import labelmap_of
 from biosam2.io.terminology import Terminology
+from biosam2.io.video_output import write_overlay_video, write_video_masks
 from biosam2.session import ModelFacts
 from biosam2.session.entries import from_json, renamed, to_json
 from biosam2.volume import Volume
@@ -30,6 +33,7 @@ from numpy.typing import NDArray
 from slicer.i18n import tr as _
 
 from ..scene import DicomSource
+from ..scene.SequenceVideo import videoOf
 from ..scene.VolumeGeometry import VolumeGeometry, volumeOf
 from ..session.PanelSession import PanelSession
 from ..worker.InstallLogic import installedVersion
@@ -41,6 +45,14 @@ FORMATS = {
     ".nii.gz": "NIfTI labelmap",
     ".nrrd": "NRRD labelmap",
     DICOM: "DICOM SEG",
+}
+# Of a video, besides.
+SEQUENCE, PICTURES, MOVIE, AREAS = ".seq.nrrd", ".png", ".mp4", ".csv"
+VIDEO_FORMATS = {
+    SEQUENCE: "Sequence of labelmaps",
+    PICTURES: "PNG a frame, in a folder",
+    MOVIE: "Video with the masks",
+    AREAS: "Areas over time",
 }
 _TAG = "BioSAM2."
 
@@ -94,10 +106,16 @@ class Exporter:
         self._getModel = getModel
         self._fileOfInstance = fileOfInstance or DicomSource.fileOfInstance
 
-    def formats(self, volumeNode: Any) -> dict[str, str]:
-        """What can be written for a volume: endings, and what they are. DICOM SEG needs a volume from DICOM."""
+    def formats(self, volumeNode: Any, video: bool = False) -> dict[str, str]:
+        """What can be written for a volume: endings, and what they are. DICOM SEG needs a volume from DICOM.
+
+        Args:
+            volumeNode: the volume, or None.
+            video: whether its slices k are the frames of a video.
+        """
         fromDicom = volumeNode is not None and bool(DicomSource.instancesOf(volumeNode))
-        return {ending: text for ending, text in FORMATS.items() if ending != DICOM or fromDicom}
+        found = {ending: text for ending, text in FORMATS.items() if ending != DICOM or fromDicom}
+        return {**found, **(VIDEO_FORMATS if video else {})}
 
     def write(
         self,
@@ -110,7 +128,8 @@ class Exporter:
         """Write all segments, and the record of how they came about.
 
         Args:
-            path: its ending is the format: .seg.nrrd, .nrrd, .nii.gz, .mha, or .dcm.
+            path: its ending is the format: .seg.nrrd, .nrrd, .nii.gz, .mha, or .dcm; of a video .seq.nrrd, .png (a
+                folder of that name without the ending), .mp4, or .csv (areas) as well.
             segmentationNode: what is written, before any transform: on the volume's own voxels.
             volumeNode: what was segmented.
             session: what was said and done, see `PanelSession.toRecord`.
@@ -122,7 +141,8 @@ class Exporter:
         Raises:
             InputError: there is no segment, or none that this format can hold.
             OutputError: a file cannot be written.
-            DependencyError: DICOM SEG is asked for, and highdicom is not installed, or not without a restart of Slicer.
+            DependencyError: DICOM SEG is asked for, and highdicom is not installed, or not without a restart of
+                Slicer; or a video, and PyAV is not installed.
         """
         kind = extension(path)
         if kind == DICOM:
@@ -141,6 +161,8 @@ class Exporter:
             table = path.with_name(path.name.removesuffix(kind) + ".ctbl")
             _bySlicer(table, slicer.vtkMRMLColorTableStorageNode(), colourTable(segmentationNode))
             written.append(table)
+        elif kind in VIDEO_FORMATS:
+            written = [self._writeVideo(path, kind, segmentationNode, volumeNode, session["window"])]
         else:
             from biosam2.io.dicom import seg
 
@@ -151,6 +173,28 @@ class Exporter:
         beside = path.with_name(path.name.removesuffix(kind) + ".json")
         records.write(beside, record)
         return [*written, beside]
+
+    def _writeVideo(
+        self, path: Path, kind: str, segmentationNode: Any, volumeNode: Any, window: tuple[float, float]
+    ) -> Path:
+        """Write a format of `VIDEO_FORMATS`.
+
+        Returns:
+            The file or folder that was written.
+        """
+        segments = Segments(segmentationNode, volumeNode, videoOf(volumeNode))
+        segmentation = segmentationNode.GetSegmentation()
+        colours = [segmentation.GetSegment(segmentId).GetColor() for segmentId in segments.names]
+        if kind == SEQUENCE:
+            sequence.write(path, segments, colours=colours)
+        elif kind == PICTURES:
+            path = path.with_suffix("")
+            write_video_masks(path, segments)
+        elif kind == MOVIE:
+            write_overlay_video(path, segments, window=window, colours=colours)
+        else:
+            write_areas(path, segments)
+        return path
 
     def record(self, segments: Segments, volumeNode: Any, session: Mapping[str, Any]) -> dict[str, Any]:
         """What went in, what was done and what came out, as JSON data; `biosam2 replay` does it again.

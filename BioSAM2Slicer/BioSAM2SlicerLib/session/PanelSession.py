@@ -344,6 +344,7 @@ class PanelSession:
         writeParameters(self._node, after)
         if after.undoStates != before.undoStates:
             self._steps.keep(after.undoStates)
+        if (after.undoStates, after.film) != (before.undoStates, before.film):
             self.stateChanged.emit()
         if (before.model, before.device) != (after.model, after.device) and self._worker.driver is not None:
             self._propagation.abandon()

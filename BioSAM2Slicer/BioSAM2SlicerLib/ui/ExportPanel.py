@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import qt
@@ -12,12 +12,14 @@ from biosam2.io.review import Review
 from biosam2.session import ModelFacts
 from slicer.i18n import tr as _
 
-from ..export.Exporter import DICOM, FORMATS, Exporter, namesOf, reviewOf
+from ..export.Exporter import DICOM, FORMATS, MOVIE, VIDEO_FORMATS, Exporter, namesOf, reviewOf
 from ..export.Measures import measure, showTable
 from ..session.PanelSession import PanelSession
-from ..worker.InstallLogic import DICOM_PACKAGES, InstallLogic, slicersPip
+from ..worker.InstallLogic import DICOM_PACKAGES, VIDEO_PACKAGES, InstallLogic, Package, slicersPip
 from .Controls import loadSection
 
+# What formats need that Slicer does not have.
+_PACKAGES = {DICOM: DICOM_PACKAGES, MOVIE: VIDEO_PACKAGES}
 _FOLDER_SETTING = "BioSAM2Slicer/exportFolder"
 
 
@@ -39,8 +41,8 @@ class ExportPanel:
         getModel: says which network drew.
         say: tells the user what was done.
         ask: lets the user choose a path, see `askPath`.
-        askInstall: asks whether what DICOM SEG needs may be installed, see `askToInstall`.
-        makeInstaller: makes what installs it.
+        askInstall: asks whether what a format needs may be installed, see `askToInstall`.
+        makeInstaller: makes what installs packages.
         refuse: tells the user why something was not done; by default as `say`.
         getReview: tells what was looked at and approved; by default what was looked at in the session.
     """
@@ -52,8 +54,8 @@ class ExportPanel:
         say: Callable[[str], None],
         ask: Callable[[str, str, str], str] = askPath,
         askInstall: Callable[[str], bool] = askToInstall,
-        makeInstaller: Callable[[], InstallLogic] = lambda: InstallLogic(
-            packages=DICOM_PACKAGES, torch=False, pipInstall=slicersPip()
+        makeInstaller: Callable[[Sequence[Package]], InstallLogic] = lambda packages: InstallLogic(
+            packages=packages, torch=False, pipInstall=slicersPip()
         ),
         refuse: Callable[[str], None] | None = None,
         getReview: Callable[[], Review] | None = None,
@@ -81,7 +83,7 @@ class ExportPanel:
     def refresh(self) -> None:
         """Offer what can be done now."""
         node, volume = self._session.segmentationNode, self._session.volumeNode
-        formats = self._exporter.formats(volume)
+        formats = self._exporter.formats(volume, self._session.parameters.film)
         if [self._formatBox.itemData(n) for n in range(self._formatBox.count)] != list(formats):
             self._formatBox.clear()
             for ending, text in formats.items():
@@ -110,7 +112,7 @@ class ExportPanel:
         text = self._ask(
             _("Export segmentation"),
             str(Path(folder) / f"{_fileName(node.GetName())}{ending}"),
-            f"{_(FORMATS[ending])} (*{ending})",
+            f"{_({**FORMATS, **VIDEO_FORMATS}[ending])} (*{ending})",
         )
         if not text:
             return
@@ -118,8 +120,8 @@ class ExportPanel:
         if not path.name.lower().endswith(ending):
             path = path.with_name(path.name + ending)
         settings.setValue(_FOLDER_SETTING, str(path.parent))
-        if ending == DICOM:
-            self._installAndWrite(path)
+        if ending in _PACKAGES:
+            self._installAndWrite(path, _PACKAGES[ending])
         else:
             self._write(path)
 
@@ -180,11 +182,11 @@ class ExportPanel:
         names = ", ".join(file.name for file in written)
         self._say(_("Exported to {folder}: {names}").format(folder=path.parent, names=names))
 
-    def _installAndWrite(self, path: Path) -> None:
-        """DICOM SEG needs a package that is installed only when the user says so."""
+    def _installAndWrite(self, path: Path, packages: Sequence[Package]) -> None:
+        """Some formats need packages, which are installed only when the user says so."""
         if self._installer is not None:
             return
-        installer = self._makeInstaller()
+        installer = self._makeInstaller(packages)
         if installer.complete:
             self._write(path)
             return

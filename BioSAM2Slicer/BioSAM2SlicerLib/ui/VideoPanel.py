@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import slicer
 import vtk
 from biosam2.errors import BioSAM2Error
+from biosam2.io.areas import areas_of
 from slicer.i18n import tr as _
 
-from ..scene.SequenceVideo import browserOf, frameNodeOf, openVideo, sequenceOf
+from ..export.AreaPlot import plotAreas
+from ..export.Exporter import Segments, namesOf
+from ..scene.SequenceVideo import browserOf, frameNodeOf, openVideo, sequenceOf, videoOf
 from ..scene.ViewPlanes import shownSlice, showVolume, sliceNodes
 from ..scene.VolumeGeometry import VolumeGeometry
 from ..session.MaskSequence import MaskSequence
@@ -24,7 +28,7 @@ class VideoPanel:
         session: what is worked on.
         getVolume: gives the chosen volume.
         choose: makes a volume the input.
-        refuse: tells the user why something was not done.
+        say, refuse: tell the user what was done, and why something was not.
     """
 
     def __init__(
@@ -32,12 +36,13 @@ class VideoPanel:
         session: PanelSession,
         getVolume: Callable[[], Any],
         choose: Callable[[Any], None],
+        say: Callable[[str], None],
         refuse: Callable[[str], None],
     ) -> None:
         self._session = session
         self._getVolume = getVolume
         self._choose = choose
-        self._refuse = refuse
+        self._say, self._refuse = say, refuse
         self.masks = MaskSequence(session)
         self.widget, self._ui = loadSection("Video")
         self._browser: Any = None
@@ -45,6 +50,7 @@ class VideoPanel:
         self._item = -1
         self._ui.openVideo.clicked.connect(lambda *_: self.openVideo())
         self._ui.showMasks.clicked.connect(lambda *_: self.showMasks(bool(self._ui.showMasks.checked)))
+        self._ui.plotAreas.clicked.connect(lambda *_: self.plotAreas())
         self.refresh()
 
     def cleanup(self) -> None:
@@ -58,7 +64,10 @@ class VideoPanel:
         self._ui.openVideo.visible = sequenceOf(volume) is not None
         self._ui.showMasks.visible = browser is not None
         self._ui.showMasks.enabled = self.masks.shown is not None
-        self.widget.visible = bool(sequenceOf(volume) or browser)
+        film = self._session.volumeNode is not None and self._session.parameters.film
+        self._ui.plotAreas.visible = film
+        self._ui.plotAreas.enabled = film and bool(namesOf(self._session.segmentationNode))
+        self.widget.visible = bool(sequenceOf(volume) or browser or film)
         self._follow(browser)
 
     def openVideo(self) -> None:
@@ -83,6 +92,16 @@ class VideoPanel:
         showVolume(frame if shown and frame is not None else video)
         if not shown:
             self._jump()
+
+    def plotAreas(self) -> None:
+        """Show the area of each segment over time, as a plot."""
+        segmentation, volume = self._session.segmentationNode, self._session.volumeNode
+        if self._session.running:
+            self._refuse(_("Masks are still coming; wait for the propagation to end, or stop it."))
+            return
+        chart = plotAreas(segmentation, areas_of(Segments(segmentation, volume, videoOf(volume))))
+        slicer.modules.plots.logic().ShowChartInLayout(chart)
+        self._say(_("The plot “{name}” is in the scene, and its table.").format(name=chart.GetName()))
 
     # -- inside ---------------------------------------------------------------------------------
 

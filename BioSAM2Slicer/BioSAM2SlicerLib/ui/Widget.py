@@ -182,7 +182,11 @@ class Widget:
         )
         self._buildInput()
         self._video = VideoPanel(
-            self.session, self._volumeSelector.currentNode, self._takeVideo, refuse=self._status.problem
+            self.session,
+            self._volumeSelector.currentNode,
+            self._takeVideo,
+            say=self._status.remark,
+            refuse=self._status.problem,
         )
         self._buildPrompts()
         self._buildSegments()

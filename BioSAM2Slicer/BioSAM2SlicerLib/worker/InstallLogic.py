@@ -64,6 +64,8 @@ ENGINE_PACKAGES = (
 PACKAGES = PANEL_PACKAGES + ENGINE_PACKAGES
 # What writes DICOM SEG. Slicer brings a pydicom of its own, in 5.10 one of version 2, which lacks this module.
 DICOM_PACKAGES = (Package("pydicom>=3.0.1", "pydicom.pixels", 10), Package("highdicom>=0.24", "highdicom", 10))
+# What writes a video's overlay.
+VIDEO_PACKAGES = (Package("av>=13", "av", 105),)
 _TORCH_MEGABYTES = 900
 # What pip takes after ==.
 _PLAIN_VERSION = re.compile(r"[0-9A-Za-z.!+_-]+")

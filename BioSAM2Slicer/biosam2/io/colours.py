@@ -25,3 +25,8 @@ def segment_colour(index: int) -> tuple[float, float, float]:
     if index < len(_FIRST):
         return _FIRST[index]
     return colorsys.hsv_to_rgb(index * _GOLDEN % 1.0, 0.75 if index % 2 else 0.55, 0.9)
+
+
+def segment_colours(count: int) -> list[tuple[float, float, float]]:
+    """Those of the first segments, see `segment_colour`."""
+    return [segment_colour(index) for index in range(count)]

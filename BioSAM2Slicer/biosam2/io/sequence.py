@@ -8,6 +8,7 @@ vtkMRMLVolumeSequenceStorageNode reads and writes.
 from __future__ import annotations
 
 import gzip
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import SimpleITK as sitk
 from ..errors import InputError
 from ..volume import Volume
 from .atomic import atomic_path
-from .colours import segment_colour
+from .colours import segment_colours
 from .guards import require_memory, unreadable
 from .itk import quiet, volume_from_image
 from .nrrd import OPENING, escaped, type_lines, vector
@@ -25,7 +26,13 @@ from .segmented import Segmented
 from .times import frame_times, metadata_of_index
 
 
-def write(path: Path, session: Segmented, *, overwrite: bool = True) -> None:
+def write(
+    path: Path,
+    session: Segmented,
+    *,
+    colours: Sequence[tuple[float, float, float]] | None = None,
+    overwrite: bool = True,
+) -> None:
     """Write a labelmap for each frame (slice k); atomic.
 
     A frame lies where the volume's slice 0 lies, one voxel thick. Names and colours of the segments are keys of the
@@ -34,6 +41,7 @@ def write(path: Path, session: Segmented, *, overwrite: bool = True) -> None:
     Args:
         path: .seq.nrrd.
         session: segments and frames; of overlapping segments the later one counts.
+        colours: of the segments, red, green and blue, 0 to 1; None for those of `biosam2.io.colours`.
         overwrite: whether an earlier file of that name may be replaced.
 
     Raises:
@@ -43,7 +51,7 @@ def write(path: Path, session: Segmented, *, overwrite: bool = True) -> None:
     if not session.segments:
         raise InputError(f"nothing to write to {path}: there is no segment yet")
     labels = session.labelmap()
-    header = _header(session, labels.dtype)
+    header = _header(session, labels.dtype, colours or segment_colours(len(session.segments)))
     with atomic_path(path, overwrite=overwrite) as temporary, open(temporary, "wb") as stream:
         stream.write(header.encode())
         # mtime 0: the same masks give the same bytes.
@@ -117,7 +125,7 @@ def _chosen_slice(path: Path, slice_index: int | None, slices: int, frames: int)
     return slice_index or 0
 
 
-def _header(session: Segmented, dtype: np.dtype) -> str:
+def _header(session: Segmented, dtype: np.dtype, colours: Sequence[tuple[float, float, float]]) -> str:
     """The NRRD header up to and with the empty line that ends it."""
     volume = session.volume
     frames, rows, columns = volume.shape
@@ -144,6 +152,6 @@ def _header(session: Segmented, dtype: np.dtype) -> str:
         lines += [
             f"Segment{number}_Name:={escaped(name)}",
             f"Segment{number}_LabelValue:={number + 1}",
-            f"Segment{number}_Color:={' '.join(f'{c:g}' for c in segment_colour(number))}",
+            f"Segment{number}_Color:={' '.join(f'{c:g}' for c in colours[number])}",
         ]
     return "\n".join(lines) + "\n\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..errors import InputError, OutputError
 from ..frames import resolve_window, windowed
 from .atomic import atomic_folder
-from .colours import segment_colour
+from .colours import segment_colours
 from .formats import MOVIE, extension
 from .segmented import Segmented
 
@@ -44,6 +44,7 @@ def write_overlay_video(
     session: Segmented,
     fps: float | None = None,
     window: tuple[float, float] | None = None,
+    colours: Sequence[tuple[float, float, float]] | None = None,
 ) -> None:
     """Write the frames with their segments in colour and outlined, as a video; atomic.
 
@@ -52,6 +53,7 @@ def write_overlay_video(
         session: segments and frames (slices k).
         fps: frames a second; None is the source's rate, or 10 where it has none.
         window: (centre, width) of the frames; None for the whole range of 8 bits, and for others robust percentiles.
+        colours: of the segments, red, green and blue, 0 to 1; None for those of `biosam2.io.colours`.
 
     Raises:
         InputError: there is no segment, or `fps` is not positive.
@@ -69,7 +71,7 @@ def write_overlay_video(
     if window is None and session.volume.array.dtype == np.uint8:
         window = (127.5, 255.0)
     shown = resolve_window(window, session.volume)
-    movies.write(target, _overlays(session, _labels(target, session), shown), rate)
+    movies.write(target, _overlays(session, _labels(target, session), shown, colours), rate)
 
 
 def _labels(target: Path, session: Segmented) -> NDArray[Any]:
@@ -78,9 +80,14 @@ def _labels(target: Path, session: Segmented) -> NDArray[Any]:
     return session.labelmap()
 
 
-def _overlays(session: Segmented, labels: NDArray[Any], window: tuple[float, float]) -> Iterator[NDArray[np.uint8]]:
+def _overlays(
+    session: Segmented,
+    labels: NDArray[Any],
+    window: tuple[float, float],
+    given: Sequence[tuple[float, float, float]] | None,
+) -> Iterator[NDArray[np.uint8]]:
     """Frames (J, I, 3) in a window, with segments at 35 % and their outlines at full colour."""
-    colours = np.array([(0, 0, 0), *(segment_colour(n) for n in range(len(session.segments)))]) * 255
+    colours = np.array([(0, 0, 0), *(given or segment_colours(len(session.segments)))]) * 255
     for frame, label in zip(session.volume.array, labels, strict=True):
         grey = 255 * windowed(frame, window)
         rgb = grey if grey.ndim == 3 else np.repeat(grey[..., None], 3, axis=2)
