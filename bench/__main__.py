@@ -1,4 +1,4 @@
-"""The command: python -m bench time|count|memory|strokes|agree|banks|tools|worker|train|cluster|history."""
+"""The command: python -m bench time|count|memory|strokes|agree|banks|doubt|keyframes|tools|worker|train|…."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import time
 from dataclasses import asdict
+from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,22 @@ from biosam2.evaluation.cases import shared_cases
 from biosam2.io import atomic_path
 from biosam2.speed import Speed
 
-from . import agreement, banks, cluster, count, peak, results, strokes, timing, tools, training, worker
+from . import (
+    agreement,
+    banks,
+    cluster,
+    count,
+    doubt,
+    keyframes,
+    peak,
+    results,
+    strokes,
+    timing,
+    tools,
+    training,
+    worker,
+)
+from .cases import cases_of
 from .networks import network_of, reference_of, trained
 from .phases import PHASES, noise
 from .sides import EngineSide, PredictorSide, Side
@@ -49,6 +65,18 @@ def _kept(function: Any) -> Any:
     """The options that say where figures are kept."""
     kept = click.option("--record", is_flag=True, help="Keep the figures in results/, by version and machine.")
     return click.option("--json", "out", type=_FILE, help="Write the figures here.")(kept(function))
+
+
+def _cases(function: Any) -> Any:
+    """The options that say what is measured, and with which model."""
+    for option in (
+        click.option("--only", default="*", show_default=True, metavar="PATTERN", help="Targets, as in '*: lesion'."),
+        click.option("--hippocampi", type=int, default=4, show_default=True, help="Cases of --collection."),
+        click.option("--collection", type=_FOLDER, help="Labelled images of many sources; its hippocampi are taken."),
+        click.option("--model", default="nano", show_default=True, help="A registered model."),
+    ):
+        function = option(function)
+    return function
 
 
 _speeds = click.option(
@@ -206,18 +234,31 @@ def _agree(
 @click.argument("folder", type=_FOLDER)
 @_threads
 @_kept
-@click.option("--model", default="nano", show_default=True, help="A registered model.")
-@click.option("--cases", type=int, help="How many of the cases.")
+@_cases
+@click.option("--crop", type=click.Choice(["auto", "none"]), default="none", show_default=True, help="See 'segment'.")
 @click.option("--beyond", type=int, default=12, show_default=True, help="Slices beyond the target's ends.")
 def _banks(
-    folder: Path, threads: int, out: Path | None, record: bool, model: str, cases: int | None, beyond: int
+    folder: Path,
+    threads: int,
+    out: Path | None,
+    record: bool,
+    model: str,
+    collection: Path | None,
+    hippocampi: int,
+    only: str,
+    crop: str,
+    beyond: int,
 ) -> None:
     """Dice to the truth with each memory policy, on the shared cases in FOLDER."""
     torch.set_num_threads(threads)
     found = []
-    for each in banks.banks(trained(model), folder, cases, beyond):
+    chosen = (case for case in cases_of(folder, collection, hippocampi) if fnmatch(case.title, only))
+    for each in banks.banks(trained(model), chosen, None if crop == "none" else "auto", beyond):
         dice = " → ".join(f"{value:.3f}" for value in each.dice)
-        click.echo(f"{each.case}, {each.bank}, {each.prompt}: {dice} in {each.seconds:.1f} s", err=True)
+        click.echo(
+            f"{each.case}, {each.bank}, {each.prompt}: {dice}, beyond {each.beyond:.2f} in {each.seconds:.1f} s",
+            err=True,
+        )
         found.append(each)
     click.echo(banks.table(found))
     values = {
@@ -245,6 +286,91 @@ def _tools(folder: Path, threads: int, out: Path | None, record: bool, model: st
     for name, value in means.items():
         click.echo(f"{name:40} {value:.3f}")
     _keep(out, record, "mean Dice", means, {"outcomes": [each.to_json() for each in found]})
+
+
+@main.command("doubt")
+@click.argument("folder", type=_FOLDER)
+@_threads
+@_kept
+@_cases
+@click.option("--prompt", "prompts", type=click.Choice(doubt.PROMPTS), multiple=True, help="By default all of them.")
+@click.option("--corrections", type=int, default=1, show_default=True, help="By clicks; ranked after each.")
+@click.option("--costly", is_flag=True, help="Also the doubts that cost a sweep for each slice.")
+@click.option("--looks", type=int, default=0, show_default=True, help="At the slice most in doubt, each corrected.")
+@click.option("--correct", type=click.Choice(["click", "mask"]), default="click", show_default=True, help="By what.")
+def _doubt(
+    folder: Path,
+    threads: int,
+    out: Path | None,
+    record: bool,
+    model: str,
+    collection: Path | None,
+    hippocampi: int,
+    only: str,
+    prompts: tuple[Any, ...],
+    corrections: int,
+    costly: bool,
+    looks: int,
+    correct: Any,
+) -> None:
+    """How well doubts find the slices that are wrong, on the shared cases in FOLDER of at least seven slices.
+
+    With --looks instead what a user gains who corrects the slice most in doubt again and again.
+    """
+    torch.set_num_threads(threads)
+    every = cases_of(folder, collection, hippocampi, doubt.LEAST_SLICES)
+    cases, network = (case for case in every if fnmatch(case.title, only)), trained(model)
+    if looks:
+        gained = []
+        for look in doubt.looked(network, cases, looks, correct):
+            click.echo(f"{look.case}, by {look.by}: {' '.join(f'{value:.3f}' for value in look.dice)}", err=True)
+            gained.append(look)
+        click.echo(doubt.looked_table(gained))
+        values = {
+            f"{by}, {looks} looks": statistics.fmean(one.dice[-1] for one in gained if one.by == by) for by in doubt.BY
+        }
+        _keep(out, record, "mean Dice to the truth", values, {"looks": doubt.to_json(gained)})
+        return
+    names = tuple(doubt.DOUBTS) if costly else doubt.CHEAP
+    found = []
+    for each in doubt.ranked(network, cases, prompts or doubt.PROMPTS, corrections, names):
+        click.echo(f"{each.case}, {each.prompt}, {each.corrections} corrections: {each.correlation}", err=True)
+        found.append(each)
+    click.echo(doubt.ranked_table(found) + "\n\n" + doubt.drawn_table(found))
+    first = [one for one in found if one.corrections == 0]
+    values = {name: statistics.fmean(one.correlation[name] for one in first) for name in names}
+    _keep(out, record, "mean rank correlation with 1 - Dice", values, {"doubts": doubt.to_json(found)})
+
+
+@main.command("keyframes")
+@click.argument("folder", type=_FOLDER)
+@_threads
+@_kept
+@_cases
+def _keyframes(
+    folder: Path,
+    threads: int,
+    out: Path | None,
+    record: bool,
+    model: str,
+    collection: Path | None,
+    hippocampi: int,
+    only: str,
+) -> None:
+    """Dice between accepted slices: a sweep from one side, from the other, and both; on the shared cases in FOLDER."""
+    torch.set_num_threads(threads)
+    every = cases_of(folder, collection, hippocampi, doubt.LEAST_SLICES)
+    found = []
+    for each in keyframes.between(trained(model), (case for case in every if fnmatch(case.title, only))):
+        click.echo(f"{each.case}, {each.accepted} slices: {each.dice}", err=True)
+        found.append(each)
+    click.echo(keyframes.table(found))
+    values = {
+        f"{way}, {count} slices": statistics.fmean(one.dice[way] for one in found if one.accepted == count)
+        for way in keyframes.WAYS
+        for count in sorted({one.accepted for one in found})
+    }
+    _keep(out, record, "mean Dice to the truth", values, {"between": keyframes.to_json(found)})
 
 
 @main.command("worker")

@@ -1,5 +1,6 @@
 """The bench works at its smallest size; its figures are not checked here."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -67,7 +68,28 @@ def test_banks_are_measured(bench):
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("needs the shared cases beside the project")
-    assert "| dissimilar, 16 across images | box |" in bench("banks", str(folder), "--cases", "1", "--beyond", "0")
+    table = bench("banks", str(folder), "--only", "*phantom: label 9", "--beyond", "0")
+    assert "| dissimilar, 16 across images | box |" in table
+    assert "| twopass | box |" in table
+
+
+def test_doubts_and_sides_are_measured(bench, tmp_path):
+    folder, out = ROOT.parent / "shared" / "data", tmp_path / "figures.json"
+    if not folder.is_dir():
+        pytest.skip("needs the shared cases beside the project")
+    asked = (str(folder), "--only", "*phantom: label 9", "--json", str(out))
+    table = bench("doubt", *asked, "--prompt", "box", "--corrections", "0", "--costly")
+    assert "| score, return |" in table
+    (one,) = json.loads(out.read_text(encoding="utf-8"))["details"]["doubts"]
+    assert min(one["correlation"].values()) >= -1
+    # Whoever knows the truth names the worst slice, and what is drawn as it is can only be better.
+    assert one["lowest"] == min(one["named"].values()) == one["named"]["worst"]
+    assert all(a <= b for drawn in one["drawn"].values() for a, b in itertools.pairwise(drawn))
+    assert "| worst |" in bench("doubt", *asked, "--looks", "1")
+    table = bench("keyframes", *asked)
+    between = json.loads(out.read_text(encoding="utf-8"))["details"]["between"]
+    assert f"| *targets* | {' | '.join(['1'] * len(between))} |" in table
+    assert all(0 < one["dice"]["fused, apart"] <= 1 for one in between)
 
 
 def test_agreement_is_measured(bench):
