@@ -30,6 +30,28 @@ def test_a_folder_becomes_a_manifest_in_a_process_of_its_own(biosam2, folder):
     assert again.out == ended.out.partition("wrote")[0]
 
 
+@pytest.mark.parametrize(("output", "said"), [("all.txt", "ends in .csv or .json"), ("no/all.csv", "no folder no")])
+def test_where_nothing_can_be_written_is_said_before_any_image_is_opened(biosam2, folder, output, said):
+    ended = biosam2.here("data", "make", ".", "-o", output)
+    assert ended.code == 2
+    assert said in ended.last_line
+    assert "ball" not in ended.out
+
+
+def test_pieces_become_targets(biosam2, folder):
+    volume = read_volume(folder / "ball.nrrd")
+    labels = read_labelmap(folder / "ball-mask.nrrd").array.copy()
+    labels[0, 0, :3] = 1
+    write_labelmap(folder / "ball-mask.nrrd", volume, labels)
+    ended = biosam2.here("data", "make", ".", "-o", "pieces.csv", "--target", "ball=1", "--pieces", "5")
+    assert ended.code == 0, ended.err
+    (case,) = load_dataset(folder / "pieces.csv")
+    masks = open_case(case).masks
+    assert list(masks) == ["ball 1", "ball 2"]
+    assert masks["ball 2"].sum() == 3
+    assert masks["ball 1"].sum() == (labels == 1).sum() - 3
+
+
 def test_misfits_are_refused_by_name_or_left_out(biosam2, folder):
     volume = read_volume(folder / "ball.nrrd")
     elsewhere = Volume(volume.array, volume.spacing, (9.0, 9.0, 9.0), volume.direction)

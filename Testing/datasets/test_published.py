@@ -10,6 +10,7 @@ from biosam2.datasets import load_dataset, open_case, save_dataset
 from biosam2.datasets.case import colour, read_value, value_text
 from biosam2.datasets.finding import find_cases
 from biosam2.datasets.layout import DatasetOptions
+from biosam2.datasets.patterns import paths_below
 from biosam2.datasets.published import PUBLISHED
 from biosam2.datasets.splits import canonical_split
 from biosam2.errors import InputError
@@ -231,12 +232,33 @@ def test_another_dataset_than_the_one_that_is_named(tmp_path):
     shutil.rmtree(tmp_path / "labelsTr")
     (tmp_path / "amos22.zip").write_bytes(b"PK")
     assert "archives that are not unpacked (amos22.zip)" in refused(tmp_path, "amos22")
-    assert "archives that are not unpacked (amos22.zip)" in refused(tmp_path)
+    assert "archives that are not unpacked (amos22.zip); unpack them" in refused(tmp_path)
     (tmp_path / "amos22.zip.part").write_bytes(b"PK")
     assert "is not finished (amos22.zip.part)" in refused(tmp_path)
     (tmp_path / "amos22.zip").unlink()
     (tmp_path / "amos22.zip.part").unlink()
-    assert "it is empty" in refused(tmp_path)
+    assert "it is empty; give the folder of a dataset" in refused(tmp_path)
+
+
+def test_several_datasets_in_one_folder(tmp_path):
+    made.busi(tmp_path / "busi")
+    made.drive(tmp_path / "drive")
+    assert "holds several datasets (BUSI, DRIVE); give the folder of one" in refused(tmp_path)
+    assert len(find_cases(tmp_path, "drive")) == 1
+
+
+@pytest.mark.parametrize("layout", list(FOLDERS))
+def test_a_dataset_is_taken_for_one_only(layout, tmp_path):
+    FOLDERS[layout][0](tmp_path)
+    paths = paths_below(tmp_path)
+    assert [name for name, dataset in PUBLISHED.items() if dataset.recognise(paths)] == [layout]
+
+
+def test_a_folder_of_images_alone_and_a_file(tmp_path):
+    made.amos22(tmp_path)
+    said = refused(tmp_path / "imagesTr")
+    assert "holds no labelled image: it holds 3 images (amos_0001.nii.gz …) and no labels that belong to them" in said
+    assert "is a file; give the folder" in refused(tmp_path / "dataset.json")
 
 
 def test_a_dataset_that_is_there_twice(tmp_path):

@@ -119,9 +119,11 @@ def make(
     from ..datasets.checking import refuse_misfits
     from ..datasets.finding import find_cases
     from ..datasets.layout import DatasetOptions
+    from ..datasets.manifest import check_manifest_path
     from ..datasets.pieces import in_pieces
     from ..io.guards import existing
 
+    check_manifest_path(output)
     options = DatasetOptions(modality, split, targets, channel, split_files, fold, instances)
     cases = [case for case in find_cases(existing(folder), layout, options) if fnmatch(case.name, only)]
     if not cases:

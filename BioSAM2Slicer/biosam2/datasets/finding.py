@@ -50,17 +50,28 @@ def find_cases(folder: Path, layout: str | None = None, options: DatasetOptions 
             dataset; the message says what the folder is.
     """
     folder = folder.absolute()
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file; give the folder of a dataset")
     options = options or DatasetOptions()
     paths = paths_below(folder)
     published = _recognised(paths)
     if layout is None:
-        layout = published or _general(folder)
-    elif layout in PUBLISHED and not PUBLISHED[layout].recognise(paths):
-        said = f"it holds {PUBLISHED[published].title}" if published else _what_it_is(folder)
-        raise InputError(f"{folder} does not hold {PUBLISHED[layout].title}: {said}; give the folder that does")
+        if len(published) > 1:
+            names = ", ".join(PUBLISHED[name].title for name in published)
+            raise InputError(f"{folder} holds several datasets ({names}); give the folder of one, or say --layout")
+        layout = published[0] if published else _general(folder)
+    elif layout in PUBLISHED and layout not in published:
+        said, advice = _what_it_is(folder)
+        if published:
+            said, advice = f"it holds {PUBLISHED[published[0]].title}", "give the folder that does"
+        raise InputError(f"{folder} does not hold {PUBLISHED[layout].title}: {said}; {advice}")
     if layout not in LAYOUTS:
-        raise InputError(f"{folder} has none of the known layouts: {_what_it_is(folder)}; write a manifest for it")
+        said, advice = _what_it_is(folder)
+        raise InputError(f"{folder} has none of the known layouts: {said}; {advice}")
     cases = PUBLISHED[layout].read(folder, options) if layout in PUBLISHED else _GENERAL[layout][1](folder, options)
+    if not cases:
+        said, advice = _what_it_is(folder)
+        raise InputError(f"{folder} holds no labelled image: {said}; {advice}")
     check_cases(cases, folder)
     if options.split_files:
         cases = with_splits(cases, read_splits(options.split_files, options.fold), folder)
@@ -69,29 +80,31 @@ def find_cases(folder: Path, layout: str | None = None, options: DatasetOptions 
 
 def recognise(folder: Path) -> str | None:
     """The layout of a folder, one of `LAYOUTS`, or None."""
-    return _recognised(paths_below(folder)) or _general(folder)
+    return next(iter(_recognised(paths_below(folder))), None) or _general(folder)
 
 
 def _general(folder: Path) -> str | None:
     return next((name for name, (fits, _) in _GENERAL.items() if fits(folder)), None)
 
 
-def _recognised(paths: Paths) -> str | None:
-    return next((name for name, dataset in PUBLISHED.items() if dataset.recognise(paths)), None)
+def _recognised(paths: Paths) -> list[str]:
+    return [name for name, dataset in PUBLISHED.items() if dataset.recognise(paths)]
 
 
-def _what_it_is(folder: Path) -> str:
-    """Why a folder may hold nothing that is known."""
+def _what_it_is(folder: Path) -> tuple[str, str]:
+    """Why a folder may hold nothing that is known, and what to do."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     if not files:
-        return "it is empty"
+        return "it is empty", "give the folder of a dataset"
     unfinished = [path.name for path in files if path.suffix.lower() in _UNFINISHED]
     if unfinished:
-        return f"a download in it is not finished ({unfinished[0]})"
+        return f"a download in it is not finished ({unfinished[0]})", "finish it and unpack it"
     images = images_in(folder)
     archives = [path.name for path in files if path.suffix.lower() in _ARCHIVES and path not in images]
     if archives:
-        return f"it holds archives that are not unpacked ({archives[0]})"
+        return f"it holds archives that are not unpacked ({archives[0]})", "unpack them"
     if images:
-        return f"it holds {len(images)} images ({images[0].relative_to(folder)} …)"
-    return f"it holds {len(files)} files and no image among them ({files[0].relative_to(folder)} …)"
+        said = f"it holds {len(images)} images ({images[0].relative_to(folder)} …) and no labels that belong to them"
+        return said, "give the folder above, or write a manifest for it"
+    said = f"it holds {len(files)} files and no image among them ({files[0].relative_to(folder)} …)"
+    return said, "give the folder of a dataset"

@@ -120,13 +120,24 @@ def save_dataset(path: str | os.PathLike[str], cases: Sequence[Case]) -> None:
         OutputError: the extension is none of .csv and .json, or the file cannot be written.
     """
     target = Path(path)
-    if target.suffix.lower() not in MANIFEST:
-        raise OutputError(f"cannot write {target}: a manifest ends in .csv or .json")
+    check_manifest_path(target)
     check_cases(cases, target)
     folder = target.absolute().parent
     text = _csv(cases, folder) if target.suffix.lower() == ".csv" else _json(cases, folder)
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def check_manifest_path(path: Path) -> None:
+    """Refuse a place where no manifest can be written, before any image is opened.
+
+    Raises:
+        OutputError: the extension is none of .csv and .json, or there is no such folder.
+    """
+    if path.suffix.lower() not in MANIFEST:
+        raise OutputError(f"cannot write {path}: a manifest ends in .csv or .json")
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"cannot write {path}: there is no folder {path.parent}; create it first")
 
 
 def _read_csv(source: Path, root: Path) -> list[Case]:
