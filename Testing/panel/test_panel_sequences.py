@@ -110,10 +110,19 @@ def test_a_cine_is_opened_followed_in_time_and_played_by_the_browser(open_panel,
     assert not panel.session.segmentationNode.GetDisplayVisibility()
     assert host.views["Red"].mrmlSliceCompositeNode().GetBackgroundVolumeID() == proxy.GetID()
     browser.SetSelectedItemNumber(5)
+    assert slice_of(host, proxy) == 0, "the browser's image is in the view"
+    box = host.scene.GetFirstNodeByClass("vtkMRMLMarkupsROINode")
+    assert not box.GetDisplayVisibility()
     panel.click("showMasks")
+    assert box.GetDisplayVisibility()
     assert host.views["Red"].mrmlSliceCompositeNode().GetBackgroundVolumeID() == video.GetID()
     assert panel.session.segmentationNode.GetDisplayVisibility()
     assert slice_of(host, video) == 5
+    # What is prompted belongs to the video.
+    panel.click("showMasks")
+    panel.press(QtCore.Qt.Key.Key_P)
+    assert host.views["Red"].mrmlSliceCompositeNode().GetBackgroundVolumeID() == video.GetID()
+    assert not panel.find("showMasks").checked
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -309,3 +318,14 @@ def test_only_videos_offer_what_is_for_videos(open_panel, host, sphere):  # noqa
     event_loop.process_events()
     assert box.findData(".csv") >= 0
     assert panel.widget._video.widget.visible
+
+
+def test_what_the_browser_shows_is_no_look_at_the_video(followed):
+    panel, segment = followed, followed.segment()
+    review = panel.widget._review
+    panel.click("showMasks")
+    review._onLooked()  # as its timer does, which is stopped and started by the views
+    assert not any(each.seen for each in panel.session.reviewed(segment).values())
+    panel.click("showMasks")
+    review._onLooked()
+    assert [index for index, each in panel.session.reviewed(segment).items() if each.seen] == [0]

@@ -157,9 +157,10 @@ class ReviewPanel:
             self.changed.emit()
 
     def _onLooked(self) -> None:
-        """A slice has been in a view for a while; while masks are still coming it is not what will be there."""
+        """A slice has been in a view for a while, with its mask; while masks are still coming it is not what will be
+        there."""
         segment = self._segment()
-        if not segment or self._session.running:
+        if not segment or self._session.running or not self._session.segmentationNode.GetDisplayVisibility():
             return
         news = [self.review.see(segment, index) for index in self.review.shown()]
         if any(news):

@@ -13,7 +13,7 @@ from slicer.i18n import tr as _
 
 from ..export.AreaPlot import plotAreas
 from ..export.Exporter import Segments, namesOf
-from ..scene.SequenceVideo import browserOf, frameNodeOf, openVideo, sequenceOf, videoOf
+from ..scene.SequenceVideo import browserOf, frameNodeOf, openVideo, sequenceOf, sliceOfFrames, videoOf
 from ..scene.ViewPlanes import shownSlice, showVolume, sliceNodes
 from ..scene.VolumeGeometry import VolumeGeometry
 from ..session.MaskSequence import MaskSequence
@@ -28,6 +28,7 @@ class VideoPanel:
         session: what is worked on.
         getVolume: gives the chosen volume.
         choose: makes a volume the input.
+        promptsShown: says whether prompts are to be seen.
         say, refuse: tell the user what was done, and why something was not.
     """
 
@@ -36,12 +37,14 @@ class VideoPanel:
         session: PanelSession,
         getVolume: Callable[[], Any],
         choose: Callable[[Any], None],
+        promptsShown: Callable[[], bool],
         say: Callable[[str], None],
         refuse: Callable[[str], None],
     ) -> None:
         self._session = session
         self._getVolume = getVolume
         self._choose = choose
+        self._promptsShown = promptsShown
         self._say, self._refuse = say, refuse
         self.masks = MaskSequence(session)
         self.widget, self._ui = loadSection("Video")
@@ -85,13 +88,24 @@ class VideoPanel:
     def showMasks(self, shown: bool) -> None:
         """Show the browser's own images with the masks, or the session's video again."""
         video = self._session.volumeNode
+        frame = frameNodeOf(video)
+        shown = shown and frame is not None
         self.masks.update()
         self.masks.show(shown)
         self._ui.showMasks.checked = shown
-        frame = frameNodeOf(video)
-        showVolume(frame if shown and frame is not None else video)
-        if not shown:
-            self._jump()
+        if self._session.prompts is not None:
+            # They lie on the video's slices, of which the browser's images take the first one's place.
+            self._session.prompts.setVisible(not shown and self._promptsShown())
+        showVolume(frame if shown else video)
+        if shown:
+            _jump(frame, sliceOfFrames(video))
+        else:
+            self._goToItem()
+
+    def backToVideo(self) -> None:
+        """Show the session's video, for what is prompted or painted there."""
+        if self._ui.showMasks.checked:
+            self.showMasks(False)
 
     def plotAreas(self) -> None:
         """Show the area of each segment over time, as a plot."""
@@ -118,16 +132,23 @@ class VideoPanel:
 
     def _onBrowser(self, *_event: Any) -> None:
         """The browser plays, or another of its items was chosen: the views go to that frame."""
-        if self._browser is not None and self._browser.GetSelectedItemNumber() != self._item:
-            self._jump()
+        browser = self._browser
+        if browser is not None and browser.GetSelectedItemNumber() != self._item and not self._ui.showMasks.checked:
+            self._goToItem()
 
-    def _jump(self) -> None:
+    def _goToItem(self) -> None:
+        """Show the frame that the browser shows."""
         self._item = self._browser.GetSelectedItemNumber()
-        geometry = VolumeGeometry(self._session.volumeNode)
-        if not 0 <= self._item < geometry.count("k"):
-            return
-        _k, j, i = geometry.shape
-        world = geometry.worldFromIjk(((i - 1) / 2, (j - 1) / 2, self._item))
-        for node in sliceNodes():
-            if geometry.axisOfView(node)[0] == "k":
-                node.JumpSliceByOffsetting(*world)
+        _jump(self._session.volumeNode, self._item)
+
+
+def _jump(volumeNode: Any, k: int) -> None:
+    """Show a slice k of a volume in all views along it."""
+    geometry = VolumeGeometry(volumeNode)
+    if not 0 <= k < geometry.count("k"):
+        return
+    _k, j, i = geometry.shape
+    world = geometry.worldFromIjk(((i - 1) / 2, (j - 1) / 2, k))
+    for node in sliceNodes():
+        if geometry.axisOfView(node)[0] == "k":
+            node.JumpSliceByOffsetting(*world)

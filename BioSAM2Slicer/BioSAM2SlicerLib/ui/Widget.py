@@ -185,6 +185,7 @@ class Widget:
             self.session,
             self._volumeSelector.currentNode,
             self._takeVideo,
+            promptsShown=lambda: bool(self._showButton.checked),
             say=self._status.remark,
             refuse=self._status.problem,
         )
@@ -422,6 +423,8 @@ class Widget:
         self._take(NONE if self.tools.tool == tool else tool)
 
     def _take(self, tool: str) -> None:
+        if tool != NONE:
+            self._video.backToVideo()
         segment = self._segment() if tool != NONE else ""
         if tool != NONE and not segment:
             self._refresh()
@@ -451,6 +454,8 @@ class Widget:
 
     def _onEffect(self) -> None:
         """An effect has the mouse: the tool in hand would take it away."""
+        if self._chosen.effect:
+            self._video.backToVideo()
         if self.tools.tool != NONE:
             self.tools.use(NONE)
         self._status.refresh()
