@@ -15,6 +15,7 @@ pytest.importorskip("torchio")
 
 
 from biosam2.errors import InputError
+from biosam2.models import load_model
 from biosam2.models.network import build_network, load_config
 from biosam2.training.clips import ClipBatches, GeneratedClips
 from biosam2.training.losses import Decoded, segmentation_loss
@@ -150,6 +151,16 @@ def test_resuming_gives_the_same_bits(tmp_path):
     second = nano_trainer(tmp_path / "pieces", RUN, recipe=SHORT, validation_clips=1)
     assert second.step == 4
     assert begun + _steps(second, 2) == whole
+
+
+def test_a_run_in_a_folder_of_the_model_s_name_begins_with_the_model(tmp_path, monkeypatch):
+    """As `biosam2 train nano --from nano -o nano` has it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nano").mkdir()
+    trainer = nano_trainer(tmp_path / "nano", RUN, begin="nano", recipe=SHORT)
+    shipped = load_model("nano", device="cpu").network.state_dict()
+    for name, value in trainer.network.state_dict().items():
+        assert torch.equal(value, shipped[name]), name
 
 
 def test_another_run_is_not_continued(tmp_path):

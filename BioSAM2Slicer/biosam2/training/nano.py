@@ -194,9 +194,10 @@ def validate(network: SAM2Base, clips: int, report: Reporter | None = None, step
 
 def _weights(begin: str) -> dict[str, torch.Tensor]:
     """The weights of a model by name, or of a checkpoint."""
-    from ..models import load_model
+    from ..models import load_model, registry
 
-    if Path(begin).exists():
+    # The folder of the run may have the model's name.
+    if Path(begin).exists() and not registry.is_known(begin):
         return load_model(checkpoint=begin, config="nano", device="cpu").network.state_dict()
     return load_model(begin, device="cpu").network.state_dict()
 
