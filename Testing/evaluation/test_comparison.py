@@ -100,3 +100,6 @@ def test_names_that_formats_would_read(metrics):
     lines = comparison.compare(odd, ("dice",))
     assert r"50 % \| {x} & co_1 <y>" in comparison.markdown(lines, ("dice",))
     assert r"50 \% | \{x\} \& co\_1 $<$y>" in comparison.latex(lines, ("dice",))
+    # As a checkpoint's path on Windows, by which models go that have the same name.
+    path = comparison.compare([metric("a", "liver", r"C:\my_runs\50%", 0.5)], ("dice",))
+    assert r"C:\textbackslash{}my\_runs\textbackslash{}50\%: Dice" in comparison.latex(path, ("dice",))

@@ -285,7 +285,21 @@ def test_another_run_is_not_continued(tiny, dataset, tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"batch": 3, "clips": 2}, {"size": 50}, {"steps": 0}, {"learning_rate": float("nan")}, {"lengths": (0,)}],
+    [
+        {"batch": 3, "clips": 2},
+        {"size": 50},
+        {"steps": 0},
+        {"learning_rate": float("nan")},
+        {"lengths": (0,)},
+        # Steps would go uphill.
+        {"warm_up": -5},
+        {"weight_decay": -1},
+        {"axes": ()},
+        {"validation_clips": 0},
+        {"seed": -1},
+        {"workers": -1},
+        {"threads": 0},
+    ],
 )
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(InputError):

@@ -226,7 +226,17 @@ def _escaped(text: str, *characters: str) -> str:
     return text
 
 
+_TEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "–": "--",
+        "<": "$<$",
+        "~": r"\textasciitilde{}",
+        "^": r"\^{}",
+    }
+)
+
+
 def _tex(text: str) -> str:
-    text = text.replace("\\", r"\textbackslash{}")
-    text = _escaped(text, *"&%$#_{}") if "textbackslash" not in text else text
-    return text.replace("–", "--").replace("<", "$<$").replace("~", r"\textasciitilde{}").replace("^", r"\^{}")
+    return text.translate(_TEX)

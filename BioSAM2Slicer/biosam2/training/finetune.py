@@ -98,6 +98,10 @@ class FineTuneSettings:
     def __post_init__(self) -> None:
         self.resolved()
         self.run()
+        if not self.axes:
+            raise InputError("axes must name one axis at least")
+        if self.validation_clips < 1:
+            raise InputError(f"validation_clips must be 1 or more, not {self.validation_clips}")
 
     def resolved(self) -> Recipe:
         """The recipe with what is done otherwise.

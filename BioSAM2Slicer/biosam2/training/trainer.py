@@ -79,10 +79,10 @@ class RunSettings:
     validate_minutes: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("save_every", "validate_every"):
+        for name, least in (("save_every", 1), ("validate_every", 1), ("threads", 1), ("seed", 0), ("workers", 0)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} must be 1 or more, not {value}")
+            if value is not None and value < least:
+                raise InputError(f"{name} must be {least} or more, not {value}")
 
 
 class Task(Protocol):

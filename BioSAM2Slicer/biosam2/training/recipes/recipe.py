@@ -108,6 +108,10 @@ class Recipe:
             raise InputError(f"batch must be 1 or more, not {self.batches}")
         if self.clip_norm is not None and not 0 < self.clip_norm < float("inf"):
             raise InputError(f"clip_norm must be positive, not {self.clip_norm}")
+        if self.warm_up < 0:
+            raise InputError(f"warm_up must be 0 or more, not {self.warm_up}")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise InputError(f"weight_decay must be 0 or more, not {self.weight_decay}")
         if not 0 <= self.average < 1:
             raise InputError(f"average must be 0 or more and less than 1, not {self.average}")
 
