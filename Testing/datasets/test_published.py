@@ -338,6 +338,8 @@ def test_a_given_split_takes_the_place_of_the_distributed_one(tmp_path):
         ({"splits.json": "{"}, "cannot read"),
         ({"splits.csv": "a,b\n1,2\n"}, "no column 'split'"),
         ({"train.txt": "\n"}, "hold no names"),
+        ({"splits.json": '{"train": ["", {"label": "a"}]}'}, "hold no names"),
+        ({"all.csv": "name,split\n  ,train\n"}, "hold no names"),
         ({}, "there is no file"),
     ],
 )

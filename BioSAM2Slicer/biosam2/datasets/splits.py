@@ -52,7 +52,8 @@ def read_splits(paths: Iterable[Path], fold: int = 0) -> list[SplitEntry]:
         InputError: a file is none of these.
     """
     read = {".json": lambda path: _json(path, fold), ".csv": _csv}
-    return [entry for path in paths for entry in read.get(existing(path).suffix.lower(), _text)(path)]
+    entries = (entry for path in paths for entry in read.get(existing(path).suffix.lower(), _text)(path))
+    return [entry for entry in entries if entry.name.strip()]
 
 
 def with_splits(cases: Sequence[Case], entries: Sequence[SplitEntry], source: Path, strict: bool = True) -> list[Case]:
@@ -119,7 +120,7 @@ def _text(path: Path) -> list[SplitEntry]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path} as a list of names: {error}") from error
-    return [SplitEntry(line.strip(), split, path) for line in lines if line.strip()]
+    return [SplitEntry(line.strip(), split, path) for line in lines]
 
 
 def _json(path: Path, fold: int) -> list[SplitEntry]:
@@ -156,4 +157,4 @@ def _csv(path: Path) -> list[SplitEntry]:
     if "split" not in columns:
         raise InputError(f"{path} has no column 'split' among {', '.join(columns) or 'none'}; give a table that has")
     entries = [SplitEntry(row[columns[0]] or "", canonical_split(row["split"] or ""), path) for row in reader]
-    return [entry for entry in entries if entry.name and entry.split]
+    return [entry for entry in entries if entry.split]
