@@ -172,6 +172,20 @@ def test_slices_that_are_resized_give_what_the_engine_gives(rule):
     assert dice(*found) > 0.95
 
 
+@pytest.mark.parametrize("pipeline", ["volume", "video", "image"])
+def test_a_target_that_a_protocol_s_resizing_loses_has_an_empty_result_and_a_note(pipeline):
+    """Lines between the pixels that are kept; the case's other targets are measured all the same."""
+    mask = np.zeros((2, 512, 512), bool)
+    mask[:, 40, 20:420] = True
+    network = load_model("nano", device="cpu")
+    shown = PreparedCase(biosam2.Volume(mask.astype(np.int16)), (0.5, 1.0), "medsam2", network.config.image_size)
+    case = shown.case(cases.TargetCase("x", "line", biosam2.Volume(mask.astype(np.int16)), mask))
+    done = run(case, network, "box", EvaluationSettings(pipeline=pipeline, rounds=1), shown.features, shown.window)
+    assert not case.mask.any()
+    assert [shown.restore(one).any() for one in done.masks] == [False, False]
+    assert "lost" in done.note
+
+
 def test_organs_that_are_compared_within_their_slices(dataset, checkpoint, tmp_path):
     """And a surface Dice that counts for nothing where Dice is low, as FLARE22 has it."""
     plain = DEFAULT_PROTOCOL

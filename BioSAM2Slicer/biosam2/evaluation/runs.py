@@ -94,7 +94,7 @@ def run(
 ) -> RunResult:
     """Prompt a case, segment it as the pipeline does, and correct it `rounds` times.
 
-    A prompt that the engine refuses gives an empty mask, as it does to the user.
+    A prompt that the engine refuses gives an empty mask, as it does to the user, and so does an empty target.
 
     Args:
         case: the target.
@@ -110,6 +110,8 @@ def run(
     settings = settings or EvaluationSettings()
     if settings.pipeline == "image" and kind in OWN_ANSWER:
         raise InputError(f"a {kind} is its own answer on a single image; leave it out, or choose another pipeline")
+    if not case.mask.any():
+        return _nothing(case, settings, "the target is lost at the size to which the protocol resizes slices")
     session = Session(
         model,
         case.volume,
@@ -129,14 +131,17 @@ def run(
     try:
         user.start(kind)
     except PromptError as error:
-        nothing = np.zeros_like(case.mask)
-        return RunResult(tuple(user.prompts), (nothing,) * (settings.rounds + 1), 0.0, 0.0, str(error))
+        return _nothing(case, settings, str(error), tuple(user.prompts))
     prompts = tuple(user.prompts)
     on_slice = dice(session.predict(case.target, user.slice_index), user.slices[user.slice_index])
     started = time.perf_counter()
     masks = list(_rounds(session, user, settings))
     masks += masks[-1:] * (settings.rounds + 1 - len(masks))
     return RunResult(prompts, tuple(masks), on_slice, time.perf_counter() - started)
+
+
+def _nothing(case: TargetCase, settings: EvaluationSettings, why: str, prompts: tuple[Prompt, ...] = ()) -> RunResult:
+    return RunResult(prompts, (np.zeros_like(case.mask),) * (settings.rounds + 1), 0.0, 0.0, why)
 
 
 def _rounds(session: Session, user: User, settings: EvaluationSettings) -> Iterator[NDArray[np.bool_]]:
