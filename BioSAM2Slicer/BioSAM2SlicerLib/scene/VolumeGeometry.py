@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import slicer
 import vtk
-from biosam2.volume import Volume
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from biosam2.volume import Volume
 
 AXES = "ijk"
 # Of a volume that holds the frames of a sequence: what is known of the frames, as JSON.
@@ -115,6 +117,9 @@ def _three(numbers: NDArray[np.float64]) -> Three:
 
 def volumeOf(volumeNode: Any) -> Volume:
     """The voxels of a volume node, where they lie before any transform."""
+    # Imported when it is needed: the first use imports this module before the package's base is installed.
+    from biosam2.volume import Volume
+
     spacing, origin, direction = VolumeGeometry(volumeNode).lps()
     return Volume(slicer.util.arrayFromVolume(volumeNode), spacing, origin, np.array(direction))
 
