@@ -1,4 +1,7 @@
-"""A network for tests that answers without being trained."""
+"""Networks for tests that answer without being trained."""
+
+import copy
+from dataclasses import replace
 
 import torch
 from biosam2.models.network import build_network
@@ -25,3 +28,13 @@ def responsive_network(config):
                 if part in name:
                     parameter.mul_(gain)
     return network
+
+
+def with_presence(model, logit):
+    """The model, but with every propagated slice's presence decided."""
+    network = copy.deepcopy(model.network)
+    head = network.sam_mask_decoder.pred_obj_score_head.layers[-1]
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.fill_(logit)
+    return replace(model, network=network)

@@ -208,6 +208,8 @@ def _strokes(
 @_speeds
 @_kept
 @click.option("--model", default="nano", show_default=True, help="A registered model.")
+@click.option("--crop", type=click.Choice(["auto", "none"]), default="none", show_default=True, help="See 'segment'.")
+@click.option("--policy", default="sam2", show_default=True, help="See 'segment'.")
 @click.option("--cases", type=int, help="How many of the cases.")
 def _agree(
     folder: Path,
@@ -216,13 +218,16 @@ def _agree(
     out: Path | None,
     record: bool,
     model: str,
+    crop: str,
+    policy: str,
     cases: int | None,
 ) -> None:
     """Dice of approximate ways to the exact one, on the shared cases in FOLDER."""
     torch.set_num_threads(threads)
     ways = {"exact": Speed(), **dict(speeds or (("stop=5,local", Speed(stop=5, local=True)),))}
     found = []
-    for each in agreement.agreement(trained(model), folder, ways, cases):
+    settings = {"crop": None if crop == "none" else crop, "policy": policy}
+    for each in agreement.agreement(trained(model), folder, ways, cases, **settings):
         click.echo(f"{each.case}, {each.way}, {each.step}: {each.dice:.4f} in {each.seconds:.1f} s", err=True)
         found.append(each)
     click.echo(agreement.table(found))

@@ -48,7 +48,9 @@ class Agreement:
         return asdict(self)
 
 
-def agreement(model: Model, folder: Path, ways: Mapping[str, Speed], most: int | None = None) -> Iterator[Agreement]:
+def agreement(
+    model: Model, folder: Path, ways: Mapping[str, Speed], most: int | None = None, **settings: Any
+) -> Iterator[Agreement]:
     """Every case by every way: a box on the middle slice, and then the correction that a user would make.
 
     The correction that follows is the one that the exact result calls for, whichever way is measured.
@@ -58,19 +60,20 @@ def agreement(model: Model, folder: Path, ways: Mapping[str, Speed], most: int |
         folder: that holds the shared cases.
         ways: by name; the first is the one that others are compared with.
         most: how many cases at most.
+        settings: of every session, see `Session`; by default all exact.
     """
     for number, case in enumerate(shared_cases(folder)):
         if most is not None and number >= most:
             return
-        yield from _case(model, case, ways)
+        yield from _case(model, case, ways, settings)
 
 
-def _case(model: Model, case: TargetCase, ways: Mapping[str, Speed]) -> Iterator[Agreement]:
+def _case(model: Model, case: TargetCase, ways: Mapping[str, Speed], settings: dict[str, Any]) -> Iterator[Agreement]:
     features = FeatureCache()
     expected: dict[str, NDArray[np.bool_]] = {}
     corrections: list[Prompt] | None = None
     for way, speed in ways.items():
-        session = Session(model, case.volume, features=features, speed=speed)
+        session = Session(model, case.volume, features=features, speed=speed, **settings)
         user = User(session, case.target, case.mask)
         user.start("box")
         present = np.flatnonzero(user.slices.any(axis=(1, 2)))

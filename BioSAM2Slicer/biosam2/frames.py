@@ -166,6 +166,11 @@ class Frames:
         i, j, k = self.volume.spacing
         return {"k": (j, i), "j": (k, i), "i": (k, j)}[self.axis]
 
+    @property
+    def slice_distance(self) -> float:
+        """Distance of neighbouring slices, in mm."""
+        return self.volume.spacing["ijk".index(self.axis)]
+
     def pixels(self, slice_index: int) -> NDArray[Any]:
         """The slice's own voxels, (rows, columns) or (rows, columns, 3)."""
         return self._voxels[slice_index]

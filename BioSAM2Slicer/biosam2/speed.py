@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -27,11 +27,15 @@ class Speed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             that the network allows.
         stop: approximate; a sweep ends where the segment has been absent from this many slices in a row and no
             prompted slice lies ahead; None never.
+        stride: approximate; a sweep runs the network on every n-th slice, and the masks between are interpolated (see
+            `interpolation`). Where two masks that follow one another differ much, and where the segment begins or ends,
+            the network runs on the slices between as well. ``"auto"``: n by the distance of slices and the target's
+            size on its prompted slices. 1 for every slice. Not together with `local`.
         local: approximate; after a correction sweeps start at the corrected slices and end at the next prompted slice
             or where masks agree again with what was there.
 
     Raises:
-        InputError: a number that is less than 1.
+        InputError: a number that is less than 1, or two that exclude each other.
 
     Example:
         >>> Speed(stop=5, local=True)
@@ -46,22 +50,27 @@ class Speed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pool: int = 1
     conditioning: int | None = None
     stop: int | None = None
+    stride: int | Literal["auto"] = 1
     local: bool = False
 
     def __post_init__(self) -> None:
         for name in _NUMBERS:
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise InputError(f"speed: {name} is a whole number of at least 1, not {value!r}")
+            if value is None or value in _WORDS.get(name, ()):
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"speed: {name} is {_kind(name)}, not {value!r}")
+        if self.local and self.stride != 1:
+            raise InputError("speed: local and stride exclude each other; leave one out")
 
     @property
     def is_exact(self) -> bool:
         """Whether results equal SAM 2's own."""
-        return self == msgspec.structs.replace(self, pool=1, conditioning=None, stop=None, local=False)
+        return self == msgspec.structs.replace(self, pool=1, conditioning=None, stop=None, stride=1, local=False)
 
     @classmethod
     def parse(cls, text: str) -> Speed:
-        """Settings from ``NAME``, ``-NAME`` and ``NAME=NUMBER``, separated by commas; the others as by default.
+        """Settings from ``NAME``, ``-NAME`` and ``NAME=VALUE``, separated by commas; the others as by default.
 
         Raises:
             InputError: an unknown name, or a value that it does not take.
@@ -71,9 +80,14 @@ class Speed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             name, equals, value = part.lstrip("-").partition("=")
             if name not in _NAMES or bool(equals) != (name in _NUMBERS) or (equals and part.startswith("-")):
                 raise InputError(f"speed: {part!r} is none of {_GRAMMAR}")
-            if equals and not value.isdecimal():
-                raise InputError(f"speed: {name} is a whole number of at least 1, not {value!r}")
-            changes[name] = int(value) if equals else not part.startswith("-")
+            if not equals:
+                changes[name] = not part.startswith("-")
+            elif value in _WORDS.get(name, ()):
+                changes[name] = value
+            elif value.isdecimal():
+                changes[name] = int(value)
+            else:
+                raise InputError(f"speed: {name} is {_kind(name)}, not {value!r}")
         return cls(**changes)
 
     @classmethod
@@ -93,6 +107,15 @@ class Speed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return msgspec.structs.asdict(self)
 
 
-_NUMBERS = ("pool", "conditioning", "stop")
+_NUMBERS = ("pool", "conditioning", "stop", "stride")
+# What a number may be instead.
+_WORDS = {"stride": ("auto",)}
 _NAMES = Speed.__struct_fields__
-_GRAMMAR = ", ".join(f"{name}=N" if name in _NUMBERS else f"{name} or -{name}" for name in _NAMES)
+_GRAMMAR = ", ".join(
+    "|".join((f"{name}=N", *_WORDS.get(name, ()))) if name in _NUMBERS else f"{name} or -{name}" for name in _NAMES
+)
+
+
+def _kind(name: str) -> str:
+    """What a number may be."""
+    return " or ".join((*_WORDS.get(name, ()), "a whole number of at least 1"))

@@ -1,8 +1,6 @@
 """The engine's optimisations: the exact ones change nothing, the approximate ones do what they say."""
 
-import copy
 import json
-from dataclasses import replace
 
 import biosam2
 import numpy as np
@@ -19,7 +17,7 @@ from biosam2.models.network import build_network, load_config
 from biosam2.speed import Speed
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import responsive_network
+from networks import responsive_network, with_presence
 
 EXACT = ("encoder", "attention", "release", "disk")
 
@@ -29,16 +27,6 @@ def long_volume():
     """24 × 16 × 20 voxels: longer than the memory bank reaches in either direction."""
     array = np.random.default_rng(3).normal(0, 100, (24, 16, 20)).astype(np.int16)
     return biosam2.Volume(array, spacing=(1, 1, 1))
-
-
-def with_presence(model, logit):
-    """The model, but with every propagated slice's presence decided."""
-    network = copy.deepcopy(model.network)
-    head = network.sam_mask_decoder.pred_obj_score_head.layers[-1]
-    with torch.no_grad():
-        head.weight.zero_()
-        head.bias.fill_(logit)
-    return replace(model, network=network)
 
 
 def painted():

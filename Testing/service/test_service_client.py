@@ -8,6 +8,7 @@ import pytest
 from biosam2 import Mask, Point
 from biosam2.service.client import ClientSession
 from biosam2.service.errors import ServiceError
+from biosam2.session import sweep
 from biosam2.speed import Speed
 from service_helpers import LoopConnector, ModelEngine, same_state, same_updates
 
@@ -172,6 +173,23 @@ def test_what_lay_beyond_the_end_is_taken_back_wherever_the_network_runs(connect
         list(session.propagate(direction="forward"))
         told.append(session)
     same_state(*told)
+
+
+def test_which_slices_were_interpolated_is_known_wherever_it_runs(connector, model, volume, monkeypatch) -> None:
+    monkeypatch.setattr(sweep, "_ALIKE", -1.0)
+    here, there = (
+        biosam2.Session(model, volume, speed=Speed(stride=2)),
+        ClientSession(connector, volume, speed=Speed(stride=2)),
+    )
+    told = []
+    for session in (here, there):
+        session.add_prompt("a", Mask(0, np.eye(24, 20, dtype=bool)))
+        told.append([(u.slice_index, u.interpolated) for u in session.propagate()])
+        assert session.interpolated_slices("a") == tuple(s for s, interpolated in told[0] if interpolated)
+    assert told[0] == told[1]
+    assert here.interpolated_slices("a")
+    assert here.journal == there.journal
+    same_state(there, here)
 
 
 def test_as_many_changes_can_be_undone_as_there_were(connector, model, volume) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from biosam2.masks import dice
 from biosam2.session.entries import from_json, to_json, unpack_mask
+from biosam2.speed import Speed
 
 RECORDS = sorted((Path(__file__).parent / "records").glob("*.json"))
 
@@ -37,6 +38,7 @@ def test_old_records_replay_to_the_same_masks(path: Path, volume: biosam2.Volume
     # A setting that there was not yet is off.
     kept_settings = {name: value for name, value in kept["session"].items() if name != "journal"}
     expected = {"merge": None, "capacity": None} | kept_settings
+    expected["speed"] = Speed().to_json() | expected["speed"]
     assert {name: value for name, value in again.items() if name != "journal"} == expected
 
 
@@ -44,7 +46,7 @@ def test_old_records_replay_to_the_same_masks(path: Path, volume: biosam2.Volume
 def test_old_entries_keep_their_meaning(path: Path) -> None:
     for data in json.loads(path.read_text())["session"]["journal"]:
         again = to_json(from_json(data))
-        defaults = {"mask": None, "finished": [], "complete": False, "gone": [], "positive": True}
+        defaults = {"mask": None, "finished": [], "complete": False, "gone": [], "interpolated": [], "positive": True}
         prompt = again.get("prompt", {})
         assert {**defaults, **again, "prompt": {**defaults, **prompt}} == {
             **defaults,

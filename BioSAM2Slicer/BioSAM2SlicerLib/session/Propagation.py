@@ -227,9 +227,7 @@ class Propagation:
             self._end(run)
 
     def _goBack(self, run: _Run) -> None:
-        wanted = replace(
-            self._scene.propagation(run.entryId), direction="backward", finished=(), complete=False, gone=()
-        )
+        wanted = replace(self._scene.propagation(run.entryId).anew(), direction="backward")
         run.backwardLeft = run.gone = False
         run.step = self._steps.continued(run.step)
         run.receivedHere, run.empty, run.total = 0, {}, run.received + self._count(wanted)

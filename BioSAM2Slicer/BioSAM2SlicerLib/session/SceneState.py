@@ -205,7 +205,10 @@ class SceneState:
         if found.update:
             entry = self.propagation(entryId)
             gone = (*entry.gone, key) if found.gone else entry.gone
-            entry = msgspec.structs.replace(entry, finished=(*entry.finished, key), gone=gone)
+            interpolated = (*entry.interpolated, key) if found.interpolated else entry.interpolated
+            entry = msgspec.structs.replace(
+                entry, finished=(*entry.finished, key), gone=gone, interpolated=interpolated
+            )
             self.state = self.state.with_progress(entryId, entry)
 
     def complete(self, entryId: int) -> None:

@@ -266,7 +266,8 @@ def propagation() -> Callable[..., Any]:
                 "--speed",
                 type=SpeedType(),
                 help="Optimisations by name: -encoder or -attention leave an exact one out; stop=8 ends where the "
-                "target has been absent from 8 slices, local follows corrections only (approximate).",
+                "target has been absent from 8 slices, stride=auto or stride=2 interpolates slices between two alike, "
+                "local follows corrections only (approximate).",
             ),
             crop(),
             exact(),

@@ -7,7 +7,7 @@ one; object pointers reach further back. A policy makes that choice; adding one 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 from weakref import WeakKeyDictionary
@@ -78,11 +78,13 @@ class MemoryBank:
         conditioning: results of prompted slices, in the order in which they were first prompted.
         propagated: results of the other slices that a propagation visited.
         visited: for each slice that a sweep has passed, whether it passed backward (towards lower indices).
+        interpolated: those of them on which the network did not run; nothing is remembered of them.
     """
 
     conditioning: dict[int, SliceMemory]
     propagated: dict[int, SliceMemory]
     visited: dict[int, bool]
+    interpolated: frozenset[int] = frozenset()
 
     @classmethod
     def empty(cls) -> MemoryBank:
@@ -91,7 +93,11 @@ class MemoryBank:
 
     def copy(self) -> MemoryBank:
         """A bank of the same memories, which are shared."""
-        return MemoryBank(dict(self.conditioning), dict(self.propagated), dict(self.visited))
+        return MemoryBank(dict(self.conditioning), dict(self.propagated), dict(self.visited), self.interpolated)
+
+    def without(self, slices: Iterable[int]) -> dict[int, SliceMemory]:
+        """Forget propagated results; those that were forgotten."""
+        return {s: self.propagated.pop(s) for s in slices if s in self.propagated}
 
     def result(self, slice_index: int) -> SliceMemory | None:
         """The segment's result on a slice, if there is one."""
@@ -266,7 +272,7 @@ class PathPolicy(Sam2Policy):
         """See `MemoryPolicy.recall`."""
         start, here = min(bank.conditioning), step.slice_index
         between = range(min(start, here), max(start, here) + 1)
-        passed = MemoryBank(bank.conditioning, {s: m for s, m in bank.propagated.items() if s in between}, bank.visited)
+        passed = replace(bank, propagated={s: m for s, m in bank.propagated.items() if s in between})
         return super().recall(passed, step, encode)
 
 

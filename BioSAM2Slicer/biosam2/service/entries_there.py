@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import msgspec
-
 from ..session.entries import Propagated
 from ..session.state import Identified
 from . import messages as m
@@ -105,5 +103,5 @@ def _as_sent(each: Identified, parent: int, how: tuple[int, bool]) -> m.SentEntr
     """An entry on its way; a propagation without what it finished, which the host finds again."""
     entry = each.entry
     if isinstance(entry, Propagated):
-        entry = msgspec.structs.replace(entry, finished=(), complete=False, gone=())
+        entry = entry.anew()
     return m.SentEntry(id=each.id, parent=parent, entry=entry, finished=how[0], complete=how[1])

@@ -75,6 +75,7 @@ class _Noted:
         self._entry = entry
         self._finished: list[tuple[str, int]] = []
         self._gone: list[tuple[str, int]] = []
+        self._interpolated: list[tuple[str, int]] = []
         self.complete = False
         self.prepared: list[Found] = []
 
@@ -85,6 +86,7 @@ class _Noted:
                 continue
             self._finished.append((found.segment, found.slice_index))
             self._gone += [self._finished[-1]] if found.gone else []
+            self._interpolated += [self._finished[-1]] if found.interpolated else []
             yield found
         self.complete = True
 
@@ -97,7 +99,11 @@ class _Noted:
     def entry(self) -> Propagated:
         """The entry by now."""
         return msgspec.structs.replace(
-            self._entry, finished=tuple(self._finished), complete=self.complete, gone=tuple(self._gone)
+            self._entry,
+            finished=tuple(self._finished),
+            complete=self.complete,
+            gone=tuple(self._gone),
+            interpolated=tuple(self._interpolated),
         )
 
 
@@ -431,6 +437,7 @@ def _sent(run: _Running, found: Found) -> m.Update:
         score=found.score,
         prepared=_prepared(run) if run.count == 1 else [],
         gone=found.gone,
+        interpolated=found.interpolated,
     )
 
 

@@ -126,7 +126,7 @@ class KnownEntries:
         if not isinstance(entry, Propagated):
             raise InputError(f"entry {entry_id} is no propagation")
         self._forget(entry_id)
-        return msgspec.structs.replace(entry, finished=(), complete=False, gone=())
+        return entry.anew()
 
     def _forget(self, entry_id: int) -> None:
         """A propagation is not what it was, nor is what came after it."""

@@ -310,6 +310,7 @@ class Update(_Part):
         mask: bool (rows, columns).
         prepared: with the first update, the results on prompted slices.
         gone: whether nothing stands there any more.
+        interpolated: whether the network did not run on the slice.
     """
 
     id: Number
@@ -320,6 +321,7 @@ class Update(_Part):
     score: float
     prepared: list[Prepared] = []
     gone: bool = False
+    interpolated: bool = False
 
 
 class Notice(_Part):

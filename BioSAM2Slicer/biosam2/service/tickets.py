@@ -166,7 +166,8 @@ class RunTicket(Question):
         self.count += 1
         self._take_prepared(reply.prepared)
         mask = m.as_mask(reply.mask)
-        self._found.append(Found(reply.segment, reply.slice_index, mask, reply.score, gone=reply.gone))
+        how = {"gone": reply.gone, "interpolated": reply.interpolated}
+        self._found.append(Found(reply.segment, reply.slice_index, mask, reply.score, **how))
         self._changed()
 
     def take_answer(self, reply: m.Answer) -> None:

@@ -76,6 +76,8 @@ class Propagated(_Entry, frozen=True, tag="propagate"):
         complete: whether it ran to its end; one that was stopped did nothing after its last finished slice.
         gone: of the finished ones, those without a result: what an earlier propagation had found there, beyond the
             segment's end, was taken back.
+        interpolated: of the finished ones, those on which the network did not run: their masks lie between those of
+            their neighbours.
     """
 
     segments: tuple[str, ...]
@@ -85,6 +87,11 @@ class Propagated(_Entry, frozen=True, tag="propagate"):
     finished: tuple[tuple[str, int], ...] = ()
     complete: bool = False
     gone: tuple[tuple[str, int], ...] = ()
+    interpolated: tuple[tuple[str, int], ...] = ()
+
+    def anew(self) -> Propagated:
+        """The same, as if nothing of it had been done."""
+        return Propagated(self.segments, self.direction, self.first, self.last)
 
 
 Entry: TypeAlias = Prompted | Removed | Started | Locked | Cleared | Propagated
@@ -123,6 +130,7 @@ def renamed(entry: Entry, names: Mapping[str, str]) -> Entry:
         segments=tuple(names.get(name, name) for name in entry.segments),
         finished=tuple((names.get(name, name), s) for name, s in entry.finished),
         gone=tuple((names.get(name, name), s) for name, s in entry.gone),
+        interpolated=tuple((names.get(name, name), s) for name, s in entry.interpolated),
     )
 
 

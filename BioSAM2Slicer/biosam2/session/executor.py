@@ -25,6 +25,7 @@ class Found:
         score: predicted IoU × probability that the segment is there, 0 to 1.
         update: whether the propagation came by; False for a prompted slice, whose result is there from the beginning.
         gone: whether what an earlier propagation had found there is taken back and nothing stands in its place.
+        interpolated: whether the network did not run on the slice, and the mask lies between those of its neighbours.
     """
 
     segment: str
@@ -33,6 +34,7 @@ class Found:
     score: float
     update: bool = True
     gone: bool = False
+    interpolated: bool = False
 
 
 class Run(Protocol):

@@ -17,6 +17,7 @@ from ..engine.regions import choose_region, follow
 from ..engine.tracker import Tracker
 from ..errors import InputError
 from ..frames import Frames, Region
+from ..interpolation import between
 from ..masks import unpack
 from ..prompts import Prompt, SlicePrompt
 from ..volume import Volume
@@ -96,7 +97,8 @@ class LocalExecutor:
 
     def logits(self, state: SessionState, segment: str, slice_index: int) -> NDArray[np.float32]:
         """See `Executor.logits`."""
-        result = self._bank(state, segment).result(slice_index)
+        bank = self._bank(state, segment)
+        result = bank.result(slice_index) or self._seen(bank, slice_index)
         assert result is not None
         return self.tracker.full_logits(result)
 
@@ -255,40 +257,90 @@ class LocalExecutor:
         for s, memory in fresh.items():
             bank.conditioning[s] = memory
             bank.propagated.pop(s, None)
+            bank.interpolated -= {s}
         return sweep_of(before, name, asked, bank, old)
 
     def _sweeping(self, sweeps: Sequence[Sweep], backward: bool, seen: set[tuple[str, int]]) -> Iterator[Found]:
         earlier = frozenset(seen)
-        ranges = [sweep.begin(backward) for sweep in sweeps]
-        for s in sorted({s for r in ranges for s in r}, reverse=backward):
-            here = [sweep for sweep, r in zip(sweeps, ranges, strict=True) if s in r]
+        speed = self.settings.speed
+        for sweep in sweeps:
+            sweep.begin(backward)
+        while True:
+            ahead = [(sweep, s) for sweep in sweeps if (s := sweep.next_slice(speed)) is not None]
+            if not ahead:
+                return
+            s = (max if backward else min)(s for _, s in ahead)
+            here = [sweep for sweep, its in ahead if its == s]
             over = [sweep for sweep in here if sweep.over]
-            here = [sweep for sweep in here if not sweep.over and sweep.goes_on(s, (sweep.name, s) in earlier)]
-            moving = [sweep for sweep in here if s not in sweep.bank.conditioning]
-            if moving:
-                regions = [sweep.region for sweep in moving]
-                results = self.tracker.sweep_step([m.bank for m in moving], regions, s, backward)
-                for sweep, result in zip(moving, results, strict=True):
-                    sweep.bank.propagated[s] = self._followed(sweep, result, backward)
+            running = [sweep for sweep in here if not sweep.over and sweep.goes_on(s, (sweep.name, s) in earlier)]
             for sweep in here:
+                if sweep not in running:
+                    sweep.passed += 1
+            regions = [sweep.region for sweep in running]
+            for sweep, result, region in zip(running, self._stepped(running, s, backward), regions, strict=True):
+                between = sweep.left_out(s)
+                if between and not sweep.can_interpolate(result, between, self.frames):
+                    sweep.region = region
+                    continue
+                yield from self._interpolated(sweep, between, result, backward, seen)
+                sweep.passed += 1
                 sweep.bank.visited[s] = backward
-                result = sweep.bank.conditioning.get(s) or sweep.bank.propagated[s]
                 if result.prompted:
                     sweep.region = result.region
+                else:
+                    sweep.bank.propagated[s] = result
+                    sweep.bank.interpolated -= {s}
                 self._leave_behind(sweep, s, backward)
-                sweep.note_end(result, backward, self.settings.speed, self.frames)
+                sweep.note_end(result, len(between), backward, speed, self.frames)
                 if (sweep.name, s) in earlier:
                     continue
                 seen.add((sweep.name, s))
                 yield Found(sweep.name, s, self._unpacked(result), result.score)
             for sweep in over:
                 old = sweep.bank.propagated.pop(s, None)
-                if old is None or not old.mask.any() or s in sweep.own:
+                shown = s in sweep.bank.interpolated or (old is not None and old.mask.any())
+                sweep.bank.interpolated -= {s}
+                if not shown or s in sweep.own:
                     continue
                 # What an earlier propagation found beyond the segment's end is taken back.
                 seen.add((sweep.name, s))
                 nothing = np.zeros((self.frames.rows, self.frames.columns), dtype=bool)
                 yield Found(sweep.name, s, nothing, 0.0, gone=True)
+
+    def _stepped(self, sweeps: Sequence[Sweep], s: int, backward: bool) -> list[SliceMemory]:
+        """The results of a slice that sweeps have come to; none is kept."""
+        moving = [sweep for sweep in sweeps if s not in sweep.bank.conditioning]
+        found = {}
+        # What an earlier propagation found on slices that are left out is not remembered.
+        earlier = {sweep.name: sweep.bank.without(sweep.left_out(s)) for sweep in moving}
+        try:
+            if moving:
+                regions = [sweep.region for sweep in moving]
+                results = self.tracker.sweep_step([m.bank for m in moving], regions, s, backward)
+                for sweep, result in zip(moving, results, strict=True):
+                    found[sweep.name] = self._followed(sweep, result, backward)
+        finally:
+            for sweep in moving:
+                sweep.bank.propagated.update(earlier[sweep.name])
+        return [found.get(sweep.name) or sweep.bank.conditioning[s] for sweep in sweeps]
+
+    def _interpolated(
+        self, sweep: Sweep, slices: range, after: SliceMemory, backward: bool, seen: set[tuple[str, int]]
+    ) -> Iterator[Found]:
+        """The slices between the last one that a sweep passed and the next one."""
+        before = sweep.bank.result(sweep.slices[sweep.passed - 1]) if slices else None
+        if before is None:
+            return
+        score = min(before.score, after.score)
+        masks = between(self._unpacked(before), self._unpacked(after), len(slices), self.frames.pixel_size)
+        for s, mask in zip(slices, masks, strict=True):
+            sweep.passed += 1
+            sweep.bank.interpolated |= {s}
+            sweep.bank.propagated.pop(s, None)
+            sweep.bank.visited[s] = backward
+            self._leave_behind(sweep, s, backward)
+            seen.add((sweep.name, s))
+            yield Found(sweep.name, s, mask, score, interpolated=True)
 
     def _leave_behind(self, sweep: Sweep, here: int, backward: bool) -> None:
         """Release the encoded memory that the policy cannot reach any more."""
@@ -317,7 +369,7 @@ class LocalExecutor:
 
     def _prompted(self, prompt: SlicePrompt, bank: MemoryBank) -> SliceMemory:
         """What a slice shows after a prompt; one that a sweep has passed, in the light of the memories around it."""
-        previous = bank.result(prompt.slice_index)
+        previous = bank.result(prompt.slice_index) or self._seen(bank, prompt.slice_index)
         memories = bank if prompt.slice_index in bank.visited and bank.conditioning else None
 
         def answer(prompt: SlicePrompt, earlier: SliceMemory | None) -> SliceMemory:
@@ -333,6 +385,14 @@ class LocalExecutor:
             return answer(prompt, previous)
         before = previous if previous is not None and known is not None else answer(_mark(prompt), previous)
         return self.tracker.merged(before, answer(prompt, before), clicks)
+
+    def _seen(self, bank: MemoryBank, slice_index: int) -> SliceMemory | None:
+        """What the network finds on an interpolated slice, as when its sweep had not left it out; not kept."""
+        if slice_index not in bank.interpolated:
+            return None
+        backward = bank.visited[slice_index]
+        nearest = min(bank.results(), key=lambda memory: (abs(memory.slice_index - slice_index), memory.slice_index))
+        return self.tracker.sweep_step([bank], [nearest.region], slice_index, backward)[0]
 
     def _region(self, prompt: SlicePrompt, previous: SliceMemory | None) -> Region:
         if self.settings.crop is None:

@@ -120,6 +120,17 @@ class BaseSession:
         """
         return self.state.finished_slices(segment)
 
+    def interpolated_slices(self, segment: str) -> tuple[int, ...]:
+        """Slices whose mask was interpolated between its neighbours' (see `Speed`, `stride`), in ascending order.
+
+        Args:
+            segment: name of the segment.
+
+        Raises:
+            InputError: there is no such segment.
+        """
+        return self.state.interpolated_slices(segment)
+
     def frame_tensor(self, slice_index: int) -> torch.Tensor:
         """What the image encoder is given for a whole slice: float32 (3, S, S).
 
@@ -329,6 +340,8 @@ class BaseSession:
     def logits(self, segment: str, slice_index: int) -> NDArray[np.float32]:
         """What the network said before thresholding, in the last propagation: float32 (rows, columns).
 
+        On an interpolated slice it is asked now; the mask there is not made of it.
+
         Args:
             segment: name of the segment.
             slice_index: counted along the session's axis, from 0.
@@ -452,7 +465,7 @@ class BaseSession:
                 own = state.user_mask(found.segment, found.slice_index)
                 if own is None:
                     own = state.mask_on(found.segment, found.slice_index, self._results) if found.gone else found.mask
-                yield Update(found.segment, found.slice_index, own, found.score)
+                yield Update(found.segment, found.slice_index, own, found.score, found.interpolated)
                 if self._cancelled:
                     return
         finally:
@@ -563,6 +576,7 @@ class _Propagation:
         self._run: Run | None = None
         self._finished: list[tuple[str, int]] = []
         self._gone: list[tuple[str, int]] = []
+        self._interpolated: list[tuple[str, int]] = []
         self._complete = False
         self._changed = False
 
@@ -599,7 +613,11 @@ class _Propagation:
             return state
         self._changed = False
         entry = msgspec.structs.replace(
-            self._entry, finished=tuple(self._finished), complete=self._complete, gone=tuple(self._gone)
+            self._entry,
+            finished=tuple(self._finished),
+            complete=self._complete,
+            gone=tuple(self._gone),
+            interpolated=tuple(self._interpolated),
         )
         return state.with_progress(self._id, entry)
 
@@ -610,4 +628,5 @@ class _Propagation:
         if found.update:
             self._finished.append(place)
             self._gone += [place] if found.gone else []
+            self._interpolated += [place] if found.interpolated else []
             self._changed = True

@@ -50,6 +50,7 @@ class SegmentState:
         locked: slice → packed mask that the user locked.
         start: packed mask that the segment started from, all slices, or None.
         conditioning: slices that carried prompts at the last propagation and still do.
+        interpolated: slices whose result was interpolated between its neighbours'.
     """
 
     prompts: tuple[Prompt, ...] = ()
@@ -59,6 +60,7 @@ class SegmentState:
     locked: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
     start: NDArray[np.uint8] | None = None
     conditioning: frozenset[int] = frozenset()
+    interpolated: frozenset[int] = frozenset()
 
 
 Segments: TypeAlias = Mapping[str, SegmentState]
@@ -355,6 +357,10 @@ class SessionState:
         state = self.segment(name)
         return tuple(sorted({*state.results, *state.locked, *self.drawn_slices(name)}))
 
+    def interpolated_slices(self, name: str) -> tuple[int, ...]:
+        """Slices that show a result which was interpolated between its neighbours', ascending."""
+        return tuple(sorted(self.segment(name).interpolated - self.user_slices(name)))
+
     def is_to_predict(self, name: str, slice_index: int) -> bool:
         """Whether what a slice shows has to be asked of the network: it is prompted, and no result tells it yet.
 
@@ -607,12 +613,15 @@ def _changed(state: SegmentState, entry_id: int, entry: Entry, frames: Frames) -
 def _propagated(state: SegmentState, entry_id: int, name: str, entry: Propagated, frames: Frames) -> SegmentState:
     # Results on prompted slices are there from the moment when the propagation begins, wherever its way leads.
     results = {**state.results, **dict.fromkeys(state.pending, entry_id)}
+    ran = {*state.pending, *(s for segment, s in entry.finished if segment == name)}
     results.update((s, entry_id) for segment, s in entry.finished if segment == name)
     for segment, s in entry.gone:
         if segment == name:
             results.pop(s, None)
     conditioning = frozenset(prompt.slice_of(frames) for prompt in state.prompts)
-    return replace(state, pending=(), results=results, conditioning=conditioning)
+    newly = {s for segment, s in entry.interpolated if segment == name}
+    interpolated = frozenset((state.interpolated.difference(ran) | newly) & results.keys())
+    return replace(state, pending=(), results=results, conditioning=conditioning, interpolated=interpolated)
 
 
 def _check_name(segment: str) -> None:
