@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from biosam2 import Session
-from biosam2.engine.features import FeatureCache
 from biosam2.evaluation.cases import TargetCase, shared_cases
 from biosam2.evaluation.user import User
 from biosam2.masks import dice
@@ -69,11 +68,10 @@ def agreement(
 
 
 def _case(model: Model, case: TargetCase, ways: Mapping[str, Speed], settings: dict[str, Any]) -> Iterator[Agreement]:
-    features = FeatureCache()
     expected: dict[str, NDArray[np.bool_]] = {}
     corrections: list[Prompt] | None = None
     for way, speed in ways.items():
-        session = Session(model, case.volume, features=features, speed=speed, **settings)
+        session = Session(model, case.volume, speed=speed, **settings)
         user = User(session, case.target, case.mask)
         user.start("box")
         present = np.flatnonzero(user.slices.any(axis=(1, 2)))

@@ -95,7 +95,7 @@ class MemoryBank:
         """A bank of the same memories, which are shared."""
         return MemoryBank(dict(self.conditioning), dict(self.propagated), dict(self.visited), self.interpolated)
 
-    def without(self, slices: Iterable[int]) -> dict[int, SliceMemory]:
+    def forget(self, slices: Iterable[int]) -> dict[int, SliceMemory]:
         """Forget propagated results; those that were forgotten."""
         return {s: self.propagated.pop(s) for s in slices if s in self.propagated}
 

@@ -312,7 +312,7 @@ class LocalExecutor:
         moving = [sweep for sweep in sweeps if s not in sweep.bank.conditioning]
         found = {}
         # What an earlier propagation found on slices that are left out is not remembered.
-        earlier = {sweep.name: sweep.bank.without(sweep.left_out(s)) for sweep in moving}
+        earlier = {sweep.name: sweep.bank.forget(sweep.left_out(s)) for sweep in moving}
         try:
             if moving:
                 regions = [sweep.region for sweep in moving]

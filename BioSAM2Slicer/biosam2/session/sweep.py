@@ -16,7 +16,7 @@ _AGREEMENT = 0.99
 _AGREEING = 2
 # Neighbouring masks of a sweep with a stride that agree less than this (Dice) have slices between them that are not
 # interpolated.
-_ALIKE = 0.8
+_ALIKE = 0.9
 # A stride that is chosen spans at most this share of the target's diameter, and so many slices.
 _SHARE = 0.2
 _FARTHEST = 4
@@ -82,7 +82,7 @@ class Sweep:
         place = self.passed
         if self.passed > 0 and self.passed >= self.one_by_one and not self.over and not self.corrected:
             step = self.stride
-            if speed.stop is not None and self.absent:
+            if speed.stop is not None and 0 < self.absent < speed.stop:
                 step = min(step, speed.stop - self.absent)
             place = min(self.passed + step, len(self.slices)) - 1
             prompted = [n for n in range(self.passed, place) if self.slices[n] in self.bank.conditioning]
