@@ -20,10 +20,25 @@ except SystemExit as end:
 print("\\n".join(sorted(set(sys.modules) - torchs)))
 """
 # What torch and others would bring for work that no propagation does.
-_UNNEEDED = (
-    "distributed jinja2 matplotlib monai onnx pandas pydicom requests rich scipy skimage sympy torch._dynamo "
-    "torch._inductor torch.onnx torchvision triton"
-).split()
+_UNNEEDED = [
+    "distributed",
+    "jinja2",
+    "matplotlib",
+    "monai",
+    "onnx",
+    "pandas",
+    "pydicom",
+    "requests",
+    "rich",
+    "scipy",
+    "skimage",
+    "sympy",
+    "torch._dynamo",
+    "torch._inductor",
+    "torch.onnx",
+    "torchvision",
+    "triton",
+]
 # 352 when it was set: hydra, omegaconf and what they are made of are 150 of them, biosam2 75, sam2 and what it asks
 # for 40.
 _MOST = 370
