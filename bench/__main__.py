@@ -15,6 +15,7 @@ from typing import Any
 import click
 import msgspec
 import torch
+from biosam2.engine.memory import POLICIES
 from biosam2.errors import InputError
 from biosam2.evaluation.cases import shared_cases
 from biosam2.io import atomic_path
@@ -303,6 +304,7 @@ def _tools(folder: Path, threads: int, out: Path | None, record: bool, model: st
 @click.option("--costly", is_flag=True, help="Also the doubts that cost a sweep for each slice.")
 @click.option("--looks", type=int, default=0, show_default=True, help="At the slice most in doubt, each corrected.")
 @click.option("--correct", type=click.Choice(["click", "mask"]), default="click", show_default=True, help="By what.")
+@click.option("--policy", type=click.Choice(tuple(POLICIES)), default="path", show_default=True, help="Of the memory.")
 def _doubt(
     folder: Path,
     threads: int,
@@ -317,6 +319,7 @@ def _doubt(
     costly: bool,
     looks: int,
     correct: Any,
+    policy: str,
 ) -> None:
     """How well doubts find the slices that are wrong, on the shared cases in FOLDER of at least seven slices.
 
@@ -327,7 +330,7 @@ def _doubt(
     cases, network = (case for case in every if fnmatch(case.title, only)), trained(model)
     if looks:
         gained = []
-        for look in doubt.looked(network, cases, looks, correct):
+        for look in doubt.looked(network, cases, looks, correct, policy=policy):
             click.echo(f"{look.case}, by {look.by}: {' '.join(f'{value:.3f}' for value in look.dice)}", err=True)
             gained.append(look)
         click.echo(doubt.looked_table(gained))
@@ -338,7 +341,7 @@ def _doubt(
         return
     names = tuple(doubt.DOUBTS) if costly else doubt.CHEAP
     found = []
-    for each in doubt.ranked(network, cases, prompts or doubt.PROMPTS, corrections, names):
+    for each in doubt.ranked(network, cases, prompts or doubt.PROMPTS, corrections, names, policy):
         click.echo(f"{each.case}, {each.prompt}, {each.corrections} corrections: {each.correlation}", err=True)
         found.append(each)
     click.echo(doubt.ranked_table(found) + "\n\n" + doubt.drawn_table(found))

@@ -10,7 +10,14 @@ from typing import Any, Literal
 import numpy as np
 from biosam2 import Session
 from biosam2.engine.features import FeatureCache
-from biosam2.engine.memory import DissimilarityPolicy, MemoryPolicy, PathPolicy, QualityGatePolicy, Sam2Policy
+from biosam2.engine.memory import (
+    DissimilarityPolicy,
+    MemoryPolicy,
+    NearestPolicy,
+    PathPolicy,
+    QualityGatePolicy,
+    Sam2Policy,
+)
 from biosam2.evaluation.cases import TargetCase
 from biosam2.evaluation.user import User
 from biosam2.evaluation.ways import Kind
@@ -22,6 +29,7 @@ from .policies import Anchors, TwoPass
 BANKS: dict[str, Callable[[Model], MemoryPolicy]] = {
     "sam2": lambda model: Sam2Policy(),
     "path": lambda model: PathPolicy(),
+    "nearest": lambda model: NearestPolicy(),
     "quality": lambda model: QualityGatePolicy(),
     "dissimilar": lambda model: DissimilarityPolicy(),
     "dissimilar, 16": lambda model: DissimilarityPolicy(capacity=16),

@@ -107,10 +107,11 @@ class _Work:
         model: the network.
         prompt: on the middle slice.
         features: where encoded slices are kept.
+        policy: of the memory.
     """
 
-    def __init__(self, case: TargetCase, model: Model, prompt: Kind, features: FeatureCache) -> None:
-        self._open = partial(Session, model, case.volume, crop="auto", policy="path", features=features)
+    def __init__(self, case: TargetCase, model: Model, prompt: Kind, features: FeatureCache, policy: str) -> None:
+        self._open = partial(Session, model, case.volume, crop="auto", policy=policy, features=features)
         self.session = self._open()
         self.user = User(self.session, case.target, case.mask)
         self.case = case
@@ -243,6 +244,7 @@ def ranked(
     prompts: Sequence[Kind] = PROMPTS,
     corrections: int = 1,
     names: Sequence[str] = CHEAP,
+    policy: str = "path",
 ) -> Iterator[Ranked]:
     """How doubts order the slices of each case, after the first propagation and after each correction by a click.
 
@@ -252,11 +254,12 @@ def ranked(
         prompts: on the middle slice, each by itself.
         corrections: how many.
         names: of doubts, some of `DOUBTS`.
+        policy: of the memory.
     """
     for case in cases:
         features = FeatureCache()
         for prompt in prompts:
-            work = _Work(case, model, prompt, features)
+            work = _Work(case, model, prompt, features, policy)
             for done in range(corrections + 1):
                 if done and not work.user.correct():
                     break
@@ -296,6 +299,7 @@ def looked(
     looks: int = 4,
     correction: Correction = "click",
     by: Sequence[str] = BY,
+    policy: str = "path",
 ) -> Iterator[Looked]:
     """Each case corrected on the slice most in doubt, chosen in several ways; no slice is looked at twice.
 
@@ -305,11 +309,12 @@ def looked(
         looks: how many.
         correction: ``click``: one click in what is most wrong on the slice; ``mask``: it is drawn as it truly is.
         by: what chooses, some of `BY`.
+        policy: of the memory.
     """
     for case in cases:
         features = FeatureCache()
         for name in by:
-            work = _Work(case, model, "box", features)
+            work = _Work(case, model, "box", features, policy)
             found, seen = [dice(work.shown, work.user.slices)], set[int]()
             for _ in range(looks):
                 own = {s: doubt for s, doubt in work.doubts([name])[name].items() if s not in seen}

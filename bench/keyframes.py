@@ -14,6 +14,8 @@ from biosam2.errors import PromptError
 from biosam2.evaluation.cases import TargetCase
 from biosam2.masks import dice
 from biosam2.models.model import Model
+from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.special import expit
 from scipy.stats import spearmanr
 
@@ -22,7 +24,9 @@ WAYS = {
     "one side": "one sweep, from the first accepted slice on, which knows all of them: as it is now",
     "other side": "one sweep, from the last accepted slice back, which knows all of them",
     "fused": "both of these, their probabilities weighted by the distance to where each passed its last accepted slice",
-    "fused, apart": "likewise, of sweeps of which each knows only the accepted slice that it comes from",
+    "one side, apart": "one sweep, which knows only the accepted slice that it has passed last, and what came since",
+    "fused, apart": "such sweeps from both sides, fused",
+    "interpolated": "no network: linear between the accepted masks' signed distances, as Slicer's Fill between slices",
 }
 DOUBTS = ("score", "distance", "sides")
 """``sides``: 1 - Dice of one side to the other side."""
@@ -111,8 +115,14 @@ def _between(
         "one side": ahead > 0.5,
         "other side": back > 0.5,
         "fused": weights * ahead + (1 - weights) * back > 0.5,
+        "one side, apart": alone_ahead > 0.5,
         "fused, apart": weights * alone_ahead + (1 - weights) * alone_back > 0.5,
     }
+    found["interpolated"] = np.zeros_like(found["fused"])
+    for a, b in itertools.pairwise(accepted):
+        ends = _signed(case.mask[a]), _signed(case.mask[b])
+        for s in range(a, b + 1):
+            found["interpolated"][s - first] = ends[0] * (b - s) + ends[1] * (s - a) > 0
     truth = case.mask[inner]
     sides = [1 - dice(found["one side"][n], found["other side"][n]) for n in here]
     nearest = [min(abs(int(s) - a) for a in accepted) for s in inner]
@@ -133,6 +143,11 @@ def _between(
         correlations("one side"),
         correlations("fused"),
     )
+
+
+def _signed(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Distance to the border of a mask in pixels, positive within it."""
+    return ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
 
 
 def table(found: Sequence[Between]) -> str:

@@ -12,6 +12,7 @@ from biosam2.engine.memory import (
     POLICIES,
     DissimilarityPolicy,
     MemoryBank,
+    NearestPolicy,
     PathPolicy,
     QualityGatePolicy,
     Reach,
@@ -77,6 +78,17 @@ def test_path_leaves_out_what_lies_beyond_the_start():
     assert recalled(Sam2Policy(), b, 6)[0] == [(0, 5), (0, 12), (1, 3), (2, 4)]
     assert recalled(PathPolicy(), b, 2, backward=True)[0] == [(0, 5), (0, 12), (2, 4), (3, 3)]
     assert recalled(PathPolicy(), b, 3, backward=True)[0] == [(0, 5), (0, 12), (3, 4)]
+
+
+def test_nearest_knows_the_prompted_slice_that_was_passed_last():
+    b = bank([5, 12], [remembered(s) for s in (3, 4, 6, 7, 11, 13)])
+    assert recalled(NearestPolicy(), b, 8) == recalled(PathPolicy(), bank([5], [remembered(s) for s in (6, 7)]), 8)
+    # What was passed before the later one is not seen any more.
+    assert recalled(NearestPolicy(), b, 14)[0] == [(0, 12), (3, 13)]
+    assert recalled(NearestPolicy(), b, 2, backward=True)[0] == [(0, 5), (2, 4), (3, 3)]
+    assert recalled(NearestPolicy(), b, 9, backward=True)[0] == [(0, 12), (2, 11)]
+    # A prompted slice that is answered again, with no other behind it.
+    assert recalled(NearestPolicy(), b, 5)[0] == [(0, 5)]
 
 
 def test_path_is_sam2_while_one_sweep_goes_forward_from_its_only_prompt():

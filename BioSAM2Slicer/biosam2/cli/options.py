@@ -253,6 +253,7 @@ def propagation() -> Callable[..., Any]:
                 "--policy",
                 type=click.Choice(POLICIES),
                 help="Which slices are remembered. path (the default): those that the sweep has passed. Approximate. "
+                "nearest: of several prompted slices only the one passed last, and what came since. Approximate. "
                 "sam2: SAM 2's own, with what earlier sweeps left behind the start.",
             ),
             capacity(),

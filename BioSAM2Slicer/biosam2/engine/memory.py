@@ -276,6 +276,22 @@ class PathPolicy(Sam2Policy):
         return super().recall(passed, step, encode)
 
 
+class NearestPolicy(PathPolicy):
+    """`PathPolicy` that knows only the prompted slice passed last, and what was passed since. Approximate.
+
+    SAM 2 compares every slice with all prompted ones, however far away. Where a user has prompted, corrected or drawn
+    several slices, each is the best guide to its own neighbours.
+    """
+
+    def recall(self, bank: MemoryBank, step: Step, encode: Encode) -> Recall:
+        """See `MemoryPolicy.recall`."""
+        here = step.slice_index
+        behind = [s for s in bank.conditioning if (s > here if step.backward else s < here)]
+        last = min(behind or bank.conditioning, key=lambda s: abs(s - here))
+        known = MemoryBank({last: bank.conditioning[last]}, bank.propagated, bank.visited)
+        return super().recall(known, step, encode)
+
+
 class QualityGatePolicy(MemoryPolicy):
     """Weak slices are not remembered: the nearest passed slices that score at least `threshold`. Approximate.
 
@@ -387,6 +403,7 @@ class DissimilarityPolicy(MemoryPolicy):
 POLICIES: dict[str, type[MemoryPolicy]] = {
     "sam2": Sam2Policy,
     "path": PathPolicy,
+    "nearest": NearestPolicy,
     "quality": QualityGatePolicy,
     "dissimilar": DissimilarityPolicy,
 }

@@ -495,8 +495,8 @@ class Session(BaseSession):
         window: (centre, width) in the voxels' unit, the name of a CT preset, or None for robust percentiles.
         crop: None (exact): the network runs on whole slices; ``"auto"`` (approximate): on a crop around a target
             that fills less than a quarter of the slice, following it as it grows.
-        policy: the memory policy: ``"sam2"`` (exact), ``"path"``, ``"quality"`` or ``"dissimilar"`` (approximate), or
-            an instance of `MemoryPolicy`.
+        policy: the memory policy: ``"sam2"`` (exact), ``"path"``, ``"nearest"``, ``"quality"`` or ``"dissimilar"``
+            (approximate), or an instance of `MemoryPolicy`.
         features: where encoded slices are kept; by default a cache of its own.
         options: ``capacity``, ``merge``, ``precision`` and ``speed``, see `SessionSettings`.
 

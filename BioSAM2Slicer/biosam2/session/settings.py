@@ -14,7 +14,7 @@ from ..volume import Volume
 
 Axis: TypeAlias = Literal["i", "j", "k"]
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
-Policy: TypeAlias = Literal["sam2", "path", "quality", "dissimilar"]
+Policy: TypeAlias = Literal["sam2", "path", "nearest", "quality", "dissimilar"]
 
 
 class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,8 +25,8 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
         window: (centre, width) in the voxels' unit.
         crop: None (exact): the network runs on whole slices; ``"auto"`` (approximate): on a crop around a target that
             fills less than a quarter of the slice, following it as it grows.
-        policy: the memory policy: ``"sam2"`` (exact), ``"path"``, ``"quality"`` or ``"dissimilar"`` (approximate);
-            None for an object of the caller's own, which no record can name.
+        policy: the memory policy: ``"sam2"`` (exact), ``"path"``, ``"nearest"``, ``"quality"`` or ``"dissimilar"``
+            (approximate); None for an object of the caller's own, which no record can name.
         capacity: how many slices ``"dissimilar"`` remembers; None for as many as the network has slots for.
         merge: None (exact): a click's answer is the slice's new mask; ``"progressive"`` (approximate): of what it
             changes only the parts that the clicks point at (see `engine.merging`).
