@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from biosam2.io import read_video
 from biosam2.record import read as read_record
 from BioSAM2SlicerLib.scene.SequenceVideo import browserOf, openVideo, sequenceOf, videoOf
 from BioSAM2SlicerLib.scene.VolumeGeometry import VolumeGeometry, looksLikeFilm
+from BioSAM2SlicerLib.session.MaskSequence import _Held
 from host import event_loop
 from panel_helpers import GRIDS, add_transform, add_volume, load_bundle, save_bundle
 from PIL import Image
@@ -329,3 +331,44 @@ def test_what_the_browser_shows_is_no_look_at_the_video(followed):
     panel.click("showMasks")
     review._onLooked()
     assert [index for index, each in panel.session.reviewed(segment).items() if each.seen] == [0]
+
+
+def test_a_sequence_that_changes_under_its_video_is_told_and_opened_anew(followed, host):
+    panel = followed
+    browser, video = browserOf(panel.volume), panel.volume
+    master = browser.GetMasterSequenceNode()
+    masks = panel.widget._video.masks
+    held = masks.sequence.GetNumberOfDataNodes()
+    master.RemoveDataNodeAtValue(master.GetNthIndexValue(FRAMES - 1))
+    panel.session._slices.writeSlice(panel.segment(), "k", 2, np.zeros((40, 48), bool))
+    panel.settle()
+    event_loop.process_events()
+    assert panel.status.startswith("The sequence has other frames now"), panel.status
+    assert masks.sequence.GetNumberOfDataNodes() == held
+    assert masks_of(host, browser, panel, 2).any(), "they stay as they are"
+    again = openVideo(browser.GetProxyNode(master))
+    assert again is not video
+    assert VolumeGeometry(again).count("k") == FRAMES - 1
+
+
+def test_masks_in_boxes_that_grow_are_compared_frame_by_frame():
+    generator = np.random.default_rng(2)
+    whole = generator.random((2, 6, 7, 8)) < 0.02
+
+    def held(mask, extent):
+        i0, i1, j0, j1, k0, k1 = extent
+        box = np.zeros_like(mask)
+        box[k0 : k1 + 1, j0 : j1 + 1, i0 : i1 + 1] = mask[k0 : k1 + 1, j0 : j1 + 1, i0 : i1 + 1]
+        return _Held((), 0, (extent, mask[k0 : k1 + 1, j0 : j1 + 1, i0 : i1 + 1])), box
+
+    extents = [(0, 7, 0, 6, 0, 5), (2, 5, 1, 4, 1, 3), (4, 7, 3, 6, 2, 5), (0, 7, 0, 6, 5, 5)]
+    for one, two in itertools.product(extents, extents):
+        (a, here), (b, there) = held(whole[0], one), held(whole[1], two)
+        assert a.differences(b) == set(np.flatnonzero((here != there).any(axis=(1, 2))))
+        assert a.differences(_Held((), 0, None)) == set(np.flatnonzero(here.any(axis=(1, 2))))
+        for index in range(6):
+            found, again = a.frame(index), np.zeros((7, 8), bool)
+            if found is not None:
+                (i0, i1, j0, j1, *_ks), pixels = found
+                again[j0 : j1 + 1, i0 : i1 + 1] = pixels[0]
+            np.testing.assert_array_equal(again, here[index])

@@ -190,6 +190,14 @@ class SegmentSlices:
         extent = tuple(int(n) for pair in zip(low, high, strict=True) for n in pair)
         return extent, voxels[there]  # type: ignore[return-value]
 
+    def mask(self, segmentId: str) -> tuple[Extent, NDArray[np.bool_]] | None:
+        """Where the segment's layer lies, and the segment's voxels there, bool (k, j, i); None while it is empty."""
+        layer = self.layer(segmentId)
+        if layer is None:
+            return None
+        extent, labels = layer
+        return extent, labels == self._node.GetSegmentation().GetSegment(segmentId).GetLabelValue()
+
     def stamp(self, segmentId: str) -> int:
         """When the layer that the segment lives on was changed last, in VTK's time; 0 while the segment is empty."""
         image = self._image(segmentId)

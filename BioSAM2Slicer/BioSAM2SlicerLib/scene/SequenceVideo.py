@@ -46,8 +46,14 @@ def frameNodeOf(videoNode: Any) -> Any:
 
 
 def firstFrameOf(videoNode: Any) -> Any:
-    """The data node of a video's first frame, in the sequence."""
-    return videoNode.GetNodeReference(_SEQUENCE_ROLE).GetNthDataNode(0)
+    """The data node of a video's first frame, in the sequence; None where it is gone."""
+    sequence = videoNode.GetNodeReference(_SEQUENCE_ROLE)
+    return sequence.GetNthDataNode(0) if sequence is not None else None
+
+
+def numberOfFrames(videoNode: Any) -> int:
+    """Of a video."""
+    return VolumeGeometry(videoNode).count("k")
 
 
 def sliceOfFrames(videoNode: Any) -> int:
@@ -78,7 +84,7 @@ def openVideo(frameNode: Any, sliceIndex: int = 0) -> Any:
     if found is None:
         raise InputError(_("this volume is no frame of a sequence"))
     browser, sequence = found
-    known = json.dumps({"slice": sliceIndex, "metadata": _metadata(browser)})
+    known = json.dumps({"slice": sliceIndex, "frames": browser.GetNumberOfItems(), "metadata": _metadata(browser)})
     there = _opened(browser, sequence, known)
     if there is not None:
         return there

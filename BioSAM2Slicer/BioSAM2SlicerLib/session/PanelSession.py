@@ -15,7 +15,7 @@ from slicer.i18n import tr as _
 
 from ..scene.Parameters import Parameters, keepWith, readParameters, takeFrom, writeParameters
 from ..scene.PromptNodes import PromptNodes
-from ..scene.SegmentSlices import SegmentSlices, fitSegmentationToVolume
+from ..scene.SegmentSlices import Extent, SegmentSlices, fitSegmentationToVolume
 from ..scene.SurfaceThrottle import SurfaceThrottle
 from ..scene.VolumeGeometry import VolumeGeometry, looksLikeFilm
 from ..Signal import Signal
@@ -271,10 +271,9 @@ class PanelSession:
         """Slices along the session's axis on which the segment has voxels, ascending."""
         return self._results.usedSlices(segmentId) if self._segmentation is not None and self.axis else []
 
-    def mask(self, segmentId: str) -> NDArray[np.bool_]:
-        """The segment's voxels, bool (k, j, i)."""
-        assert self._slices is not None
-        return self._slices.read(segmentId, self._slices.whole)
+    def mask(self, segmentId: str) -> tuple[Extent, NDArray[np.bool_]] | None:
+        """A box around the segment and its voxels there, see `SegmentSlices.mask`."""
+        return self._slices.mask(segmentId) if self._slices is not None else None
 
     def voxelStamp(self, segmentId: str) -> int:
         """A number that is another one when the segment's voxels have changed."""

@@ -47,6 +47,7 @@ class VideoPanel:
         self._promptsShown = promptsShown
         self._say, self._refuse = say, refuse
         self.masks = MaskSequence(session)
+        self.masks.refused.connect(refuse)
         self.widget, self._ui = loadSection("Video")
         self._browser: Any = None
         self._tag = 0
@@ -63,7 +64,8 @@ class VideoPanel:
 
     def refresh(self) -> None:
         """Offer what can be done with the chosen volume."""
-        volume, browser = self._getVolume(), browserOf(self._session.volumeNode)
+        volume = self._getVolume()
+        browser = browserOf(volume)
         self._ui.openVideo.visible = sequenceOf(volume) is not None
         self._ui.showMasks.visible = browser is not None
         self._ui.showMasks.enabled = self.masks.shown is not None
@@ -139,7 +141,7 @@ class VideoPanel:
     def _goToItem(self) -> None:
         """Show the frame that the browser shows."""
         self._item = self._browser.GetSelectedItemNumber()
-        _jump(self._session.volumeNode, self._item)
+        _jump(self._getVolume(), self._item)
 
 
 def _jump(volumeNode: Any, k: int) -> None:
