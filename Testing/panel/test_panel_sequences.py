@@ -13,6 +13,7 @@ from biosam2.record import read as read_record
 from BioSAM2SlicerLib.scene.SequenceVideo import browserOf, openVideo, sequenceOf, videoOf
 from BioSAM2SlicerLib.scene.VolumeGeometry import VolumeGeometry, looksLikeFilm
 from BioSAM2SlicerLib.session.MaskSequence import _Held
+from BioSAM2SlicerLib.ui import ReviewPanel
 from host import event_loop
 from panel_helpers import GRIDS, add_transform, add_volume, load_bundle, save_bundle
 from PIL import Image
@@ -322,11 +323,17 @@ def test_only_videos_offer_what_is_for_videos(open_panel, host, sphere):  # noqa
     assert panel.widget._video.widget.visible
 
 
-def test_what_the_browser_shows_is_no_look_at_the_video(followed):
+@pytest.fixture
+def slowly(monkeypatch):
+    """Nothing counts as looked at by itself."""
+    monkeypatch.setattr(ReviewPanel, "_LOOK_MS", 10**8)
+
+
+def test_what_the_browser_shows_is_no_look_at_the_video(slowly, followed):
     panel, segment = followed, followed.segment()
     review = panel.widget._review
     panel.click("showMasks")
-    review._onLooked()  # as its timer does, which is stopped and started by the views
+    review._onLooked()
     assert not any(each.seen for each in panel.session.reviewed(segment).values())
     panel.click("showMasks")
     review._onLooked()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from biosam2 import read_volume, write_segmentation
 from biosam2.datasets import load_dataset, open_case
+from biosam2.datasets.case import Case
 from biosam2.io import itk
 from biosam2.io.review import Review
 from biosam2.record import read as read_record
@@ -20,6 +21,7 @@ from biosam2.record import review_of
 from biosam2.volume import Volume
 from biosam2.worklist import Worklist, find_work, make_worklist
 from biosam2.worklist.template import make_template
+from BioSAM2SlicerLib.scene.SequenceVideo import videoOf
 from host import event_loop
 from io_helpers import Segments
 from PySide6 import QtCore, QtTest, QtWidgets
@@ -495,3 +497,26 @@ def test_an_export_says_that_the_case_was_approved_until_it_is_changed(panel, ho
     panel.session.addMask(panel.segment(), 12)
     panel.settle()
     assert not exported(panel, tmp_path / "after.nrrd").approved
+
+
+def test_a_video_of_a_list_is_one_without_being_told(open_panel, tmp_path):  # noqa: F811
+    frames = np.random.default_rng(0).integers(0, 255, (3, 12, 16)).astype(np.uint8)
+    write_sequence(tmp_path / "scans" / "cine.seq.nrrd", frames, 0.04)
+    worklist, _ = make_worklist(
+        tmp_path / "list.csv", [Case("cine", tmp_path / "scans" / "cine.seq.nrrd", (), kind="video")]
+    )
+    panel = open_panel()
+    panel.widget.worklist.load(worklist.path)
+    panel.click("nextCase")
+    assert panel.volume.GetName() == "cine"
+    assert panel.session.parameters.film
+    assert videoOf(panel.volume).metadata["frame_times"] == pytest.approx([0, 0.04, 0.08])
+    box = panel.find("format")
+    assert box.findData(".csv") >= 0
+
+
+def write_sequence(path, frames, step):
+    """A sequence of grey frames as the engine writes labels."""
+    path.parent.mkdir()
+    video = Volume(frames, metadata={"frame_times": (np.arange(len(frames)) * step).tolist()})
+    write_segmentation(path, Segments(video, {"a": frames > 100}))

@@ -19,6 +19,7 @@ from slicer.i18n import tr as _
 
 from .Parameters import keepText, keptText
 from .PromptNodes import PlacedPrompt, PromptNodes
+from .SequenceVideo import noteVideo
 from .VolumeGeometry import fillNode
 
 _FORMAT = "biosam2-panel-session-1"
@@ -141,4 +142,6 @@ def _fromEngine(case: WorkCase) -> Any:
     kind = "vtkMRMLVectorVolumeNode" if volume.is_colour else "vtkMRMLScalarVolumeNode"
     node = slicer.mrmlScene.AddNewNodeByClass(kind, case.name)
     fillNode(node, volume)
+    if video:
+        noteVideo(node, volume.metadata)
     return node

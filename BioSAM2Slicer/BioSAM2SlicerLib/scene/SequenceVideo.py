@@ -7,6 +7,7 @@ into a volume of their own, frame n on slice k = n, which lies where the first f
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +24,19 @@ from .VolumeGeometry import VIDEO_ATTRIBUTE, VolumeGeometry, fillNode, volumeOf
 _BROWSER_ROLE = "BioSAM2Slicer.sequenceBrowser"
 _SEQUENCE_ROLE = "BioSAM2Slicer.sequence"
 _SAME_PLACE = 1e-3  # mm
+
+
+def noteVideo(volumeNode: Any, metadata: Mapping[str, Any], sliceIndex: int = 0) -> None:
+    """Note that the slices k of a volume node are the frames of a video; it is saved with the scene.
+
+    Args:
+        volumeNode: the frames.
+        metadata: of the video's `biosam2.Volume`, of which the times and the size of pixels are kept.
+        sliceIndex: which slice k of each frame of a sequence they are.
+    """
+    kept = {key: np.asarray(metadata[key]).tolist() for key in ("frame_times", "fps", "calibrated") if key in metadata}
+    known = {"slice": sliceIndex, "frames": numberOfFrames(volumeNode), "metadata": kept}
+    volumeNode.SetAttribute(VIDEO_ATTRIBUTE, json.dumps(known))
 
 
 def sequenceOf(volumeNode: Any) -> tuple[Any, Any] | None:
@@ -84,8 +98,10 @@ def openVideo(frameNode: Any, sliceIndex: int = 0) -> Any:
     if found is None:
         raise InputError(_("this volume is no frame of a sequence"))
     browser, sequence = found
-    known = json.dumps({"slice": sliceIndex, "frames": browser.GetNumberOfItems(), "metadata": _metadata(browser)})
-    there = _opened(browser, sequence, known)
+    metadata = metadata_of_index(indexValues(browser), browser.GetMasterSequenceNode().GetIndexUnit())
+    there = _opened(
+        browser, sequence, {"slice": sliceIndex, "frames": browser.GetNumberOfItems(), "metadata": metadata}
+    )
     if there is not None:
         return there
     frames = _frames(browser, sequence)
@@ -96,7 +112,7 @@ def openVideo(frameNode: Any, sliceIndex: int = 0) -> Any:
     kind = "vtkMRMLVectorVolumeNode" if video.is_colour else "vtkMRMLScalarVolumeNode"
     node = slicer.mrmlScene.AddNewNodeByClass(kind, _("{sequence} video").format(sequence=sequence.GetName()))
     fillNode(node, replace(video, origin=tuple(lies.tolist())))
-    node.SetAttribute(VIDEO_ATTRIBUTE, known)
+    noteVideo(node, metadata, sliceIndex)
     node.SetNodeReferenceID(_BROWSER_ROLE, browser.GetID())
     node.SetNodeReferenceID(_SEQUENCE_ROLE, sequence.GetID())
     node.SetAndObserveTransformNodeID(frameNode.GetTransformNodeID())
@@ -108,21 +124,17 @@ def openVideo(frameNode: Any, sliceIndex: int = 0) -> Any:
     return node
 
 
-def _opened(browser: Any, sequence: Any, known: str) -> Any:
+def _opened(browser: Any, sequence: Any, known: dict[str, Any]) -> Any:
     """The volume that was made of these frames before; None if there is none."""
     nodes = slicer.util.getNodesByClass("vtkMRMLVolumeNode")
     same = [n for n in nodes if browserOf(n) is browser and n.GetNodeReference(_SEQUENCE_ROLE) is sequence]
-    return next((node for node in same if node.GetAttribute(VIDEO_ATTRIBUTE) == known), None)
+    return next((node for node in same if json.loads(node.GetAttribute(VIDEO_ATTRIBUTE)) == known), None)
 
 
 def indexValues(browser: Any) -> list[str]:
     """The index value of each item of a browser."""
     master = browser.GetMasterSequenceNode()
     return [master.GetNthIndexValue(n) for n in range(browser.GetNumberOfItems())]
-
-
-def _metadata(browser: Any) -> dict[str, Any]:
-    return metadata_of_index(indexValues(browser), browser.GetMasterSequenceNode().GetIndexUnit())
 
 
 def _frames(browser: Any, sequence: Any) -> list[Any]:
