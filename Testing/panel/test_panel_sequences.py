@@ -379,3 +379,11 @@ def test_masks_in_boxes_that_grow_are_compared_frame_by_frame():
                 (i0, i1, j0, j1, *_ks), pixels = found
                 again[j0 : j1 + 1, i0 : i1 + 1] = pixels[0]
             np.testing.assert_array_equal(again, here[index])
+
+
+def test_nothing_is_looked_at_where_there_is_no_input_any_more(slowly, followed):
+    followed.find("volume").setCurrentNode(None)
+    event_loop.process_events()
+    assert followed.session.segmentationNode is None
+    assert followed.segment(), "it is still chosen"
+    followed.widget._review._onLooked()

@@ -159,8 +159,8 @@ class ReviewPanel:
     def _onLooked(self) -> None:
         """A slice has been in a view for a while, with its mask; while masks are still coming it is not what will be
         there."""
-        segment = self._segment()
-        if not segment or self._session.running or not self._session.segmentationNode.GetDisplayVisibility():
+        segment, node = self._segment(), self._session.segmentationNode
+        if not segment or node is None or self._session.running or not node.GetDisplayVisibility():
             return
         news = [self.review.see(segment, index) for index in self.review.shown()]
         if any(news):
