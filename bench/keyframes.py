@@ -1,4 +1,4 @@
-"""What sweeps from both sides are worth between two slices that a user has accepted, and what their quarrel tells."""
+"""What sweeps from both sides are worth between two accepted slices, and what their disagreement tells."""
 
 from __future__ import annotations
 
