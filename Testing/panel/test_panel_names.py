@@ -15,11 +15,11 @@ FILES = [PANEL / "BioSAM2Slicer.py", *sorted((PANEL / "BioSAM2SlicerLib").rglob(
 NEWER = {"ModifySegmentByLabelmap", "ModificationModeAdd", "ModificationModeRemove"} | {
     *("SetSegmentEditorNode", "GetSegmentEditorNode"),
 }
-# VTK's own, and of nodes that the listings leave out.
+# VTK's own, and of nodes and logics that the listings leave out (vtkSlicerPlotsLogic).
 VTK = {"SetElement", "GetElement", "TransformPoint", "MultiplyPoint", "RotateWXYZ", "Scale", "GetMatrix"} | {
     *("GetTransformToWorld", "GetTransformFromWorld", "GetEventPosition", "SetAbortFlag", "GetCommand"),
     *("AddObserver", "RemoveObserver", "InsertNextValue", "GetPointData", "GetScalars", "GetDimensions", "HasObserver"),
-    *("SetOutputWholeExtent",),
+    *("SetOutputWholeExtent", "ShowChartInLayout"),
     *("TransformModifiedEvent", "ImageDataModifiedEvent"),
 }
 
