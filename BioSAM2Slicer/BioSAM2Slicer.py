@@ -102,7 +102,7 @@ class BioSAM2SlicerWidget(ScriptedLoadableModuleWidget):
     def onChangePlace(self) -> None:
         """The work stays in the scene; the panel takes it up again afterwards, but for the steps that can be undone."""
         if self.panel.session.canUndo and not slicer.util.confirmOkCancelDisplay(
-            _("Prompts and masks stay as they are, but what was done until now cannot be undone any more."),
+            _("Prompts and masks are kept. Earlier steps can no longer be undone."),
             windowTitle=_("Where the network runs"),
         ):
             return

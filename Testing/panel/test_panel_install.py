@@ -286,7 +286,7 @@ def test_cancelled_pip_is_gone_with_all_it_started(host, python_slicer, lifeline
     logic.cancel()
     assert logic.running
     event_loop.wait_until(lambda: ends, what="the launcher's end")
-    assert ends == [(False, "Stopped. Install again to go on from here.")]
+    assert ends == [(False, "Stopped. Install again to continue from here.")]
     assert not logic.running
     assert lifeline.is_cut()
 
@@ -417,12 +417,12 @@ def test_a_server_needs_nothing_heavy(first_use):
 def test_another_environment_is_looked_at_before_it_is_taken(first_use, tmp_path):
     use = first_use(*(package.module for package in PANEL_PACKAGES))
     use.find("python").click()
-    assert use.find("install").text == "Go on"
+    assert use.find("install").text == "Continue"
     use.press()
     assert "path" in use.find("line").text
     use.find("pythonEdit").text = str(tmp_path / "none")
     use.press()
-    event_loop.wait_until(lambda: "no Python" in use.find("line").text)
+    event_loop.wait_until(lambda: "cannot be started" in use.find("line").text)
     assert use.find("install").enabled
     use.find("pythonEdit").text = sys.executable
     use.press()
@@ -496,10 +496,10 @@ def test_a_servers_connection_is_tested_before_it_is_chosen(first_use):
         assert "https://" in use.find("line").text
         use.find("serverEdit").text = f"http://127.0.0.1:{taken.getsockname()[1]}"
         use.press("test")
-        assert use.find("line").text.startswith("Asking http://127.0.0.1")
+        assert use.find("line").text.startswith("Connecting to http://127.0.0.1")
         assert not use.find("test").enabled
         assert not use.find("install").enabled
-        event_loop.wait_until(lambda: "Nobody answers" in use.find("line").text, 60, "the answer")
+        event_loop.wait_until(lambda: "no answer from" in use.find("line").text, 60, "the answer")
         assert use.find("test").enabled
         assert use.find("install").enabled
         use.press("test")

@@ -138,7 +138,7 @@ def test_a_single_picture_is_outlined_and_not_propagated(desks, host, sphere, mo
     engine.add_prompt("a", Point((26, 20, 0)))
     np.testing.assert_array_equal(desk.voxels("a")[0], engine.predict("a", 0))
     assert not desk.logic.propagate()
-    assert "single picture" in desk.problems[0]
+    assert "single image" in desk.problems[0]
 
 
 def test_a_film_in_colour_goes_along_its_frames(desks, host, sphere, model_fields):

@@ -25,7 +25,7 @@ from test_panel_widget import Panel, open_panel, panel  # noqa: F401
 
 KEY = QtCore.Qt.Key
 CHOSEN = {"volumes": 1, "volume": True}
-DIED = "The worker ended. It is started again."
+DIED = "The worker ended. It is restarted."
 
 # What is so, what was said before and how many seconds ago, and the line that it makes.
 SITUATIONS = [
@@ -199,7 +199,7 @@ def test_a_painted_slice_that_became_a_prompt_is_told(panel, host):  # noqa: F81
     panel.session._slices.writeSlice(panel.segment(), "k", 12, own)
     host.views["Red"].go_to(panel.world(20, 20, 12))
     panel.press(KEY.Key_M)
-    assert "slice 12 is a prompt" in panel.status
+    assert "slice 12 is now a prompt" in panel.status
 
 
 def test_the_slice_that_is_told_of_is_the_one_that_is_shown(panel, host):  # noqa: F811
@@ -225,10 +225,10 @@ def test_the_death_of_the_worker_is_told_until_it_was_read(host, sphere, make_ow
         os.kill(client.processId, signal.SIGKILL)
         event_loop.wait_until(lambda: ("Starting …" in [w for w, _ in lines]) and panel.session.working == "", 60)
         panel.settle()
-        assert "started again" in panel.status
-        assert all("started again" in status for working, status in lines if working)
+        assert "restarted" in panel.status
+        assert all("restarted" in status for working, status in lines if working)
         panel.click("dismiss")
-        assert "started again" not in panel.status
+        assert "restarted" not in panel.status
         assert not panel.find("dismiss").enabled
     finally:
         panel.widget.cleanup()

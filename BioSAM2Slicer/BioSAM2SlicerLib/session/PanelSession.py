@@ -351,7 +351,7 @@ class PanelSession:
         elif (before.window, before.crop, before.policy) != (after.window, after.crop, after.policy):
             self._outdated = True
             if self.begun and before.window != after.window:
-                self._say(_("The new window holds from the next session on; reset all segments to begin one."))
+                self._say(_("The new window takes effect in the next session; reset all segments to begin one."))
 
     def setNodes(self, parameterNode: Any, editorNode: Any) -> None:
         """Keep settings and session in other nodes from now on, after the scene was closed; without an input."""
@@ -372,9 +372,9 @@ class PanelSession:
         self._ensureSession(axis)
         if self.axis != axis:
             self.problem.emit(
-                _(
-                    "This session goes along the {axis} axis: boxes belong on its slices; in this view use points."
-                ).format(axis=self.axis)
+                _("This session runs along the {axis} axis: draw boxes on its slices; in this view use points.").format(
+                    axis=self.axis
+                )
             )
             return
         self._promptSteps.addBox(segmentId, minIjk, maxIjk)
@@ -456,7 +456,7 @@ class PanelSession:
         if self._prompts is None or self.running:
             return False
         if VolumeGeometry(self._volume).count(self.axis or "k") == 1:
-            self.problem.emit(_("This is a single picture: its outline is there, and there is no other slice."))
+            self.problem.emit(_("This is a single image: there is no other slice to propagate to."))
             return False
         asked = None if segmentIds is None else set(segmentIds)
         names = tuple(name for name in self._scene.prompted if asked is None or name in asked)
@@ -510,7 +510,7 @@ class PanelSession:
         """Redo the step that was undone last; False if there is none."""
         done = self._steps.redo()
         if done:
-            self._say(_("Done again."))
+            self._say(_("Redone."))
         return done
 
     # -- the session -----------------------------------------------------------------------------
@@ -577,13 +577,13 @@ class PanelSession:
             text = _("{why} It was started several times; choose another model or device to try again.")
             if wanted:
                 text = _(
-                    "{why} The propagation is broken off: workers ended at this slice before. What is finished stays."
+                    "{why} The propagation is stopped: several workers ended at this slice. Finished slices are kept."
                 )
             self._fail(text.format(why=why))
         else:
-            text = _("{why} It is started again; nothing is lost.")
+            text = _("{why} It is restarted; nothing is lost.")
             if wanted:
-                text = _("{why} It is started again, nothing is lost, and the propagation goes on where it was.")
+                text = _("{why} It is restarted, nothing is lost, and the propagation continues where it was.")
             self._worker.noticed.emit(text.format(why=why))
             self._worker.connect()
         self._steps.save()

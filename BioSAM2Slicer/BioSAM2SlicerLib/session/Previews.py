@@ -102,6 +102,6 @@ class Previews:
         if prompt is None or prompt.box is not None or prompt.drawn is not None:
             return
         if not any(positive for _row, _column, positive in prompt.points) and not mask.any():
-            self.warned.emit(_("Only negative points here: the mask is empty. Click on the structure with +."))
+            self.warned.emit(_("Only negative points on this slice: the mask is empty. Add a positive point."))
         elif floods(mask):
             self.warned.emit(_("The mask is very large: add a negative point or use a box."))

@@ -163,7 +163,7 @@ class ExportPanel:
 
     def _busy(self) -> bool:
         if self._session.running:
-            self._refuse(_("Masks are still coming; wait for the propagation to end, or stop it."))
+            self._refuse(_("A propagation is running; wait for it to end, or stop it."))
         return bool(self._session.running)
 
     def _write(self, path: Path) -> None:

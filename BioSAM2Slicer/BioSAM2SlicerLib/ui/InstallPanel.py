@@ -115,7 +115,7 @@ class InstallPanel:
         for which, label in self._texts.items():
             label.text = f"{self._logics[which].describe()} {sent[which]}"
         working = self._check is not None or self._test.running or any(logic.running for logic in self._logics.values())
-        self._installButton.text = _("Go on") if self._logics[kind].complete else _("Install and go on")
+        self._installButton.text = _("Continue") if self._logics[kind].complete else _("Install and continue")
         self._installButton.enabled = not working
         self._cancelButton.enabled = working
         self._busyBar.visible = working
@@ -160,7 +160,7 @@ class InstallPanel:
         place = self.place
         if self._hasAddress(place):
             self._test.start(place)
-            self._say(_("Asking {url} …").format(url=place.server))
+            self._say(_("Connecting to {url} …").format(url=place.server))
             self._refresh()
 
     def _onTested(self, _ok: bool, text: str) -> None:
@@ -198,7 +198,7 @@ class InstallPanel:
         process.finished.connect(lambda *_arguments: self._onChecked(process))
         process.errorOccurred.connect(lambda *_arguments: self._onFault(process))
         process.start(place.python, ["-c", _CHECK, *_MODULES])
-        self._say(_("Looking at that environment …"))
+        self._say(_("Checking the environment …"))
         self._refresh()
 
     def _onChecked(self, process: Any) -> None:
@@ -220,7 +220,7 @@ class InstallPanel:
         # A process that never ran does not say that it has finished.
         if process is self._check and process.state() == qt.QProcess.NotRunning:
             self._check = None
-            self._say(_("That is no Python that can be started: {why}").format(why=process.errorString()))
+            self._say(_("This Python cannot be started: {why}").format(why=process.errorString()))
             self._refresh()
 
     def _endCheck(self) -> None:

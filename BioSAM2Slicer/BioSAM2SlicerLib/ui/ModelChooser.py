@@ -176,7 +176,7 @@ class ModelChooser:
     def _onButton(self) -> None:
         if self._process is not None:
             self._stop()
-            self._goBack(_("The download was stopped; it goes on from there the next time."))
+            self._goBack(_("The download was stopped; it continues from there the next time."))
             return
         entry = self._entries().get(self._box.currentData or "")
         if entry is not None:
@@ -186,7 +186,7 @@ class ModelChooser:
         settings = slicer.app.userSettings()
         if settings.value(_ACCEPTED + entry.name) != entry.conditions:
             if not self._accept(self._terms(entry)):
-                self._goBack(_("Without its licence accepted, {name} is not downloaded.").format(name=entry.name))
+                self._goBack(_("{name} is not downloaded: its licence was not accepted.").format(name=entry.name))
                 return
             settings.setValue(_ACCEPTED + entry.name, entry.conditions)
         self._wanted, self._outcome = entry.name, {}
@@ -208,7 +208,7 @@ class ModelChooser:
             _("Its host also asks: {terms}").format(terms=entry.terms) if entry.terms else "",
             entry.terms_url or "",
             _("It is downloaded ({size}) from {url}.").format(size=size, url=entry.url),
-            _("Do you accept these conditions, and shall it be downloaded?"),
+            _("Do you accept these conditions and want to download it?"),
         ]
         return "\n\n".join(line for line in lines if line)
 

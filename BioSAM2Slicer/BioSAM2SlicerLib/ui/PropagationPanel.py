@@ -164,6 +164,6 @@ class PropagationPanel:
             return
         covered = slicesOfRoi(roi, volume, self._session.axis or "k")
         if covered is None:
-            self._status.problem(_("The region of interest lies beside the volume."))
+            self._status.problem(_("The region of interest lies outside the volume."))
             return
         self._firstBox.value, self._lastBox.value = covered

@@ -113,7 +113,7 @@ class VideoPanel:
         """Show the area of each segment over time, as a plot."""
         segmentation, volume = self._session.segmentationNode, self._session.volumeNode
         if self._session.running:
-            self._refuse(_("Masks are still coming; wait for the propagation to end, or stop it."))
+            self._refuse(_("A propagation is running; wait for it to end, or stop it."))
             return
         chart = plotAreas(segmentation, areas_of(Segments(segmentation, volume, videoOf(volume))))
         slicer.modules.plots.logic().ShowChartInLayout(chart)

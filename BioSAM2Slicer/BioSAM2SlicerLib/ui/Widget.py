@@ -380,7 +380,7 @@ class Widget:
 
     def _onPlace(self) -> None:
         """Another place needs another panel, which does not know the steps of this one."""
-        text = _("Prompts and masks stay. The steps before can no longer be undone. Choose another place?")
+        text = _("Prompts and masks are kept. Earlier steps can no longer be undone. Choose another place?")
         if self.session.canUndo and not slicer.util.confirmOkCancelDisplay(text, windowTitle=_("BioSAM2Slicer")):
             return
         assert self._onChangePlace is not None
@@ -475,13 +475,13 @@ class Widget:
         if index is None:
             self._status.problem(_("No slice view shows a slice of this session; turn one to the volume's plane."))
         elif self.session.addMask(segment, index, axis):
-            self._status.remark(_("What is painted on slice {n} is a prompt now.").format(n=index))
+            self._status.remark(_("What is painted on slice {n} is now a prompt.").format(n=index))
 
     def _onStartFrom(self) -> None:
         self._status.acted()
         segment = self._segment()
         if segment and self.session.startFrom(segment, self.tools.axisOfPointer(self.session.volumeNode)):
-            self._status.remark(_("What the segment holds is the start now: correct it, or propagate it."))
+            self._status.remark(_("The session starts from this segment: correct it, or propagate it."))
 
     def _onPlanes(self) -> None:
         volume = self._volumeSelector.currentNode()

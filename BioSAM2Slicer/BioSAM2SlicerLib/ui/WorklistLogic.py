@@ -205,7 +205,7 @@ class WorklistLogic:
             self.problem.emit(_("Open a case of the list first."))
             return False
         if self._session.running:
-            self.problem.emit(_("Masks are still coming; wait for the propagation to end, or stop it."))
+            self.problem.emit(_("A propagation is running; wait for it to end, or stop it."))
             return False
         name = self.case.name
         if not self._isShown:

@@ -114,20 +114,20 @@ def describe(url: str, found: dict[str, Any]) -> str:
         return text
     if outcome == "key":
         if found["given"]:
-            return _("The server does not accept this key; ask whoever runs it.")
-        return _("The server wants a key; ask whoever runs it.")
+            return _("The server does not accept this key; ask its administrator.")
+        return _("The server requires a key; ask its administrator.")
     if outcome == "version":
         return _(
-            "The server speaks protocol {protocol} (BioSAM-2 {version}), this extension {expected} ({own}): "
+            "The server uses protocol {protocol} (BioSAM-2 {version}), this extension {expected} ({own}): "
             "the same version is needed on both sides."
         ).format(protocol=found["protocol"], version=found["biosam2"], expected=found["expected"], own=found["own"])
     if outcome == "slow":
         return _slow(url, found["seconds"])
     texts = {
-        "unreachable": _("Nobody answers at {url}. Is the server running, and do firewall and proxy let you through?"),
+        "unreachable": _("There is no answer from {url}. Check that the server runs, and check firewall and proxy."),
         "certificate": _("The certificate of {url} is not trusted; REQUESTS_CA_BUNDLE may name one that is."),
-        "address": _("{url} is no server's address; it is like https://gpu.example.org:8080."),
-        "other": _("Something answers at {url}, but it is no BioSAM-2 server; check the address and its port."),
+        "address": _("{url} is not a server's address; an address looks like https://gpu.example.org:8080."),
+        "other": _("{url} answers, but is not a BioSAM-2 server; check the address and its port."),
     }
     return f"{texts[outcome].format(url=url)} ({found['why']})"
 

@@ -242,7 +242,7 @@ class InstallLogic:
                 self._finish(False, _("PyTorch was not installed: {why}").format(why=why))
                 return
         if self._cancelled:
-            self._finish(False, _("Stopped. Install again to go on from here."))
+            self._finish(False, _("Stopped. Install again to continue from here."))
         else:
             self._addPackages()
 
@@ -342,7 +342,7 @@ class InstallLogic:
 
     def _onPipEnded(self, code: int) -> None:
         if self._cancelled:
-            self._finish(False, _("Stopped. Install again to go on from here."))
+            self._finish(False, _("Stopped. Install again to continue from here."))
         elif code != 0:
             self._finish(False, _("pip could not install everything: {line}").format(line=self._lastLine))
         else:
