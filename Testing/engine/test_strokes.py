@@ -9,6 +9,7 @@ from biosam2 import Box, Lasso, Line, Mask, Point, Scribble, Volume
 from biosam2.errors import PromptError
 from biosam2.frames import Frames
 from biosam2.prompts import KINDS, SlicePrompt
+from biosam2.prompts.stroke import thinned
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from skimage.measure import points_in_poly
@@ -401,3 +402,31 @@ def test_strokes_run_along_any_axis(model, volume, axis) -> None:
     session.add_prompt("y", Line.from_places(places[::2], frames))
     list(session.propagate(first=5, last=7))
     assert session.finished_slices("x") == session.finished_slices("y") == (5, 6, 7)
+
+
+# -- what a hand draws -------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.tuples(st.floats(-5, 60), st.floats(-5, 60), st.just(4.0)), min_size=2, max_size=40),
+    st.floats(0, 8),
+)
+def test_a_thinned_way_stays_where_it_was_drawn(places, tolerance) -> None:
+    spacing = (0.8, 1.1, 2.5)
+    kept = thinned(places, spacing, tolerance)
+    assert (kept[0], kept[-1]) == (places[0], places[-1])
+    rest = iter(places)
+    assert all(place in rest for place in kept), "vertices of the way, in its order"
+    a = np.array(kept)[:-1] * spacing
+    way = np.array(kept)[1:] * spacing - a
+    at = np.array(places)[:, None] * spacing - a
+    t = np.clip((at * way).sum(-1) / np.maximum((way**2).sum(-1), 1e-12), 0, 1)
+    assert np.linalg.norm(at - t[..., None] * way, axis=-1).min(axis=1).max() <= tolerance + 1e-9
+
+
+def test_a_straight_way_is_its_ends_and_a_corner_stays() -> None:
+    there = [(float(i), 3.0, 1.0) for i in range(10)]
+    back = [(9.0, 3.0 + j, 1.0) for j in range(1, 6)]
+    assert thinned(there, (1, 1, 1), 0.3) == (there[0], there[-1])
+    assert thinned(there + back, (1, 1, 1), 0.3) == (there[0], there[-1], back[-1])
+    assert thinned(there[:1], (1, 1, 1), 0.3) == (there[0],)

@@ -151,6 +151,15 @@ class SliceWidget(Checked):
             self.point(*np.round(first + part * (last - first)).astype(int).tolist())
         self.release(*last.tolist())
 
+    def draw(self, way: list[np.ndarray]) -> None:
+        """Press at the first of the positions (RAS), move through the others, and let go at the last."""
+        self.go_to(way[0])
+        first, *others = (self.xy(world) for world in way)
+        self.press(*first)
+        for x, y in others:
+            self.point(x, y)
+        self.release(*others[-1])
+
     def event(self, x: int, y: int, *names: str) -> None:
         """Events of the interactor, as Qt's mouse events become."""
         interactor = self._view.interactor()

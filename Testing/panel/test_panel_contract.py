@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from BioSAM2SlicerLib.scene.Stroke import Stroke
+from BioSAM2SlicerLib.scene.VolumeGeometry import VolumeGeometry
 from host import event_loop
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -55,6 +57,34 @@ class Panels(RuleBasedStateMachine):
     @rule(name=NAMES, low=INDICES, high=INDICES)
     def box(self, name: str, low: int, high: int) -> None:
         self.desk.logic.addBox(name, (18, 12, min(low, high)), (34, 28, max(low, high)), "k")
+        self.compare()
+
+    @rule(
+        name=NAMES,
+        index=INDICES,
+        top=st.integers(2, 24),
+        kind=st.sampled_from(["scribble", "lasso", "line"]),
+        positive=st.booleans(),
+    )
+    def draw(self, name: str, index: int, top: int, kind: str, positive: bool) -> None:
+        ways = {
+            "scribble": [(18, top), (24, top + 3), (30, top)],
+            "lasso": [(18, top), (34, top), (30, top + 12), (16, top + 9)],
+            "line": [(17, 20), (35, top)],
+        }
+        places = tuple((float(i), float(j), float(index)) for i, j in ways[kind])
+        self.desk.logic.addStroke(name, Stroke(kind, places, positive), "k")
+        self.compare()
+
+    @rule(number=st.integers(0, 9), top=st.integers(2, 24))
+    def drag(self, number: int, top: int) -> None:
+        """A vertex of a stroke is dragged, by whatever part of Slicer."""
+        nodes = [node for node in self.desk.logic.prompts._nodes() if node.GetAttribute("BioSAM2Slicer.prompt")]
+        nodes = [node for node in nodes if node.GetNumberOfControlPoints() > 1]
+        if nodes:
+            node, geometry = nodes[number % len(nodes)], VolumeGeometry(self.desk.volume)
+            place = geometry.ijkFromLocal(node.GetNthControlPointPosition(1))
+            node.SetNthControlPointPosition(1, geometry.localFromIjk((place[0], top, place[2])))
         self.compare()
 
     @rule(number=st.integers(0, 9))

@@ -152,7 +152,7 @@ def test_dragging_a_point_says_once_where_it_was_dropped(scene):
     name = scene.prompts.addPoint("a", (20, 20, 8))
     assert not scene.said
     scene.host.views["Red"].drag(scene.world(20, 20, 8), scene.world(28, 14, 8))
-    [(what, moved, placed)] = scene.said
+    [(what, moved, placed, _before)] = scene.said
     assert (what, moved) == ("moved", name)
     np.testing.assert_allclose(placed.prompt.ijk, (28, 14, 8), atol=0.6)
 
@@ -165,7 +165,7 @@ def test_what_other_modules_do_is_noticed(scene):
     node.SetNthControlPointPosition(0, *scene.geometry.localFromIjk((21, 20, 8)))
     node.RemoveNthControlPoint(1)
     scene.host.scene.RemoveNode(scene.host.slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLMarkupsROINode"))
-    assert [(what, name) for what, name, _ in scene.said] == [("moved", point), ("removed", other), ("removed", box)]
+    assert [(what, name) for what, name, *_ in scene.said] == [("moved", point), ("removed", other), ("removed", box)]
     scene.host.scene.RemoveNode(node)
     assert scene.said[-1][:2] == ("removed", point)
     assert not scene.prompts.prompts()

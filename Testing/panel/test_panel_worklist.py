@@ -161,6 +161,29 @@ def test_a_case_goes_on_where_it_was_left(panel, host, worklist):
     assert panel.voxels().any(axis=(1, 2)).sum() > 3
 
 
+def test_the_strokes_of_a_case_are_there_again(panel, host, worklist):
+    panel.click("nextCase")
+    for key, way in (
+        (QtCore.Qt.Key.Key_S, [(20, 20), (26, 24), (32, 20)]),
+        (QtCore.Qt.Key.Key_L, [(20, 14), (32, 14), (32, 26), (20, 26)]),
+    ):
+        panel.press(key)
+        host.views["Red"].draw([panel.world(i, j, 12) for i, j in way])
+        panel.settle()
+    drawn, prompts, given = panel.voxels(), panel.prompts(), panel.session.state.prompts(panel.segment())
+    assert [type(prompt).__name__ for prompt in given] == ["Scribble", "Lasso"]
+    for row in (1, 0):  # to the other case, and back
+        double_click(panel, row)
+    np.testing.assert_array_equal(panel.voxels(), drawn)
+    assert all(now.sameAs(then) for now, then in zip(panel.prompts(), prompts, strict=True))
+    assert panel.session.state.prompts(panel.segment()) == given
+    curve = host.scene.GetFirstNodeByClass("vtkMRMLMarkupsClosedCurveNode")
+    host.scene.RemoveNode(curve)
+    event_loop.process_events()
+    panel.settle()
+    assert panel.session.state.prompts(panel.segment()) == given[:1]
+
+
 def test_a_case_that_is_open_elsewhere_is_marked_and_passed_over(panel, worklist):
     with held(worklist, "a") as other:
         panel.widget._list.refresh()

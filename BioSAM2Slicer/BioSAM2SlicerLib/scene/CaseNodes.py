@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import slicer
 from biosam2 import Box, Point
 from biosam2.datasets.work_table import WorkCase
@@ -20,6 +22,7 @@ from slicer.i18n import tr as _
 from .Parameters import keepText, keptText
 from .PromptNodes import PlacedPrompt, PromptNodes
 from .SequenceVideo import noteVideo
+from .Stroke import STROKES, Stroke
 from .VolumeGeometry import fillNode
 
 _FORMAT = "biosam2-panel-session-1"
@@ -85,9 +88,7 @@ def loadSegmentation(case: WorkCase, template: Template, volumeNode: Any) -> Any
 
 def saveSession(path: Path, parameterNode: Any, promptNodes: PromptNodes) -> None:
     """Write what is needed to go on with the prompts, in a file of its own."""
-    prompts = {
-        name: to_json(Prompted(placed.segmentId, placed.prompt)) for name, placed in promptNodes.prompts().items()
-    }
+    prompts = {name: _plain(placed) for name, placed in promptNodes.prompts().items()}
     content = {"format": _FORMAT, "session": keptText(parameterNode), "prompts": prompts}
     path.write_text(json.dumps(content), encoding="utf-8")
 
@@ -106,7 +107,7 @@ def loadSession(files: CaseFiles, segmentationNode: Any, volumeNode: Any) -> Non
             raise ValueError(content["format"])
         wanted = {name: _placed(entry) for name, entry in content["prompts"].items()}
         text = str(content["session"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
         raise InputError(
             _("{path} is damaged: the prompts of this case are not there").format(path=files.session)
         ) from error
@@ -116,7 +117,18 @@ def loadSession(files: CaseFiles, segmentationNode: Any, volumeNode: Any) -> Non
     keepText(segmentationNode, text)
 
 
+def _plain(placed: PlacedPrompt) -> dict[str, Any]:
+    if isinstance(placed.prompt, Stroke):
+        return {"segment": placed.segmentId, "stroke": asdict(placed.prompt)}
+    return to_json(Prompted(placed.segmentId, placed.prompt))
+
+
 def _placed(data: dict[str, Any]) -> PlacedPrompt:
+    if "stroke" in data:
+        stroke = msgspec.convert(data["stroke"], Stroke)
+        if stroke.name not in STROKES:
+            raise ValueError(f"{stroke.name} is no stroke")
+        return PlacedPrompt(str(data["segment"]), stroke)
     entry = from_json(data)
     if not isinstance(entry, Prompted) or not isinstance(entry.prompt, Point | Box):
         raise ValueError(f"{data} is no point and no box")

@@ -1,4 +1,4 @@
-"""Points and boxes as markups in the scene: seen on their slice, dragged, deleted, saved with the scene."""
+"""Points, boxes and strokes as markups in the scene: seen on their slice, dragged, deleted, saved with the scene."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ import numpy as np
 import slicer
 import vtk
 from biosam2 import Box, Point
+from biosam2.frames import Frames
+from biosam2.prompts import Prompt
 from slicer.i18n import tr as _
 
 from ..Signal import Signal
 from .PlaceTarget import keptPlaceTarget
+from .Stroke import GREEN, KIND, RED, STROKES, YELLOW, Colour, Stroke, addStrokeNode, placesOf, setPlaces
 from .VolumeGeometry import VolumeGeometry
 
 _SEGMENTATION_ROLE = "BioSAM2Slicer.segmentation"
 _SEGMENT = "BioSAM2Slicer.segment"
-_KIND = "BioSAM2Slicer.kind"
 _ID = "BioSAM2Slicer.prompt"
+_SIGN = "BioSAM2Slicer.sign"
 _POSITIVE, _NEGATIVE, _BOX = "positive", "negative", "box"
 
-_COLOURS = {_POSITIVE: (0.2, 0.9, 0.2), _NEGATIVE: (1.0, 0.25, 0.2), _BOX: (1.0, 0.85, 0.2)}
 _Ijk: TypeAlias = tuple[float, float, float]
 # Reading a place back from a file rounds it; a prompt that moved less stays as it was, in voxels.
 _STILL = 0.01
@@ -30,27 +32,36 @@ _STILL = 0.01
 
 @dataclass(frozen=True)
 class PlacedPrompt:
-    """A point or box of a segment, in voxel indices."""
+    """A point, box or stroke of a segment, in voxel indices."""
 
     segmentId: str
-    prompt: Point | Box
+    prompt: Point | Box | Stroke
+
+    def on(self, frames: Frames) -> Prompt:
+        """The prompt on slices along an axis.
+
+        Raises:
+            PromptError: a stroke is none there, see `Stroke.on`.
+        """
+        return self.prompt.on(frames) if isinstance(self.prompt, Stroke) else self.prompt
 
     def sameAs(self, other: PlacedPrompt) -> bool:
         """Whether nothing was moved."""
-        if self.segmentId != other.segmentId or type(self.prompt) is not type(other.prompt):
+        (kind, numbers), (otherKind, otherNumbers) = _compared(self.prompt), _compared(other.prompt)
+        if self.segmentId != other.segmentId or kind != otherKind or len(numbers) != len(otherNumbers):
             return False
-        return bool(np.max(np.abs(np.subtract(_numbers(self.prompt), _numbers(other.prompt)))) < _STILL)
+        return bool(np.max(np.abs(np.subtract(numbers, otherNumbers))) < _STILL)
 
 
 class PromptNodes:
     """The prompts of one segmentation on one volume.
 
-    A segment has one point list for each sign, and a region of interest for each box. They stand under the volume's
-    transform. Every prompt has an identifier that is saved with it.
+    A segment has one point list for each sign, a region of interest for each box, and a curve or line for each stroke.
+    They stand under the volume's transform. Every prompt has an identifier that is saved with it.
 
     Signals:
-        added(id, PlacedPrompt), moved(id, PlacedPrompt), removed(id, PlacedPrompt): the user did it, by whatever
-            part of Slicer. Nothing is said about what this class was told to do.
+        added(id, PlacedPrompt), moved(id, PlacedPrompt now, PlacedPrompt before), removed(id, PlacedPrompt): the user
+            did it, by whatever part of Slicer. Nothing is said about what this class was told to do.
         refused(str): a prompt outside the volume was taken away again; the reason.
 
     Args:
@@ -88,21 +99,21 @@ class PromptNodes:
         self._observed = {}
 
     def prompts(self) -> dict[str, PlacedPrompt]:
-        """All points and boxes by identifier."""
+        """All points, boxes and strokes by identifier."""
         return dict(self._known)
 
     def pointsNode(self, segmentId: str, positive: bool) -> Any:
         """The point list for a segment and sign, made when it is first asked for."""
         kind = _POSITIVE if positive else _NEGATIVE
         for node in self._nodes():
-            if node.GetAttribute(_SEGMENT) == segmentId and node.GetAttribute(_KIND) == kind:
+            if node.GetAttribute(_SEGMENT) == segmentId and node.GetAttribute(KIND) == kind:
                 return node
         sign = "+" if positive else "−"
         with keptPlaceTarget():
             node = slicer.mrmlScene.AddNewNodeByClass(
                 "vtkMRMLMarkupsFiducialNode", f"{self._segmentName(segmentId)} {sign}"
             )
-        display = self._prepare(node, segmentId, kind)
+        display = self._prepare(node, segmentId, kind, GREEN if positive else RED)
         display.SetGlyphType(display.Circle2D if positive else display.Cross2D)
         return node
 
@@ -126,7 +137,25 @@ class PromptNodes:
                 )
             node.SetAttribute(_ID, name)
             layOut(node, VolumeGeometry(self._volume), minIjk, maxIjk)
-            self._prepare(node, segmentId, _BOX)
+            self._prepare(node, segmentId, _BOX, YELLOW)
+        return name
+
+    def addStroke(self, segmentId: str, stroke: Stroke, name: str = "") -> str:
+        """Show what was drawn; its identifier."""
+        markup = stroke.kind.markup
+        assert markup is not None
+        words = [self._segmentName(segmentId), markup.name]
+        if markup.signed:
+            words.append("+" if stroke.positive else "−")
+        with self._quietly():
+            name = name or self._next()
+            with keptPlaceTarget():
+                node = addStrokeNode(stroke, VolumeGeometry(self._volume), " ".join(words))
+            node.SetAttribute(_ID, name)
+            node.SetAttribute(_SIGN, _POSITIVE if stroke.positive else _NEGATIVE)
+            display = self._prepare(node, segmentId, stroke.name, stroke.colour)
+            # A stroke has many vertices: they can be dragged, and do not hide what lies under them.
+            display.SetGlyphScale(display.GetGlyphScale() / (4 if stroke.isFree else 2))
         return name
 
     def remove(self, name: str) -> None:
@@ -147,7 +176,7 @@ class PromptNodes:
             display = node.GetDisplayNode()
             if not display.HasActiveComponent():
                 continue
-            if node.GetAttribute(_KIND) == _BOX:
+            if node.GetAttribute(_ID):
                 slicer.mrmlScene.RemoveNode(node)
                 return True
             number = display.GetActiveComponentIndex()
@@ -166,13 +195,15 @@ class PromptNodes:
     def restore(self, wanted: dict[str, PlacedPrompt]) -> None:
         """Make the markups these, each under its identifier."""
         with self._quietly():
-            for name, placed in self.prompts().items():
-                if name not in wanted or not placed.sameAs(wanted[name]):
+            for name, placed in self._read().items():
+                if name not in wanted or not (placed.sameAs(wanted[name]) or self._bend(name, placed, wanted[name])):
                     self.remove(name)
             for name, placed in wanted.items():
                 if name in self._read():
                     continue
-                if isinstance(placed.prompt, Box):
+                if isinstance(placed.prompt, Stroke):
+                    self.addStroke(placed.segmentId, placed.prompt, name)
+                elif isinstance(placed.prompt, Box):
                     self.addBox(placed.segmentId, placed.prompt.min_ijk, placed.prompt.max_ijk, name)
                 else:
                     node = self.pointsNode(placed.segmentId, placed.prompt.positive)
@@ -200,27 +231,35 @@ class PromptNodes:
 
     def _nodes(self) -> list[Any]:
         scene = slicer.mrmlScene
-        found = []
-        for kind in ("vtkMRMLMarkupsFiducialNode", "vtkMRMLMarkupsROINode"):
-            for number in range(scene.GetNumberOfNodesByClass(kind)):
-                node = scene.GetNthNodeByClass(number, kind)
-                if (
-                    node.GetAttribute(_KIND)
-                    and node.GetNodeReferenceID(_SEGMENTATION_ROLE) == self._segmentation.GetID()
-                ):
-                    found.append(node)
-        return found
+        kind = "vtkMRMLMarkupsNode"
+        nodes = [scene.GetNthNodeByClass(number, kind) for number in range(scene.GetNumberOfNodesByClass(kind))]
+        own = self._segmentation.GetID()
+        return [n for n in nodes if n.GetAttribute(KIND) and n.GetNodeReferenceID(_SEGMENTATION_ROLE) == own]
 
-    def _prepare(self, node: Any, segmentId: str, kind: str) -> Any:
+    def _bend(self, name: str, placed: PlacedPrompt, wanted: PlacedPrompt) -> bool:
+        """Give a stroke's markup the places of another one of its kind; False where it is no such stroke.
+
+        A markup that is being dragged cannot be taken away.
+        """
+        stroke, other = placed.prompt, wanted.prompt
+        if not isinstance(stroke, Stroke) or not isinstance(other, Stroke) or placed.segmentId != wanted.segmentId:
+            return False
+        if (stroke.name, stroke.positive) != (other.name, other.positive):
+            return False
+        node = next(node for node in self._nodes() if node.GetAttribute(_ID) == name)
+        setPlaces(node, VolumeGeometry(self._volume), other.places)
+        return True
+
+    def _prepare(self, node: Any, segmentId: str, kind: str, colour: Colour) -> Any:
         """Make a new node one of the prompts'; its display node."""
         node.SetAttribute(_SEGMENT, segmentId)
-        node.SetAttribute(_KIND, kind)
+        node.SetAttribute(KIND, kind)
         node.SetNodeReferenceID(_SEGMENTATION_ROLE, self._segmentation.GetID())
         node.SetAndObserveTransformNodeID(self._volume.GetTransformNodeID())
         node.CreateDefaultDisplayNodes()
         display = node.GetDisplayNode()
-        display.SetSelectedColor(*_COLOURS[kind])
-        display.SetColor(*_COLOURS[kind])
+        display.SetSelectedColor(*colour)
+        display.SetColor(*colour)
         # Slicer's own, green, would make a negative point under the pointer look positive.
         display.SetActiveColor(1.0, 1.0, 1.0)
         # Smaller than Slicer's 3 %, so that the mask under a box is seen.
@@ -289,18 +328,18 @@ class PromptNodes:
             if name not in before:
                 self.added.emit(name, placed)
             elif not placed.sameAs(before[name]):
-                self.moved.emit(name, placed)
+                self.moved.emit(name, placed, before[name])
             else:
                 self._known[name] = before[name]
 
     def _refuse(self) -> None:
-        """Take away points outside the volume; put back boxes that were dragged out of it."""
+        """Take away points outside the volume, and strokes without a vertex; put back what was dragged out of it."""
         geometry = VolumeGeometry(self._volume)
         refused = False
         before = dict(self._known)
         with self._quietly():
             for node in self._nodes():
-                if node.GetAttribute(_KIND) == _BOX:
+                if node.GetAttribute(KIND) == _BOX:
                     low, high = bounds(node, geometry)
                     if geometry.contains(low) and geometry.contains(high):
                         continue
@@ -310,6 +349,9 @@ class PromptNodes:
                         slicer.mrmlScene.RemoveNode(node)
                     else:
                         layOut(node, geometry, last.prompt.min_ijk, last.prompt.max_ijk)  # type: ignore[union-attr]
+                    continue
+                if node.GetAttribute(_ID):
+                    refused |= self._refuseStroke(node, geometry)
                     continue
                 for number in reversed(range(_count(node))):
                     if not _placed(node, number):
@@ -321,20 +363,41 @@ class PromptNodes:
         if refused:
             self.refused.emit(_("A prompt must lie inside the volume."))
 
+    def _refuseStroke(self, node: Any, geometry: VolumeGeometry) -> bool:
+        """Whether a stroke was dragged out of the volume."""
+        places = placesOf(node, geometry)
+        if not places:
+            slicer.mrmlScene.RemoveNode(node)
+            return False
+        if all(geometry.contains(place) for place in places):
+            return False
+        last = self._known.get(node.GetAttribute(_ID))
+        if last is None or not isinstance(last.prompt, Stroke):
+            slicer.mrmlScene.RemoveNode(node)
+        else:
+            setPlaces(node, geometry, last.prompt.places)
+        return True
+
     def _read(self) -> dict[str, PlacedPrompt]:
         """The markups as they are; points that are new get their identifier."""
         geometry = VolumeGeometry(self._volume)
         found = {}
         for node in self._nodes():
             segmentId = node.GetAttribute(_SEGMENT)
-            if node.GetAttribute(_KIND) == _BOX:
+            if node.GetAttribute(KIND) == _BOX:
                 low, high = bounds(node, geometry)
                 found[node.GetAttribute(_ID)] = PlacedPrompt(segmentId, Box(low, high))
+                continue
+            if node.GetAttribute(KIND) in STROKES:
+                places, positive = placesOf(node, geometry), node.GetAttribute(_SIGN) != _NEGATIVE
+                if places:
+                    stroke = Stroke(node.GetAttribute(KIND), places, positive)
+                    found[node.GetAttribute(_ID)] = PlacedPrompt(segmentId, stroke)
                 continue
             for number in range(_count(node)):
                 if _placed(node, number):
                     ijk = geometry.ijkFromLocal(node.GetNthControlPointPosition(number))
-                    point = Point(tuple(np.round(ijk, 4).tolist()), node.GetAttribute(_KIND) == _POSITIVE)
+                    point = Point(tuple(np.round(ijk, 4).tolist()), node.GetAttribute(KIND) == _POSITIVE)
                     found[self._name(node, number)] = PlacedPrompt(segmentId, point)
         names = [int(name[1:]) for name in found if name[1:].isdigit()]
         self._number = max([self._number, *names])
@@ -390,8 +453,13 @@ def bounds(node: Any, geometry: VolumeGeometry) -> tuple[_Ijk, _Ijk]:
     return tuple(first.tolist()), tuple(last.tolist())
 
 
-def _numbers(prompt: Point | Box) -> tuple[float, ...]:
-    return (*prompt.min_ijk, *prompt.max_ijk) if isinstance(prompt, Box) else (*prompt.ijk, float(prompt.positive))
+def _compared(prompt: Point | Box | Stroke) -> tuple[object, tuple[float, ...]]:
+    """What must be the same of two prompts, and numbers that may differ by rounding."""
+    if isinstance(prompt, Stroke):
+        return (prompt.name, prompt.positive), tuple(number for place in prompt.places for number in place)
+    if isinstance(prompt, Box):
+        return Box, (*prompt.min_ijk, *prompt.max_ijk)
+    return (Point, prompt.positive), prompt.ijk
 
 
 def _count(node: Any) -> int:

@@ -16,6 +16,7 @@ from slicer.i18n import tr as _
 from ..scene.Parameters import Parameters, keepWith, readParameters, takeFrom, writeParameters
 from ..scene.PromptNodes import PromptNodes
 from ..scene.SegmentSlices import Extent, SegmentSlices, fitSegmentationToVolume
+from ..scene.Stroke import Stroke
 from ..scene.SurfaceThrottle import SurfaceThrottle
 from ..scene.VolumeGeometry import VolumeGeometry, looksLikeFilm
 from ..Signal import Signal
@@ -367,17 +368,13 @@ class PanelSession:
 
     def addBox(self, segmentId: str, minIjk: tuple[float, ...], maxIjk: tuple[float, ...], axis: str) -> None:
         """A box was drawn, flat on an axis."""
-        if self._prompts is None:
-            return
-        self._ensureSession(axis)
-        if self.axis != axis:
-            self.problem.emit(
-                _("This session runs along the {axis} axis: draw boxes on its slices; in this view use points.").format(
-                    axis=self.axis
-                )
-            )
-            return
-        self._promptSteps.addBox(segmentId, minIjk, maxIjk)
+        if self._isAlong(axis):
+            self._promptSteps.addBox(segmentId, minIjk, maxIjk)
+
+    def addStroke(self, segmentId: str, stroke: Stroke, axis: str) -> None:
+        """A stroke was drawn in a view along an axis."""
+        if self._isAlong(axis):
+            self._promptSteps.addStroke(segmentId, stroke)
 
     def addMask(self, segmentId: str, index: int, axis: str = "") -> bool:
         """What is painted on a slice becomes a prompt; False where nothing is."""
@@ -514,6 +511,17 @@ class PanelSession:
         return done
 
     # -- the session -----------------------------------------------------------------------------
+
+    def _isAlong(self, axis: str) -> bool:
+        """Whether the session takes what was drawn in a view along an axis; it begins along it, or goes on."""
+        if self._prompts is None:
+            return False
+        self._ensureSession(axis)
+        if self.axis == axis:
+            return True
+        text = _("This session runs along the {axis} axis: draw on its slices; in this view use points.")
+        self.problem.emit(text.format(axis=self.axis))
+        return False
 
     def _ensureSession(self, axis: str) -> None:
         """Begin a session along this axis, unless one with prompts is under way."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
-from biosam2 import Mask
+from biosam2 import Lasso, Mask
 from biosam2.errors import BioSAM2Error, PromptError
 from biosam2.prompts import Prompt
 from biosam2.service.conversation import Ticket
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from slicer.i18n import tr as _
 
 from ..scene.PromptNodes import PlacedPrompt, PromptNodes
+from ..scene.Stroke import Stroke
 from ..Signal import Signal
 from ..worker.Worker import Worker
 from .Previews import Previews
@@ -70,6 +72,13 @@ class PromptSteps:
         assert self._prompts is not None
         before = self._prompts.prompts()
         name = self._prompts.addBox(segmentId, minIjk, maxIjk)  # type: ignore[arg-type]
+        self._prompted(before, name, self._prompts.prompts()[name])
+
+    def addStroke(self, segmentId: str, stroke: Stroke) -> None:
+        """A stroke was drawn."""
+        assert self._prompts is not None
+        before = self._prompts.prompts()
+        name = self._prompts.addStroke(segmentId, stroke)
         self._prompted(before, name, self._prompts.prompts()[name])
 
     def addMask(self, segmentId: str, index: int) -> bool:
@@ -131,58 +140,89 @@ class PromptSteps:
         self._prompted(before, name, placed)
 
     def _prompted(self, before: dict[str, PlacedPrompt], name: str, placed: PlacedPrompt) -> None:
-        if self._refuse(before, placed):
+        prompt = self._accepted(before, placed)
+        if prompt is None:
             return
         step = self._steps.new(before)
-        index = self._scene.sliceOf(placed.prompt)
+        index = self._scene.sliceOf(prompt)
         if self._results.isUsers(placed.segmentId, index):
             # Refine what is painted there, not what the model would draw.
             self._addMask(step, placed.segmentId, index, self._results.read(placed.segmentId, index))
-        self._steps.add(step, Prompted(placed.segmentId, placed.prompt), name)
+        self._addPrompt(step, placed.segmentId, prompt, name)
         self._steps.commit(step)
         self._previews.show(step, placed.segmentId, index)
 
-    def _refuse(self, before: dict[str, PlacedPrompt], placed: PlacedPrompt) -> bool:
-        """Whether a prompt does not fit or came to stand on a locked slice; then the markups are again as before."""
+    def _accepted(
+        self, before: dict[str, PlacedPrompt], placed: PlacedPrompt, moved: Prompt | None = None
+    ) -> Prompt | None:
+        """The prompt of a markup; where it does not fit or stands on a locked slice, the markups are again as before.
+
+        Args:
+            before: the markups before.
+            placed: the markup.
+            moved: the prompt that it was until it was moved.
+        """
         assert self._prompts is not None
-        assert self._scene.state is not None
+        state = self._scene.state
+        assert state is not None
+        segmentId = placed.segmentId
         try:
-            self._scene.state.check(Prompted(placed.segmentId, placed.prompt))
+            prompt = placed.on(state.frames)
+            index = self._scene.sliceOf(prompt)
+            if isinstance(prompt, Lasso) and isinstance(moved, Lasso) and moved.slice_index == index:
+                # It adds to what it added to before, or erases from it.
+                prompt = msgspec.structs.replace(prompt, shown=moved.shown)
+            prompt = prompt.completed(
+                lambda: self._results.read(segmentId, index), lambda: self._beneath(segmentId, index)
+            )
+            state.check(Prompted(segmentId, prompt))
         except PromptError as error:
             self._prompts.restore(before)
             self.refused.emit(str(error))
-            return True
-        index = self._scene.sliceOf(placed.prompt)
-        if index not in self._scene.segment(placed.segmentId).locked:
-            return False
-        self._prompts.restore(before)
-        self.refused.emit(_("Slice {n} is locked; unlock it to change it.").format(n=index))
-        return True
+            return None
+        if index in self._scene.segment(segmentId).locked:
+            self._prompts.restore(before)
+            self.refused.emit(_("Slice {n} is locked; unlock it to change it.").format(n=index))
+            return None
+        return prompt
 
-    def _onMoved(self, name: str, placed: PlacedPrompt) -> None:
+    def _beneath(self, segmentId: str, index: int) -> NDArray[np.bool_]:
+        """What a slice shows without the lassos on it that nothing refined.
+
+        A painted slice is a mask prompt without a markup: it is not taken away from under a lasso.
+        """
+        assert self._scene.state is not None
+        drawn = self._scene.state.first_drawn(segmentId, index)
+        if drawn is not None and isinstance(drawn[1], Lasso) and drawn[1].shown is not None:
+            return drawn[1].shown
+        return self._results.read(segmentId, index)
+
+    def _onMoved(self, name: str, placed: PlacedPrompt, last: PlacedPrompt) -> None:
         old = self._known(name, placed)
         if old is None or self._prompts is None:
             return
         before = self._prompts.prompts()
-        before[name] = PlacedPrompt(placed.segmentId, old)  # type: ignore[arg-type]
-        if self._refuse(before, placed):
+        before[name] = last
+        prompt = self._accepted(before, placed, old)
+        if prompt is None:
             return
         step = self._steps.new(before)
         self._retract(step, placed.segmentId, name)
-        self._steps.add(step, Prompted(placed.segmentId, placed.prompt), name)
+        self._addPrompt(step, placed.segmentId, prompt, name)
         self._steps.commit(step)
-        for index in {self._scene.sliceOf(old), self._scene.sliceOf(placed.prompt)}:
+        for index in {self._scene.sliceOf(old), self._scene.sliceOf(prompt)}:
             self._previews.show(step, placed.segmentId, index)
 
     def _onRemoved(self, name: str, placed: PlacedPrompt) -> None:
-        if self._prompts is None or self._known(name, placed) is None:
+        old = self._known(name, placed)
+        if old is None or self._prompts is None:
             return
         before = self._prompts.prompts()
         before[name] = placed
         step = self._steps.new(before)
         self._retract(step, placed.segmentId, name)
         self._steps.commit(step)
-        self._previews.show(step, placed.segmentId, self._scene.sliceOf(placed.prompt))
+        self._previews.show(step, placed.segmentId, self._scene.sliceOf(old))
 
     def _known(self, name: str, placed: PlacedPrompt) -> Prompt | None:
         """The prompt of a markup as the session knows it."""
@@ -191,6 +231,31 @@ class PromptSteps:
     def _retract(self, step: Step, segmentId: str, name: str) -> None:
         names = [known for known, _prompt in self._scene.markups(segmentId)]
         self._steps.add(step, Removed(segmentId, names.index(name)))
+
+    def _addPrompt(self, step: Step, segmentId: str, prompt: Prompt, name: str) -> None:
+        state = self._scene.state
+        assert state is not None
+        told = state.told_with(segmentId, prompt)
+        entryId = self._steps.add(step, Prompted(segmentId, prompt), name)
+        if told.mask is not None:
+            # The network is shown the slice's mask, of which a lasso draws a part.
+            drawn = Mask(told.slice_index, told.mask)
+            self._worker.check(
+                state, drawn, lambda ticket: self._onLassoChecked(entryId, step, segmentId, drawn.slice_index, ticket)
+            )
+
+    def _onLassoChecked(self, entryId: int, step: Step, segmentId: str, index: int, ticket: Ticket) -> None:
+        """A lasso that the network cannot take is taken out of markups and voxels too."""
+        name = self._scene.markupOf(entryId) if self._scene.isInForce(entryId) else ""
+        self._onChecked(entryId, ticket)
+        if self._scene.isInForce(entryId) or self._prompts is None or not name:
+            return
+        self._steps.dropMarkup(name)
+        self._prompts.remove(name)
+        if segmentId in self._scene.segments:
+            self._previews.show(step, segmentId, index)
+        else:
+            self._results.show(step, segmentId, index, None)
 
     def _addMask(self, step: Step, segmentId: str, index: int, mask: NDArray[np.bool_]) -> None:
         state = self._scene.state

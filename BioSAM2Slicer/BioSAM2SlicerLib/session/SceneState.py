@@ -250,6 +250,10 @@ class SceneState:
         segment = self.segment(segmentId)
         return [(self._notes[i].markup, prompt) for i, prompt in zip(segment.given, segment.prompts, strict=True)]
 
+    def markupOf(self, entryId: int) -> str:
+        """Identifier of an entry's markup; empty where it has none, or is gone."""
+        return self._notes[entryId].markup if entryId in self._notes else ""
+
     def sliceOf(self, prompt: Prompt) -> int:
         """The slice that a prompt is for."""
         assert self.state is not None

@@ -123,6 +123,12 @@ class Steps:
         self.commit(step, given=False)
         return step
 
+    def dropMarkup(self, name: str) -> None:
+        """Undo and redo bring a markup back no more: the network refused its prompt."""
+        for step in (*self._done, *self._undone):
+            step.promptsBefore.pop(name, None)
+            step.promptsAfter.pop(name, None)
+
     def keep(self, count: int) -> None:
         """Forget the oldest steps beyond this many, at least one."""
         del self._done[:-count]

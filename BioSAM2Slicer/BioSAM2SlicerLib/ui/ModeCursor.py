@@ -7,6 +7,8 @@ from typing import Any
 import qt
 import slicer
 
+from ..scene.Stroke import Stroke
+
 _SIZE = 32
 _MIDDLE = _SIZE // 2
 _ARM = 9
@@ -37,6 +39,11 @@ class ModeCursor:
         """A cross with a rectangle beside it."""
         frame = [(21, 22, 31, 22), (31, 22, 31, 30), (31, 30, 21, 30), (21, 30, 21, 22)]
         self._set(self._drawn([*_CROSS, *frame], _BOX))
+
+    def showStroke(self, stroke: Stroke) -> None:
+        """A cross with what is drawn beside it, in its colour."""
+        red, green, blue = (round(255 * part) for part in stroke.colour)
+        self._set(self._drawn([*_CROSS, *_STROKES[stroke.name]], (red, green, blue)))
 
     def clear(self) -> None:
         """Slicer's own pointer again."""
@@ -72,6 +79,12 @@ class ModeCursor:
         return qt.QCursor(pixmap, _MIDDLE, _MIDDLE)
 
 
+# A wave, a ring, a line between two ends.
+_STROKES = {
+    "scribble": [(20, 27, 23, 23), (23, 23, 26, 29), (26, 29, 30, 24)],
+    "lasso": [(25, 21, 30, 24), (30, 24, 28, 30), (28, 30, 22, 29), (22, 29, 21, 24), (21, 24, 25, 21)],
+    "line": [(21, 29, 29, 21), (19, 27, 23, 31), (27, 19, 31, 23)],
+}
 # Open in the middle, so that the voxel is seen.
 _CROSS = [
     (_MIDDLE - _ARM, _MIDDLE, _MIDDLE - 3, _MIDDLE),

@@ -1,4 +1,4 @@
-"""What the mouse does in slice views: place points, draw boxes, or what Slicer does without the panel."""
+"""What the mouse does in slice views: place points, draw boxes and strokes, or what Slicer does without the panel."""
 
 from __future__ import annotations
 
@@ -7,28 +7,35 @@ from typing import Any
 import slicer
 
 from ..scene.PlaceTarget import PlaceTarget
+from ..scene.Stroke import STROKES, Stroke
 from ..scene.ViewPlanes import sliceNodes
 from ..scene.VolumeGeometry import VolumeGeometry
 from ..Signal import Signal
 from .BoxDrawing import BoxDrawing
 from .ModeCursor import ModeCursor
+from .SliceDrag import SliceDrag
+from .StrokeDrawing import StrokeDrawing
 
 NONE, POINT, BOX = "none", "point", "box"
 
 
 class PromptTools:
-    """The tool in hand.
+    """The tool in hand: one of the module's constants, or the name of a kind of stroke.
 
     Signals:
         changed(): another tool or sign was taken up, or the tool was put down.
-        boxDrawn(minIjk, maxIjk, axis), refused(str): of the box tool.
+        boxDrawn(minIjk, maxIjk, axis), strokeDrawn(Stroke, axis): what was drawn, see `BoxDrawing`, `StrokeDrawing`.
+        refused(str): why nothing can be drawn.
     """
 
     def __init__(self) -> None:
         self.changed = Signal()
-        self._drawing = BoxDrawing()
-        self.boxDrawn = self._drawing.drawn
-        self.refused = self._drawing.refused
+        self.refused = Signal()
+        self._boxes, self._strokes = BoxDrawing(), StrokeDrawing()
+        self.boxDrawn, self.strokeDrawn = self._boxes.drawn, self._strokes.drawn
+        self._drawings: tuple[SliceDrag, ...] = (self._boxes, self._strokes)
+        for drawing in self._drawings:
+            drawing.refused.connect(self.refused.emit)
         self._tool = NONE
         self._positive = True
         self._cursor = ModeCursor()
@@ -40,32 +47,36 @@ class PromptTools:
 
     @property
     def tool(self) -> str:
-        """One of the module's constants."""
+        """`NONE`, `POINT`, `BOX`, or the name of a kind of stroke."""
         return self._tool
 
     @property
     def positive(self) -> bool:
-        """Whether the next point says that the voxel belongs to the segment."""
+        """Whether the next point or stroke marks what belongs to the segment."""
         return self._positive
 
     def setPositive(self, positive: bool) -> None:
-        """Choose the sign; `use` has to follow, to take it up."""
-        self._positive = positive
+        """Choose the sign; for points `use` has to follow, to take it up."""
+        self._positive = self._strokes.positive = positive
+        self._showCursor()
         self.changed.emit()
 
     def use(self, tool: str, volumeNode: Any = None, pointsNode: Any = None) -> None:
         """Take up a tool, or put it down with `NONE`.
 
         Args:
-            tool: one of the module's constants.
-            volumeNode: what boxes are drawn on.
+            tool: see `tool`.
+            volumeNode: what is drawn on.
             pointsNode: where points are placed.
         """
         self._switching = True
+        for drawing in self._drawings:
+            drawing.stop()
         if tool == BOX:
-            self._drawing.start(volumeNode)
-        else:
-            self._drawing.stop()
+            self._boxes.start(volumeNode)
+        elif tool in STROKES:
+            self._strokes.name = tool
+            self._strokes.start(volumeNode)
         interaction = self._node()
         if tool == POINT:
             self._rememberPlacing()
@@ -74,8 +85,9 @@ class PromptTools:
             interaction.SetCurrentInteractionMode(interaction.Place)
             _movePointer()
         else:
-            # A sign holds while points are placed; the next ones belong to the segment again.
-            self._positive = True
+            if tool not in STROKES:
+                # A sign holds while a tool is in hand; what is marked next belongs to the segment again.
+                self._positive = self._strokes.positive = True
             if self._tool == POINT:
                 interaction.SetCurrentInteractionMode(interaction.ViewTransform)
                 self._restorePlacing()
@@ -86,11 +98,12 @@ class PromptTools:
 
     def followViews(self) -> None:
         """Have the tool in hand in the views that the layout has now."""
-        self._drawing.followViews()
+        for drawing in self._drawings:
+            drawing.followViews()
         self._showCursor()
 
     def cancel(self) -> bool:
-        """Drop a box that is half drawn, or put the tool down; False if there is nothing to do."""
+        """Drop what is half drawn and put the tool down; False if there is nothing to do."""
         if self._tool == NONE:
             return False
         self.use(NONE)
@@ -128,7 +141,7 @@ class PromptTools:
             return
         if self._interaction.GetCurrentInteractionMode() != self._interaction.Place:
             self._tool = NONE
-            self._positive = True
+            self._positive = self._strokes.positive = True
             self._restorePlacing()
             self._showCursor()
             self.changed.emit()
@@ -150,6 +163,8 @@ class PromptTools:
             self._cursor.showPoint(self._positive)
         elif self._tool == BOX:
             self._cursor.showBox()
+        elif self._tool in STROKES:
+            self._cursor.showStroke(Stroke(self._tool, (), self._positive))
         else:
             self._cursor.clear()
 

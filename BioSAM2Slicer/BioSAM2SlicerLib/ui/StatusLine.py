@@ -21,7 +21,7 @@ class Situation:
         volume: whether one is chosen.
         refused: whether the chosen segmentation does not fit the chosen volume.
         tilt: degrees by which the most tilted view is off the volume's planes; 0 where boxes can be drawn.
-        tool: the tool in hand, ``none``, ``point`` or ``box``.
+        tool: the tool in hand, see `PromptTools.tool`.
         positive: whether the next point is positive.
         effect: the Segment Editor's active effect; empty for none.
         marked: whether the chosen segment carries a prompt.
@@ -190,12 +190,22 @@ def _next(s: Situation) -> str:
         if s.positive:
             return _("Click into the structure on a slice. For what does not belong to it, press T first.")
         return _("Click on what does not belong to the structure. For what does, press T first.")
-    if s.tilt and (s.tool == "box" or not s.marked):
+    if s.tilt and (s.tool not in ("", "none") or not s.marked):
         return _(
             "This volume lies tilted in the views by {degrees:.0f}°: turn them to its planes, or use points."
         ).format(degrees=s.tilt)
     if s.tool == "box":
         return _("Drag a box around the structure on a slice.")
+    if s.tool == "scribble":
+        if s.positive:
+            return _("Drag over the structure on a slice. For what does not belong to it, press T first.")
+        return _("Drag over what does not belong to the structure. For what does, press T first.")
+    if s.tool == "lasso":
+        if s.positive:
+            return _("Drag around what belongs to the structure. To erase a part of the mask, press T first.")
+        return _("Drag around what is to be erased from the mask. To add a part, press T first.")
+    if s.tool == "line":
+        return _("Drag along the longest diameter of the structure on a slice.")
     if s.effect:
         return _("Paint on a slice; “Use painted slice as prompt” (M) gives it to the model.")
     if s.propagated and s.shown is not None and s.words:

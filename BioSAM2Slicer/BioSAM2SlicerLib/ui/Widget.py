@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 
 from ..scene.DicomSource import modalityOf
 from ..scene.Parameters import SEGMENTATION_ROLE, VOLUME_ROLE
+from ..scene.Stroke import STROKES, Stroke, pointedRuler
 from ..scene.ViewPlanes import backgroundVolume, shownSlice, showVolume, tiltOfViews, turnViews
 from ..session.PanelSession import PanelSession
 from ..worker.ProcessDriver import ProcessDriver
@@ -75,6 +76,9 @@ class Widget:
             {
                 "P": lambda: self._toggle(POINT),
                 "B": lambda: self._toggle(BOX),
+                "S": lambda: self._toggle("scribble"),
+                "L": lambda: self._toggle("lasso"),
+                "D": self._onLine,
                 "M": self._onMask,
                 "T": self._onSign,
                 "E": lambda: self._editor.selectNextSegment(),
@@ -228,7 +232,8 @@ class Widget:
 
     def _buildPrompts(self) -> None:
         self._promptsWidget, ui = loadSection("Prompts")
-        self._pointButton, self._boxButton, self._signButton = ui.point, ui.box, ui.sign
+        self._toolButtons = {tool: getattr(ui, tool) for tool in (POINT, BOX, *STROKES)}
+        self._signButton = ui.sign
         self._maskButton, self._startButton = ui.mask, ui.startFrom
         self._undoButton, self._redoButton = ui.undo, ui.redo
         self._showButton, self._resetButton = ui.show, ui.reset
@@ -248,8 +253,8 @@ class Widget:
         self.session.modelsOffered.connect(self._models.offer)
         self.session.stateChanged.connect(self._advise)
         self._windowBox.currentIndexChanged.connect(lambda *_index: self._onSettings())
-        self._pointButton.clicked.connect(lambda *_: self._toggle(POINT))
-        self._boxButton.clicked.connect(lambda *_: self._toggle(BOX))
+        for tool, button in self._toolButtons.items():
+            button.clicked.connect(lambda *_, tool=tool: self._toggle(tool))
         self._signButton.clicked.connect(lambda *_: self._onSign())
         self._maskButton.clicked.connect(lambda *_: self._onMask())
         self._showButton.toggled.connect(self._onShow)
@@ -264,6 +269,7 @@ class Widget:
         self._chosen.effectTaken.connect(self._onEffect)
         self.tools.changed.connect(self._refresh)
         self.tools.boxDrawn.connect(self._onBox)
+        self.tools.strokeDrawn.connect(self._onStroke)
         self.tools.refused.connect(self._status.problem)
         self.session.statusChanged.connect(self._status.remark)
         self.session.noticed.connect(self._status.notice)
@@ -286,11 +292,10 @@ class Widget:
         """Make buttons show what can be done."""
         ready = self.session.prompts is not None or self._volumeSelector.currentNode() is not None
         working = self.session.prompts is not None
-        self._pointButton.checked = self.tools.tool == POINT
-        self._boxButton.checked = self.tools.tool == BOX
         self._signButton.text = _("Positive + (T)") if self.tools.positive else _("Negative − (T)")
         setIcon(self._signButton, "positive" if self.tools.positive else "negative")
-        for button in (self._pointButton, self._boxButton):
+        for tool, button in self._toolButtons.items():
+            button.checked = self.tools.tool == tool
             button.enabled = ready
         for button in (self._maskButton, self._resetButton, self._startButton):
             button.enabled = working
@@ -420,6 +425,9 @@ class Widget:
 
     def _toggle(self, tool: str) -> None:
         self._status.acted()
+        if self.tools.tool not in (NONE, tool):
+            # A sign holds while a tool is in hand.
+            self.tools.setPositive(True)
         self._take(NONE if self.tools.tool == tool else tool)
 
     def _take(self, tool: str) -> None:
@@ -433,9 +441,9 @@ class Widget:
             assert self.session.prompts is not None
             self._editor.setActiveEffectByName("")
             self.tools.use(POINT, pointsNode=self.session.prompts.pointsNode(segment, self.tools.positive))
-        elif tool == BOX:
+        elif tool != NONE:
             self._editor.setActiveEffectByName("")
-            self.tools.use(BOX, volumeNode=self.session.volumeNode)
+            self.tools.use(tool, volumeNode=self.session.volumeNode)
         else:
             self.tools.use(NONE)
 
@@ -464,6 +472,21 @@ class Widget:
         segment = self._segment()
         if segment:
             self.session.addBox(segment, minIjk, maxIjk, axis)
+
+    def _onStroke(self, stroke: Stroke, axis: str) -> None:
+        segment = self._segment()
+        if segment:
+            self.session.addStroke(segment, stroke, axis)
+
+    def _onLine(self) -> None:
+        """A line that is there already becomes a prompt where the pointer is on one; else the next one is drawn."""
+        volume = self._volumeSelector.currentNode()
+        ruler = pointedRuler(volume) if volume is not None else None
+        if ruler is None:
+            self._toggle("line")
+        else:
+            self._status.acted()
+            self._onStroke(ruler, self.tools.axisOfPointer(volume))
 
     def _onMask(self) -> None:
         self._status.acted()

@@ -103,3 +103,32 @@ def along(way: Way, fractions: Sequence[float], pixel_size: tuple[float, float])
     wanted = np.array(fractions) * reached[-1]
     rows, columns = (np.interp(wanted, reached, vertices[:, n]) for n in range(2))
     return tuple(zip(rows.tolist(), columns.tolist(), strict=True))
+
+
+def thinned(places: Sequence[IJK], spacing: IJK, tolerance: float) -> tuple[IJK, ...]:
+    """A drawn way with as few of its vertices as keep it where it is (Ramer 1972; Douglas and Peucker 1973).
+
+    Args:
+        places: its vertices, voxel indices.
+        spacing: of the voxels along i, j, k, in mm.
+        tolerance: how far it may come to lie from any vertex, in mm.
+
+    Returns:
+        Vertices of the way, its ends among them.
+    """
+    at = np.array(places, float).reshape(-1, 3) * spacing
+    kept = {0, len(at) - 1}
+    parts = [(0, len(at) - 1)]
+    while parts:
+        first, last = parts.pop()
+        if last - first < 2:
+            continue
+        along, between = at[last] - at[first], at[first + 1 : last] - at[first]
+        length = float(along @ along)
+        share = np.clip(between @ along / length, 0, 1)[:, None] if length else 0.0
+        off = np.linalg.norm(between - share * along, axis=1)
+        if off.max() > tolerance:
+            middle = first + 1 + int(off.argmax())
+            kept.add(middle)
+            parts += [(first, middle), (middle, last)]
+    return tuple(places[n] for n in sorted(kept) if n >= 0)
