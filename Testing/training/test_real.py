@@ -122,6 +122,14 @@ def test_one_subject_never_stands_on_both_sides(collection, tmp_path):
             assert splits.setdefault(row["subject"], case.split) == case.split
 
 
+def test_some_targets_fill_the_frame(learnt):
+    """A box around the whole frame is not strange to the network."""
+    discs = [case for case in learnt if case.kind != "3D"]
+    batches = ClipBatches(0, 4, (1,), RealClips(discs, 1, SIZE, regions=0.0))
+    boxes = np.concatenate([batches.clip(n).prompt_masks.any(dim=-1).float().mean(dim=(1, 2)) for n in range(12)])
+    assert 0.05 < np.mean(boxes > 0.97) < 0.5
+
+
 def test_a_folder_without_a_table_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"cases\.csv"):
         collection_cases(tmp_path)

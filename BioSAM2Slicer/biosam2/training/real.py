@@ -25,7 +25,6 @@ from torch.nn.functional import grid_sample, interpolate
 from ..datasets import Case, open_case
 from ..engine.regions import Extent, region_around
 from ..frames import Frames, Region
-from ..synthetic.views import LARGEST_TARGET
 from .augmentation import augment_clip
 from .clips import Clip, ClipBatches, finish_clip, to_device
 from .collection import source_of
@@ -40,7 +39,7 @@ _KEPT_BYTES = 1 << 30
 _ATTEMPTS = 8
 _FEWEST_PIXELS = 40  # of a target, in the image itself
 _MOSTLY = 0.8  # of a target in its largest piece: it counts as one
-_SMALLEST = 0.001  # of a frame that a target fills
+_SMALLEST, _LARGEST = 0.001, 0.9  # of a frame that a target fills
 _ROOM = 1.15  # radius within which an image is drawn together, in units of the target's
 _GONE = 0.12  # a target that has shrunk to less of its size is not there
 
@@ -193,8 +192,8 @@ class RealClips:
             if rng.random() < 0.5:
                 image, masks = image.transpose(-1, -2).contiguous(), masks.transpose(-1, -2).contiguous()
         sizes = masks[:, prompted].float().mean(dim=(1, 2))
-        usable = [m.numpy() for m, s in zip(masks, sizes, strict=True) if _SMALLEST <= s <= LARGEST_TARGET]
-        if not usable or not _SMALLEST <= float(sizes[0]) <= LARGEST_TARGET:
+        usable = [m.numpy() for m, s in zip(masks, sizes, strict=True) if _SMALLEST <= s <= _LARGEST]
+        if not usable or not _SMALLEST <= float(sizes[0]) <= _LARGEST:
             return None
         pixels = image[0] if len(image) == 1 else image.transpose(0, 1)
         kept = [usable[n % len(usable)] for n in range(self.targets)]
@@ -340,7 +339,7 @@ def _pieces(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
 
 
 def _region(rng: np.random.Generator, mask: NDArray[np.bool_], frames: Frames, vary: bool) -> Region:
-    """The region of a frame: the whole frame, the crop that inference would take, or any crop around the target."""
+    """The whole frame, the crop that inference would take, any crop around the target, or a part of it."""
     choice = rng.random()
     rows, columns = np.nonzero(mask)
     if not rows.size or (choice < 0.3 and rows.size > 2 * _SMALLEST * mask.size):
@@ -349,7 +348,13 @@ def _region(rng: np.random.Generator, mask: NDArray[np.bool_], frames: Frames, v
     around = region_around(extent, frames)
     if not vary:
         return around
-    scale = float(np.exp(rng.normal(0, 0.2) if choice < 0.75 else rng.uniform(-0.5, 1.2)))
+    if choice < 0.45:
+        # No larger than the target, which fills it and may run over its edges, as one that a user has zoomed in on.
+        top, left = int(extent.row0), int(extent.column0)
+        around = Region(top, left, int(extent.row1) + 1 - top, int(extent.column1) + 1 - left)
+        scale = float(rng.uniform(0.7, 1.1))
+    else:
+        scale = float(np.exp(rng.normal(0, 0.2) if choice < 0.75 else rng.uniform(-0.5, 1.2)))
     return varied(rng, around, frames, scale, off=0.15, smallest=16)
 
 

@@ -45,6 +45,7 @@ WITH_CASES = Recipe(
         Stage(1300, 256, (1, 4, 6), 4, 3, (2e-4, 5e-6), again=0.25, several=0.35, real=0.65),
         Stage(1500, 128, (1, 8, 10), 8, 3, (3e-4, 3e-4), again=0.25, several=0.4, real=0.6),
         Stage(1300, 256, (1, 5, 7), 4, 3, (2.5e-4, 4e-6), again=0.25, several=0.35, real=0.65),
+        Stage(500, 256, (1, 1, 4, 6), 4, 3, (1.5e-4, 3e-6), again=0.25, several=0.35, real=0.75),
     ),
     batches=1,
     prompts=FROM_NOTHING.prompts,
