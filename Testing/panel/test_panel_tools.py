@@ -372,7 +372,7 @@ def test_only_negative_points_are_warned_of(desk):
     desk.settle()
     assert not desk.voxels("a").any(), "the network drew something from a negative point"
     [warning] = warnings
-    assert "Only negative points here" in warning
+    assert "Only negative points on this slice" in warning
     desk.point("a", (26, 20, 4))
     desk.settle()
     assert len(warnings) == 1
