@@ -85,7 +85,8 @@ class Recorded:
         self.prompts: list = []
 
     def add_prompt(self, segment: str, prompt) -> None:
-        self.prompts.append(prompt.completed(lambda: self.shown[prompt.slice_of(self.frames)]))
+        here = self.shown[prompt.slice_of(self.frames)]
+        self.prompts.append(prompt.completed(lambda: here, lambda: here))
 
     def predict(self, segment: str, slice_index: int) -> np.ndarray:
         return self.shown[slice_index]
