@@ -9,6 +9,7 @@ interpolation; Zukić et al., Insight Journal 2016), as slicer-core has them.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -58,9 +59,13 @@ def _apart(tool: str, **arrays: NDArray[Any]) -> NDArray[Any]:
         given, made = Path(folder, "given.npz"), Path(folder, "made.npy")
         np.savez(given, **arrays)  # type: ignore[arg-type]  # its keyword allow_pickle is not among them
         command = [sys.executable, "-m", "bench.slicer_tools", tool, str(given), str(made)]
-        ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
+        # With several threads ITK's contour interpolator ended every third time by a segmentation fault.
+        environment = {**os.environ, "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
+        ended = subprocess.run(
+            command, capture_output=True, text=True, cwd=Path(__file__).parents[1], env=environment, check=False
+        )
         if ended.returncode:
-            last = (ended.stderr.strip().splitlines() or ["no message"])[-1]
+            last = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
             raise InputError(f"Slicer's tool failed: {last} (pip install slicer-core)")
         found: NDArray[Any] = np.load(made)
         return found
