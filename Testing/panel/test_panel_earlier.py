@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from biosam2 import Box, Mask, Point
-from biosam2.masks import dice
 from biosam2.session.entries import Cleared, Locked, Prompted, Propagated, Removed, Started, unpack_mask
 from BioSAM2SlicerLib.scene.PromptNodes import PromptNodes
 from BioSAM2SlicerLib.scene.SegmentSlices import SegmentSlices, fitSegmentationToVolume
 from panel_helpers import add_volume
 
 # Written by the panel as it was: parameters, markups, voxels, and what it said of the slices. Point, box and mask
-# prompts, a segment to start from, locks, a removed prompt, an undone one, propagations, painted slices.
+# prompts, a segment to start from, locks, a removed prompt, an undone one, propagations, painted slices. What the
+# network drew is of the shipped weights: when these changed, the ones before still gave the voxels kept before.
 SCENE = json.loads((Path(__file__).with_name("scenes") / "earlier.json").read_text())
 
 
@@ -70,7 +70,7 @@ def test_all_is_there(earlier):
 
 
 def test_it_goes_on_where_it_was(earlier, model_fields):
-    """Replayed, the earlier entries give masks like those in the scene; a click and a propagation go on from them."""
+    """Replayed, the earlier entries give the masks in the scene; a click and a propagation go on from them."""
     desk = earlier
     engine = desk.engine(model_fields)
     for each in desk.logic.state.in_force:
@@ -78,10 +78,8 @@ def test_it_goes_on_where_it_was(earlier, model_fields):
     before = engine.mask("a")
     before[12] = engine.predict("a", 12)  # a prompt was removed since
     before[10] = False  # painted, and no prompt yet
-    # The shipped network has been trained further since the scene was written.
-    shown = desk.voxels("a").copy()
-    assert dice(shown, before) > 0.9
-    assert dice(desk.voxels("b"), engine.mask("b")) > 0.9
+    np.testing.assert_array_equal(desk.voxels("a"), before)
+    np.testing.assert_array_equal(desk.voxels("b"), engine.mask("b"))
     desk.point("a", (5, 5, 15), positive=False)
     desk.settle()
     engine.add_prompt("a", Point((5, 5, 15), positive=False))
@@ -90,13 +88,10 @@ def test_it_goes_on_where_it_was(earlier, model_fields):
     desk.settle()
     engine.add_prompt("a", Mask(10, np.zeros((40, 48), bool)))
     engine.propagate(["a"], first=9, last=16)
-    passed = np.zeros(len(shown), bool)
-    passed[9:17] = True
-    np.testing.assert_array_equal(desk.voxels("a")[passed], engine.mask("a")[passed])
-    np.testing.assert_array_equal(desk.voxels("a")[~passed], shown[~passed])
+    np.testing.assert_array_equal(desk.voxels("a"), engine.mask("a"))
     assert desk.logic.undo()
     assert desk.logic.undo()
-    np.testing.assert_array_equal(desk.voxels("a"), shown)
+    np.testing.assert_array_equal(desk.voxels("a"), before)
     # The markup of an earlier prompt is still its own.
     desk.logic.prompts.pointsNode("a", True).RemoveNthControlPoint(0)
     assert [type(prompt) for prompt in desk.logic.state.prompts("a")] == [Mask]
