@@ -8,6 +8,7 @@ from BioSAM2SlicerLib.scene.SegmentSlices import SegmentSlices, fitSegmentationT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from panel_helpers import GRIDS, add_transform, add_volume
+from PIL import Image
 
 SHAPE = (7, 9, 11)
 ROWS = {"k": (9, 11), "j": (7, 11), "i": (7, 9)}
@@ -197,3 +198,34 @@ def test_a_growing_segment_is_not_copied_for_each_slice(host):
         found = host.slicer.util.arrayFromSegmentBinaryLabelmap(node, name, volume).astype(bool)
         np.testing.assert_array_equal(found, voxels)
     assert segmentation.GetNumberOfLayers() == 1
+
+
+def test_a_view_across_shows_slices_as_they_arrive(host, tmp_path):
+    """A view that stays where it is draws what is added to a layer, whether it had room or not."""
+    volume = add_volume(host, np.zeros((64, 40, 48), np.int16))
+    host.show(volume)
+    node = host.scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    node.CreateDefaultDisplayNodes()
+    assert fitSegmentationToVolume(node, volume)
+    node.GetSegmentation().AddEmptySegment("a", "a")
+    editor = host.scene.AddNewNodeByClass("vtkMRMLSegmentEditorNode")
+    editor.SetOverwriteMode(editor.OverwriteNone)
+    slices = SegmentSlices(node, editor, volume)
+    view = host.views["Yellow"]
+    view.mrmlSliceNode().SetOrientation("Sagittal")
+    world = np.zeros(6)
+    volume.GetRASBounds(world)
+    view.go_to(world.reshape(3, 2).mean(axis=1))
+
+    def coloured():
+        view.picture(tmp_path / "view.png")
+        pixels = np.asarray(Image.open(tmp_path / "view.png").convert("RGB")).astype(int)
+        return int(np.count_nonzero(pixels.max(axis=2) - pixels.min(axis=2) > 40))
+
+    before, ends = coloured(), set()
+    for index in (30, 31, 32, 33, 50, 8):
+        slices.writeSlice("a", "k", index, np.ones((40, 48), bool))
+        ends.add(slices.layer("a")[0])
+        assert coloured() > before, index
+        before = coloured()
+    assert 1 < len(ends) < 6

@@ -275,6 +275,8 @@ class SegmentSlices:
         there[mask] = label
         image.GetPointData().GetScalars().Modified()
         image.Modified()
+        # What the slice views wait for; Slicer's own editing sends it too.
+        segmentation.InvokeEvent(slicer.vtkSegmentation.RepresentationModified, segmentId)
         return True
 
     def _makeRoom(self, image: Any, box: Extent) -> None:
