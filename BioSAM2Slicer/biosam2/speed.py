@@ -30,7 +30,8 @@ class Speed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         stride: approximate; a sweep runs the network on every n-th slice, and the masks between are interpolated (see
             `interpolation`). Where two masks that follow one another differ much, and where the segment begins or ends,
             the network runs on the slices between as well. ``"auto"``: n by the distance of slices and the target's
-            size on its prompted slices. 1 for every slice. Not together with `local`.
+            size on its prompted slices. 1 for every slice. Where most masks differ it takes longer than 1, for it runs
+            slices again. Not together with `local`.
         local: approximate; after a correction sweeps start at the corrected slices and end at the next prompted slice
             or where masks agree again with what was there.
 

@@ -134,6 +134,25 @@ def test_a_correction_on_an_interpolated_slice(model, volume):
 
 
 @pytest.mark.usefixtures("all_alike")
+def test_what_is_drawn_on_an_interpolated_slice_asks_nothing(model, volume, monkeypatch):
+    """A click there is answered in the light of what the network finds; a drawn mask is not."""
+    monkeypatch.setattr(sweeps, "_ALIKE", -1.0)
+    session = prompted(with_presence(model, 10.0), volume, 3, 1)
+    list(session.propagate())
+    steps = []
+    tracker = session._executor.tracker
+    step = tracker.sweep_step
+    monkeypatch.setattr(tracker, "sweep_step", lambda *given: steps.append(given[2]) or step(*given))
+    assert 5 in session.interpolated_slices("x")
+    session.add_prompt("x", Mask(5, painted(slice(5, 12))))
+    list(session.propagate(first=5, last=5))
+    assert not steps
+    assert (session.mask("x")[5] == painted(slice(5, 12))).all()
+    session.add_prompt("x", Point((10, 7, 6)))
+    session.predict("x", 6)
+    assert steps == [6]
+
+
 def test_a_propagation_stopped_between_two_slices_is_gone_on_from(model, volume):
     network = with_presence(model, 10.0)
     session = prompted(network, volume, 4, 0)

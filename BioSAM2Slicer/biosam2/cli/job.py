@@ -230,7 +230,7 @@ def open_session(
         "crop": None if exact or crop == "none" else "auto",
         "policy": "sam2" if exact else policy or "path",
         "capacity": capacity,
-        "merge": "progressive" if merge == "progressive" else None,
+        "merge": "progressive" if merge == "progressive" and not exact else None,
         "precision": "float32" if exact else "auto",
     }
     if speed is not None:

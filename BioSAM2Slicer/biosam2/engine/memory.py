@@ -288,8 +288,7 @@ class NearestPolicy(PathPolicy):
         here = step.slice_index
         behind = [s for s in bank.conditioning if (s > here if step.backward else s < here)]
         last = min(behind or bank.conditioning, key=lambda s: abs(s - here))
-        known = MemoryBank({last: bank.conditioning[last]}, bank.propagated, bank.visited)
-        return super().recall(known, step, encode)
+        return super().recall(replace(bank, conditioning={last: bank.conditioning[last]}), step, encode)
 
 
 class QualityGatePolicy(MemoryPolicy):

@@ -369,7 +369,9 @@ class LocalExecutor:
 
     def _prompted(self, prompt: SlicePrompt, bank: MemoryBank) -> SliceMemory:
         """What a slice shows after a prompt; one that a sweep has passed, in the light of the memories around it."""
-        previous = bank.result(prompt.slice_index) or self._seen(bank, prompt.slice_index)
+        previous = bank.result(prompt.slice_index)
+        if previous is None and prompt.drawn is None:  # what is drawn does not ask what was found
+            previous = self._seen(bank, prompt.slice_index)
         memories = bank if prompt.slice_index in bank.visited and bank.conditioning else None
 
         def answer(prompt: SlicePrompt, earlier: SliceMemory | None) -> SliceMemory:
