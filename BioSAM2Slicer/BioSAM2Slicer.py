@@ -35,13 +35,24 @@ class BioSAM2Slicer(ScriptedLoadableModule):
             import qt
 
             parent.icon = qt.QIcon(str(icon))
-        # Sample Data may be loaded after this module.
+        # Sample Data and the Segment Editor's effects may be loaded after this module.
         slicer.app.startupCompleted.connect(self.onStartupCompleted)
 
     def onStartupCompleted(self) -> None:
         from BioSAM2SlicerLib.ui.SampleVolume import registerSampleVolume
 
+        newEffect().self().register()
         registerSampleVolume(iconPath())
+
+
+def newEffect() -> Any:
+    """Slicer's side of the effect of the Segment Editor, with ours loaded into it."""
+    from qSlicerSegmentationsEditorEffectsPythonQt import qSlicerSegmentEditorScriptedEffect
+
+    effect = qSlicerSegmentEditorScriptedEffect(None)
+    path = Path(__file__).resolve().parent / "BioSAM2SlicerEffect" / "SegmentEditorEffect.py"
+    effect.setPythonSource(path.as_posix())
+    return effect
 
 
 def iconPath() -> Path | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from PySide6 import QtCore, QtWidgets
 
-from . import event_loop, qt_module, scripted, ui_files, widgets
+from . import effects, event_loop, modules, qt_module, scripted, segment_editor, ui_files, widgets
 from .listings import Checked
 from .slice_widget import SliceWidget
 
@@ -74,6 +74,9 @@ class _Application(Checked):
     def startupEnvironment(self) -> Any:
         return QtCore.QProcessEnvironment.systemEnvironment()
 
+    def moduleManager(self) -> Any:
+        return self._host.module_manager
+
     def processEvents(self) -> None:
         event_loop.process_events()
 
@@ -127,6 +130,7 @@ class Host:
             )
         }
         self.layout_manager = _LayoutManager(self.views)
+        self.module_manager = modules.ModuleManager()
         slicer.app = _Application(self, Path(self._folder.name))
         slicer.modules = SimpleNamespace(
             markups=SimpleNamespace(logic=lambda: self.core.markups_logic._logic),
@@ -136,7 +140,8 @@ class Host:
             sequences=SimpleNamespace(logic=lambda: self._sequences),
         )
         qt_module.install({"QUiLoader": ui_files.UiLoader}, widgets.CTK)
-        for name, stand_in in widgets.SLICER.items():
+        effects.install(slicer)
+        for name, stand_in in {**widgets.SLICER, **segment_editor.SLICER, **modules.SLICER}.items():
             setattr(slicer, name, qt_module.derive(name, stand_in))
         scripted.install(slicer)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "slicer-api"
 # Code under test; the host's own code may use all that PySide6 has.
-CHECKED_MODULES = ("BioSAM2Slicer", "BioSAM2SlicerLib")
+CHECKED_MODULES = ("BioSAM2Slicer", "BioSAM2SlicerLib", "BioSAM2SlicerEffect")
 # Virtual functions that PySide6 looks for by itself while panel code connects a signal or fills a table.
 _LOOKED_UP_BY_QT = frozenset(
     {

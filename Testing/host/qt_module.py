@@ -27,6 +27,9 @@ def habits(kind: type) -> dict[str, Any]:
         prop = meta.property(number)
         name = prop.name()
         name = name if isinstance(name, str) else bytes(name).decode()
+        if name == "text" and issubclass(kind, QtWidgets.QProgressBar):
+            # Virtual there alone.
+            continue
         # A stand-in's own property is one of Python's already.
         if name in _VIRTUAL or isinstance(_static(kind, name), staticmethod | QtCore.Property):
             continue

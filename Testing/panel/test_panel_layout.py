@@ -67,7 +67,7 @@ def test_what_a_session_needs_is_in_view(panel, host):  # noqa: F811
 def test_slicers_own_scroll_area_has_nothing_to_do(panel, height):  # noqa: F811
     """So status and propagation stay where they are, on a small screen too, and with a long line."""
     area = in_slicer(panel, WIDTH, height)
-    panel.widget._status.problem("A long explanation of what went wrong and how it can be mended. " * 8)
+    panel.widget.status.problem("A long explanation of what went wrong and how it can be mended. " * 8)
     event_loop.process_events()
     assert area.verticalScrollBar().maximum() == 0
     for name in ("dismiss", "propagate", "stop", "progress"):

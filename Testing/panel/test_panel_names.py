@@ -9,7 +9,11 @@ import pytest
 from host import listings
 
 PANEL = Path(__file__).resolve().parents[2] / "BioSAM2Slicer"
-FILES = [PANEL / "BioSAM2Slicer.py", *sorted((PANEL / "BioSAM2SlicerLib").rglob("*.py"))]
+FILES = [
+    PANEL / "BioSAM2Slicer.py",
+    *sorted((PANEL / "BioSAM2SlicerLib").rglob("*.py")),
+    *sorted((PANEL / "BioSAM2SlicerEffect").rglob("*.py")),
+]
 
 # From 5.10 on, which is the oldest Slicer that is aimed at; the listings were read off 5.8.
 NEWER = {"ModifySegmentByLabelmap", "ModificationModeAdd", "ModificationModeRemove"} | {

@@ -254,7 +254,7 @@ def test_a_line_that_was_measured_is_used_and_stays(panel, host):  # noqa: F811
     view.point(*view.xy(panel.world(18, 20, 12)))
     panel.press(KEY.Key_D)
     panel.settle()
-    assert panel.widget.tools.tool == "none"
+    assert panel.widget.actions.tools.tool == "none"
     [line] = given(panel)
     np.testing.assert_allclose(line.ends, [(20, 18), (20, 34)], atol=0.01)
     assert panel.voxels()[12].any()
@@ -266,7 +266,7 @@ def test_a_line_that_was_measured_is_used_and_stays(panel, host):  # noqa: F811
     view.point(*view.xy(panel.world(26, 30, 12)))
     view.point(*view.xy(panel.world(18, 20, 12)))
     panel.press(KEY.Key_D)
-    assert panel.widget.tools.tool == "line"
+    assert panel.widget.actions.tools.tool == "line"
     assert len(given(panel)) == 1
 
 

@@ -83,14 +83,14 @@ def test_boxes_do_not_become_what_slicer_places_into(panel, host):  # noqa: F811
 @pytest.mark.parametrize("key", [KEY.Key_P, KEY.Key_B])
 def test_an_effect_that_is_chosen_takes_the_mouse_from_the_tool(panel, host, key):  # noqa: F811
     panel.press(key)
-    assert panel.widget.tools.tool != "none"
+    assert panel.widget.actions.tools.tool != "none"
     panel.widget._editor.setActiveEffectByName("Paint")
-    assert panel.widget.tools.tool == "none"
+    assert panel.widget.actions.tools.tool == "none"
     assert not panel.find("point").checked
     assert not panel.find("box").checked
     panel.press(key)
     assert panel.widget._editor.activeEffect() is None
-    assert panel.widget.tools.tool != "none"
+    assert panel.widget.actions.tools.tool != "none"
 
 
 def test_del_deletes_the_prompt_under_the_pointer(marked, host):
@@ -336,7 +336,7 @@ def test_a_film_is_said_to_be_one_in_the_panel(panel, host):  # noqa: F811
 
 def test_the_sign_is_plus_again_with_another_tool_segment_input_or_scene(panel, host):  # noqa: F811
     """Not only what the next click is: what the button says."""
-    tools = panel.widget.tools
+    tools = panel.widget.actions.tools
     image = host.scene.GetFirstNodeByName("image")
     panel.find("volume").setCurrentNode(image)
 

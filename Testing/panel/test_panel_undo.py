@@ -91,7 +91,7 @@ def test_the_editors_undo_and_redo_take_prompts_along(desk, editor, blocks, mode
     after = state(desk)
     editor.undo()
     assert state(desk) == before
-    assert not desk.logic.canUndo or [s.byOthers for s in desk.logic._steps.done] == [False]
+    assert not desk.logic.canUndo or [s.stateSaved for s in desk.logic._steps.done] == [False]
     editor.redo()
     assert state(desk) == after
     assert not desk.logic.canRedo

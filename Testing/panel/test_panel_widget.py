@@ -305,7 +305,7 @@ def test_the_module_file_opens_and_closes_the_panel(host, sphere, monkeypatch):
     widget = BioSAM2Slicer.BioSAM2SlicerWidget(parent)
     widget.setup()
     widget.enter()
-    widget.panel._toggle("point")
+    widget.panel.actions.toggle("point")
     client = widget.panel.session._worker.driver
     event_loop.wait_until(lambda: client.state == "ready")
     pid = client.processId

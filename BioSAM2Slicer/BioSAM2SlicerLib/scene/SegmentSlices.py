@@ -99,6 +99,10 @@ class SegmentSlices:
         editorNode.SetAndObserveSourceVolumeNode(volumeNode)
         self._logic = slicer.vtkSlicerSegmentEditorLogic()
         self._logic.SetMRMLScene(slicer.mrmlScene)
+        self.useEditor(editorNode)
+
+    def useEditor(self, editorNode: Any) -> None:
+        """Write under the masking settings of this vtkMRMLSegmentEditorNode, which shows the same segmentation."""
         self._logic.SetSegmentEditorNode(editorNode)
 
     def readSlice(self, segmentId: str, axis: str, index: int) -> NDArray[np.bool_]:

@@ -31,15 +31,14 @@ class EditSteps:
         back = _stepsThatMake(wanted, tuple(reversed(steps.done)))
         forth = _stepsThatMake(wanted, tuple(reversed(steps.undone)))
         # Its states are from before an effect was used, or the last one.
-        back = [number for number in back if steps.done[-number].byOthers]
-        forth = forth if steps.undone and steps.undone[-1].byOthers else []
+        back = [number for number in back if steps.done[-number].stateSaved]
+        forth = forth if steps.undone and steps.undone[-1].stateSaved else []
         for _step in range(back[0] if back else 0):
             self._steps.undo(voxels=False)
         for _step in range(forth[-1] if forth and not back else 0):
             self._steps.redo(voxels=False)
         if not back and not forth:
-            step = self._steps.new(connect=False)
-            step.byOthers = True
+            step = self._steps.new(byOthers=True)
             step.changes = changes
             self._results.claim(step, changes)
             self._steps.commit(step)

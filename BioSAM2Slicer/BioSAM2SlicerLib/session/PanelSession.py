@@ -344,7 +344,7 @@ class PanelSession:
         writeParameters(self._node, after)
         if after.undoStates != before.undoStates:
             self._steps.keep(after.undoStates)
-        if (after.undoStates, after.film) != (before.undoStates, before.film):
+        if (after.undoStates, after.film, after.untilGone) != (before.undoStates, before.film, before.untilGone):
             self.stateChanged.emit()
         if (before.model, before.device) != (after.model, after.device) and self._worker.driver is not None:
             self._propagation.abandon()
@@ -354,10 +354,23 @@ class PanelSession:
             if self.begun and before.window != after.window:
                 self._say(_("The new window takes effect in the next session; reset all segments to begin one."))
 
+    def useEditor(self, editorNode: Any, saveState: Callable[[], Any] | None = None) -> None:
+        """Write under the masking settings of this Segment Editor from now on.
+
+        Args:
+            editorNode: its settings.
+            saveState: lets its undo keep the segmentation as it is before a step; None where its undo is not in use.
+        """
+        self._editor = editorNode
+        self._steps.saveState = saveState
+        if self._slices is not None and editorNode.GetSegmentationNode() is self._segmentation:
+            self._slices.useEditor(editorNode)
+
     def setNodes(self, parameterNode: Any, editorNode: Any) -> None:
         """Keep settings and session in other nodes from now on, after the scene was closed; without an input."""
         self.setInput(None, None)
-        self._node, self._editor = parameterNode, editorNode
+        self._node = parameterNode
+        self.useEditor(editorNode)
 
     def cleanup(self) -> None:
         """Release scene and worker."""

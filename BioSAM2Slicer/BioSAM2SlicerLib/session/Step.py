@@ -19,7 +19,8 @@ class Step:
         changes: voxels that it wrote.
         marks: owners of slices before it; while it is undone, after it.
         inForce: whether it is done and not undone.
-        byOthers: whether it is an edit made elsewhere, in the Segment Editor for example.
+        stateSaved: whether the Segment Editor has kept the segmentation from before it, to which its undo goes back: it
+            is an edit made there, or elsewhere, or was done through the editor's effect.
     """
 
     before: int
@@ -29,7 +30,7 @@ class Step:
     changes: list[SliceChange] = field(default_factory=list)
     marks: dict[tuple[str, int], str] = field(default_factory=dict)
     inForce: bool = True
-    byOthers: bool = False
+    stateSaved: bool = False
 
     @property
     def nbytes(self) -> int:

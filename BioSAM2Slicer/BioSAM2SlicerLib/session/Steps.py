@@ -24,6 +24,10 @@ class Steps:
         given(): the user gave a prompt or a correction; a propagation is neither.
         moving(): what a propagation under way goes by is going to change: it ends, as in `biosam2.Session`.
 
+    Attributes:
+        saveState: lets the Segment Editor keep the segmentation as it is before a step; None where its undo is not in
+            use.
+
     Args:
         node: gives the node in which the session is kept, so that it is saved with the scene.
         scene: the session's state.
@@ -48,6 +52,7 @@ class Steps:
         self.changed = Signal()
         self.given = Signal()
         self.moving = Signal()
+        self.saveState: Callable[[], Any] | None = None
         self._node = node
         self._scene = scene
         self._results = results
@@ -76,19 +81,24 @@ class Steps:
         self._prompts = prompts
         self.clear()
 
-    def new(self, before: dict[str, PlacedPrompt] | None = None, connect: bool = True) -> Step:
+    def new(self, before: dict[str, PlacedPrompt] | None = None, byOthers: bool = False) -> Step:
         """A step that begins now, or began with these markups.
 
         Args:
             before: the markups before it.
-            connect: whether the worker will be asked about it.
+            byOthers: whether it is an edit made elsewhere, which is there already, and about which the worker is not
+                asked.
         """
         assert self._prompts is not None
         self._results.look()
-        if connect:
+        if not byOthers:
             self._connect()
         head = self._scene.head
-        return Step(head, head, self._prompts.prompts() if before is None else before)
+        step = Step(head, head, self._prompts.prompts() if before is None else before, stateSaved=byOthers)
+        if not byOthers and self.saveState is not None:
+            self.saveState()
+            step.stateSaved = True
+        return step
 
     def add(self, step: Step, entry: Entry, markup: str = "") -> int:
         """Make an entry part of a step; see `SceneState.add`."""

@@ -15,7 +15,7 @@ class AdvancedPanel:
 
     Args:
         session: whose settings they are.
-        rangeWidget: shown on top, see `PropagationPanel`.
+        rangeWidget: shown on top, see `RangePanel`.
     """
 
     def __init__(self, session: PanelSession, rangeWidget: Any) -> None:

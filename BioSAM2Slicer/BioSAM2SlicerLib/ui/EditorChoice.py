@@ -1,4 +1,4 @@
-"""What is chosen in the embedded Segment Editor: the segment and the effect, as the editor's node tells."""
+"""What is chosen in a Segment Editor: the segment and the effect, as the editor's node tells."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any
 import vtk
 
 from ..Signal import Signal
+
+# The name of the module's own effect.
+EFFECT = "BioSAM-2"
 
 
 class EditorChoice:

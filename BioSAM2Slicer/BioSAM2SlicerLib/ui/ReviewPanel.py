@@ -16,7 +16,7 @@ from ..Signal import Signal
 from .Controls import loadSection
 from .Review import Review
 from .ReviewStrip import ReviewStrip, SliceState, legend
-from .StatusPanel import StatusPanel
+from .Status import Status
 
 # Masks may come faster than anybody looks; the strip is painted at most this often.
 _REPAINT_MS = 100
@@ -37,7 +37,7 @@ class ReviewPanel:
         turned(): a slice view shows something else, another slice for example.
     """
 
-    def __init__(self, session: PanelSession, segment: Callable[[], str], status: StatusPanel) -> None:
+    def __init__(self, session: PanelSession, segment: Callable[[], str], status: Status) -> None:
         self.changed = Signal()
         self.turned = Signal()
         self._session = session

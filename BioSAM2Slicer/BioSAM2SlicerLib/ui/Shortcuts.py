@@ -1,8 +1,8 @@
-"""Keys that work while the panel is entered, and are Slicer's again when it is left."""
+"""Keys that work while the panel is in use, and are Slicer's again afterwards."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import qt
@@ -21,10 +21,17 @@ class Shortcuts:
         self._actions = actions
         self._shortcuts: list[Any] = []
 
-    def enable(self, window: Any) -> None:
-        """Take the keys in a window."""
+    def enable(self, window: Any, leave: Collection[str] = ()) -> None:
+        """Take the keys in a window.
+
+        Args:
+            window: the window.
+            leave: keys that somebody else has there.
+        """
         self.disable()
         for key, action in self._actions.items():
+            if key in leave:
+                continue
             shortcut = qt.QShortcut(window)
             shortcut.setKey(qt.QKeySequence(key))
             shortcut.activated.connect(action)

@@ -12,21 +12,25 @@ from slicer.i18n import tr as _
 
 from ..scene.DicomSource import modalityOf
 from ..scene.Parameters import SEGMENTATION_ROLE, VOLUME_ROLE
-from ..scene.Stroke import STROKES, Stroke, pointedRuler
-from ..scene.ViewPlanes import backgroundVolume, shownSlice, showVolume, tiltOfViews, turnViews
+from ..scene.ViewPlanes import backgroundVolume, showVolume, tiltOfViews, turnViews
 from ..session.PanelSession import PanelSession
+from ..Signal import Signal
 from ..worker.ProcessDriver import ProcessDriver
 from ..worker.WorkerPlace import WorkerPlace, readPlace
 from .AdvancedPanel import AdvancedPanel
-from .Controls import ContentsWidth, fillChoice, loadSection, setIcon
-from .EditorChoice import EditorChoice
+from .Controls import ContentsWidth, fillChoice, loadSection
+from .EditorChoice import EFFECT, EditorChoice
 from .ExportPanel import ExportPanel
 from .ModelChooser import ModelChooser
 from .ModelView import ModelView
-from .PromptTools import BOX, NONE, POINT, PromptTools
+from .PromptActions import PromptActions
+from .PromptPanel import PromptPanel
+from .PromptTools import BOX, NONE, POINT
 from .PropagationPanel import PropagationPanel
+from .RangePanel import RangePanel
 from .ReviewPanel import ReviewPanel
 from .Shortcuts import Shortcuts
+from .Status import Status
 from .StatusLine import Situation
 from .StatusPanel import StatusPanel
 from .VideoPanel import VideoPanel
@@ -35,10 +39,18 @@ from .WorklistPanel import WorklistPanel
 
 NAME = "BioSAM2Slicer"
 VOLUME_CLASSES = ("vtkMRMLScalarVolumeNode", "vtkMRMLVectorVolumeNode")
+# Keys that the Segment Editor has itself; of the panel's, that of the worklist besides, which is not seen there.
+_NOT_IN_EDITOR = ("Esc", "Ctrl+Z", "Ctrl+Shift+Z", "Ctrl+Return", "Ctrl+Enter")
 
 
 class Widget:
-    """The module's panel.
+    """The module's panel, and what it lends to the Segment Editor's effect: one session, the same tools.
+
+    Attributes:
+        session, actions, status, range: what every door to the session shows.
+
+    Signals:
+        ended(): the panel is gone; another one may follow it.
 
     Args:
         layout: where the panel is put.
@@ -60,36 +72,40 @@ class Widget:
         modelFields: dict[str, Any] | None = None,
         onChangePlace: Callable[[], None] | None = None,
     ) -> None:
+        self.ended = Signal()
         self._getParameterNode = getParameterNode
         self._onChangePlace = onChangePlace
         self._place: WorkerPlace = readPlace(slicer.app.userSettings())
-        self.tools = PromptTools()
         self._chosen = EditorChoice()
         self.session = PanelSession(getParameterNode(), self._editorNode(), makeDriver or self._makeDriver, modelFields)
-        self._entered = False
+        # Whether the module is chosen; settings of the Segment Editor whose effect is, and how it saves a state.
+        self._inModule = False
+        self._lent: tuple[Any, Callable[[], Any]] | None = None
+        self._following = False
         self._filling = False
         self._begun = False
         self._volumesSeen = 0
         self._build(layout)
         self._connect()
+        actions = self.actions
         self._shortcuts = Shortcuts(
             {
-                "P": lambda: self._toggle(POINT),
-                "B": lambda: self._toggle(BOX),
-                "S": lambda: self._toggle("scribble"),
-                "L": lambda: self._toggle("lasso"),
-                "D": self._onLine,
-                "M": self._onMask,
-                "T": self._onSign,
+                "P": lambda: actions.toggle(POINT),
+                "B": lambda: actions.toggle(BOX),
+                "S": lambda: actions.toggle("scribble"),
+                "L": lambda: actions.toggle("lasso"),
+                "D": actions.line,
+                "M": actions.mask,
+                "T": actions.switchSign,
                 "E": lambda: self._editor.selectNextSegment(),
-                "R": self._onReset,
-                "V": lambda: self._showButton.toggle(),
-                "Ctrl+Z": self._onUndo,
-                "Ctrl+Shift+Z": self._onRedo,
+                "R": actions.reset,
+                "V": lambda: actions.show(not actions.shown),
+                "Ctrl+Z": actions.undo,
+                "Ctrl+Shift+Z": actions.redo,
                 "N": self._review.next,
-                "Del": self._onDelete,
+                "Del": actions.delete,
                 "Shift+Space": self._propagation.propagate,
-                "Esc": self._onCancel,
+                "Esc": actions.cancel,
                 "Ctrl+Return": self.worklist.approveAndNext,
                 "Ctrl+Enter": self.worklist.approveAndNext,
             }
@@ -110,29 +126,96 @@ class Widget:
 
     def enter(self) -> None:
         """The module was chosen."""
-        if self._entered:
+        if self._inModule:
             return
-        self._entered = True
-        self._takeVolume()
-        self._shortcuts.enable(slicer.util.mainWindow() or self._root.window())
+        first = not self._entered
+        self._inModule = True
+        if self._lent is None:
+            self.session.useEditor(self._editorNode())
         self._editor.setupViewObservations()
-        self._onInput()
-        self._followViews()
+        self._open(first)
 
     def exit(self) -> None:
         """Another module was chosen: mouse and keys are Slicer's again. A propagation goes on."""
-        self._entered = False
-        self._shortcuts.disable()
-        self._review.exit()
-        self._modelView.exit()
-        self.tools.use(NONE)
-        self._editor.setActiveEffectByName("")
-        self._editor.removeViewObservations()
+        if self._inModule:
+            self._inModule = False
+            self._editor.setActiveEffectByName("")
+            self._editor.removeViewObservations()
+            self._close()
+
+    def lend(self, editorNode: Any, saveState: Callable[[], Any]) -> None:
+        """The effect of a Segment Editor was chosen: what that editor shows is worked on, under its masking settings.
+
+        Args:
+            editorNode: its settings.
+            saveState: lets its undo keep the segmentation as it is.
+        """
+        first = not self._entered
+        self._lent = (editorNode, saveState)
+        self._follow(self.session.volumeNode, self.session.segmentationNode)
+        self._open(first)
+
+    def takeBack(self) -> None:
+        """The effect was put down. A propagation goes on, under the same masking settings."""
+        if self._lent is not None:
+            self.session.useEditor(self._editorNode() if self._inModule else self._lent[0])
+            self._lent = None
+            self._close()
+
+    def followEditor(self) -> None:
+        """Work on what the Segment Editor shows now whose effect is chosen."""
+        if self._lent is not None and not self._following and not slicer.mrmlScene.IsBatchProcessing():
+            self._follow(self._volumeSelector.currentNode(), self._segmentationSelector.currentNode())
+
+    @property
+    def segment(self) -> str:
+        """The chosen segment's identifier; empty for none."""
+        return self._chosen.segment
+
+    @property
+    def _entered(self) -> bool:
+        """Whether mouse and keys are the panel's."""
+        return self._inModule or self._lent is not None
+
+    def _follow(self, volumeNow: Any, segmentationNow: Any) -> None:
+        assert self._lent is not None
+        node, saveState = self._lent
+        volume, segmentation = node.GetSourceVolumeNode(), node.GetSegmentationNode()
+        segment = node.GetSelectedSegmentID()
+        self._following = True
+        self.session.useEditor(node, saveState)
+        if volume is not volumeNow or segmentation is not segmentationNow:
+            self._takeInput(volume, segmentation)
+        if segment:
+            self._editor.setCurrentSegmentID(segment)
+        self._following = False
+
+    def _open(self, first: bool) -> None:
+        self._takeKeys()
+        if first:
+            self._takeVolume()
+            self._onInput()
+            self._followViews()
+
+    def _close(self) -> None:
+        self._takeKeys()
+        self.actions.tools.use(NONE)
+        if not self._entered:
+            self._review.exit()
+            self._modelView.exit()
+
+    def _takeKeys(self) -> None:
+        if not self._entered:
+            self._shortcuts.disable()
+            return
+        window = slicer.util.mainWindow() or self._root.window()
+        self._shortcuts.enable(window, () if self._inModule else _NOT_IN_EDITOR)
 
     def cleanup(self) -> None:
         """The module is unloaded, or Slicer quits."""
-        if self._entered:
-            self.exit()
+        self.ended.emit()
+        self.takeBack()
+        self.exit()
         for tag in self._sceneTags:
             slicer.mrmlScene.RemoveObserver(tag)
         self._sceneTags = []
@@ -141,14 +224,16 @@ class Widget:
         self.worklist.cleanup()
         self._list.cleanup()
         self._chosen.follow(None)
-        self.tools.cleanup()
+        self._prompts.cleanup()
+        self.actions.cleanup()
         self._models.cleanup()
         self._export.cleanup()
-        for part in (self._propagation, self._modelView, self._advanced, self._video):
+        for part in (self._propagation, self.range, self._modelView, self._advanced, self._video):
             part.cleanup()
         self.session.cleanup()
         # The session still says that it has ended.
-        self._status.cleanup()
+        self._statusPanel.cleanup()
+        self.status.cleanup()
         for widget in self._loaded:
             widget.setMRMLScene(None)
         self._root.setParent(None)
@@ -160,7 +245,7 @@ class Widget:
             return
         self._review.enter()
         self._modelView.enter()
-        self.tools.followViews()
+        self.actions.tools.followViews()
         self._refresh()
 
     # -- what is seen ----------------------------------------------------------------------------
@@ -171,38 +256,48 @@ class Widget:
         Slicer's module panel gives the module the height that is left, so that its own scroll area has nothing to do.
         """
         self._root, frame = loadSection("Panel")
-        self._status = StatusPanel(self._situation)
-        self._propagation = PropagationPanel(self.session, lambda: self._chosen.segment, self._status)
-        self._review = ReviewPanel(self.session, lambda: self._chosen.segment, self._status)
-        self._advanced = AdvancedPanel(self.session, self._propagation.range)
+        self.status = Status(self._situation)
+        self._statusPanel = StatusPanel(self.status)
+        self.range = RangePanel(self.session, lambda: self.segment, self.status)
+        self._propagation = PropagationPanel(self.session, lambda: self.segment, self.status, self.range)
+        self._review = ReviewPanel(self.session, lambda: self.segment, self.status)
+        self._advanced = AdvancedPanel(self.session, self.range.widget)
         self.worklist = WorklistLogic(self.session, self._getParameterNode, lambda: self.session.model, self._takeCase)
         self._list = WorklistPanel(self.worklist)
         self._export = ExportPanel(
             self.session,
             lambda: self.session.model,
-            self._status.remark,
-            refuse=self._status.problem,
+            self.status.remark,
+            refuse=self.status.problem,
             getReview=self.worklist.review,
         )
         self._buildInput()
+        self.actions = PromptActions(
+            self.session,
+            self._volumeSelector.currentNode,
+            lambda: self.segment,
+            self._segment,
+            self._makeWay,
+            self.status,
+        )
         self._video = VideoPanel(
             self.session,
             self._volumeSelector.currentNode,
             self._takeVideo,
-            promptsShown=lambda: bool(self._showButton.checked),
-            say=self._status.remark,
-            refuse=self._status.problem,
+            promptsShown=lambda: self.actions.shown,
+            say=self.status.remark,
+            refuse=self.status.problem,
         )
-        self._buildPrompts()
+        self._prompts = PromptPanel(self.actions)
         self._buildSegments()
         self._loaded = [self._inputWidget, self._segmentsWidget]
-        frame.top.layout().addWidget(self._status.widget)
+        frame.top.layout().addWidget(self._statusPanel.widget)
         sections = frame.sections.layout()
         for widget in (
             self._list.widget,
             self._inputWidget,
             self._video.widget,
-            self._promptsWidget,
+            self._prompts.widget,
             self._segmentsWidget,
             self._review.widget,
             self._advanced.widget,
@@ -230,17 +325,13 @@ class Widget:
         if self._onChangePlace is not None:
             self._models.placeButton.clicked.connect(lambda *_: self._onPlace())
 
-    def _buildPrompts(self) -> None:
-        self._promptsWidget, ui = loadSection("Prompts")
-        self._toolButtons = {tool: getattr(ui, tool) for tool in (POINT, BOX, *STROKES)}
-        self._signButton = ui.sign
-        self._maskButton, self._startButton = ui.mask, ui.startFrom
-        self._undoButton, self._redoButton = ui.undo, ui.redo
-        self._showButton, self._resetButton = ui.show, ui.reset
-
     def _buildSegments(self) -> None:
         self._segmentsWidget, ui = loadSection("Segments")
         self._editor = ui.segments
+        # The effect offers what the panel has itself.
+        order = dict.fromkeys((*self._editor.effectNameOrder(), *self._editor.availableEffectNames()))
+        self._editor.setEffectNameOrder([name for name in order if name != EFFECT])
+        self._editor.unorderedEffectsVisible = False
         self._segmentsWidget.setMRMLScene(slicer.mrmlScene)
         self._takeEditorNode()
 
@@ -248,65 +339,41 @@ class Widget:
         self._volumeSelector.currentNodeChanged.connect(lambda *_node: self._onInput())
         self._segmentationSelector.currentNodeChanged.connect(lambda *_node: self._onInput())
         self._models.chosen.connect(lambda *_name: self._onSettings())
-        self._models.said.connect(self._status.remark)
-        self._models.refused.connect(self._status.problem)
+        self._models.said.connect(self.status.remark)
+        self._models.refused.connect(self.status.problem)
         self.session.modelsOffered.connect(self._models.offer)
         self.session.stateChanged.connect(self._advise)
         self._windowBox.currentIndexChanged.connect(lambda *_index: self._onSettings())
-        for tool, button in self._toolButtons.items():
-            button.clicked.connect(lambda *_, tool=tool: self._toggle(tool))
-        self._signButton.clicked.connect(lambda *_: self._onSign())
-        self._maskButton.clicked.connect(lambda *_: self._onMask())
-        self._showButton.toggled.connect(self._onShow)
-        self._resetButton.clicked.connect(lambda *_: self._onReset())
-        self._undoButton.clicked.connect(lambda *_: self._onUndo())
-        self._redoButton.clicked.connect(lambda *_: self._onRedo())
-        self._startButton.clicked.connect(lambda *_: self._onStartFrom())
         # Unfolding shows what was hidden while the section was folded.
         self._inputSection.contentsCollapsed.connect(lambda _folded: self._refresh())
         self._planesButton.clicked.connect(lambda *_: self._onPlanes())
         self._chosen.segmentChanged.connect(self._onSegment)
         self._chosen.effectTaken.connect(self._onEffect)
-        self.tools.changed.connect(self._refresh)
-        self.tools.boxDrawn.connect(self._onBox)
-        self.tools.strokeDrawn.connect(self._onStroke)
-        self.tools.refused.connect(self._status.problem)
-        self.session.statusChanged.connect(self._status.remark)
-        self.session.noticed.connect(self._status.notice)
-        self.session.problem.connect(self._status.problem)
-        self.session.warned.connect(self._status.warn)
-        self.worklist.said.connect(self._status.remark)
-        self.worklist.problem.connect(self._status.problem)
-        self.worklist.noticed.connect(self._status.notice)
-        self.session.workingChanged.connect(self._status.refresh)
-        self.session.stateChanged.connect(self._refresh)
-        self._review.changed.connect(self._status.refresh)
+        self.actions.changed.connect(self._refresh)
+        self.session.statusChanged.connect(self.status.remark)
+        self.session.noticed.connect(self.status.notice)
+        self.session.problem.connect(self.status.problem)
+        self.session.warned.connect(self.status.warn)
+        self.worklist.said.connect(self.status.remark)
+        self.worklist.problem.connect(self.status.problem)
+        self.worklist.noticed.connect(self.status.notice)
+        self.session.workingChanged.connect(self.status.refresh)
+        self.session.progressChanged.connect(self.status.progress)
+        self._review.changed.connect(self.status.refresh)
         self._review.turned.connect(self.worklist.notice)
         # None where Slicer runs without its window.
         self._layoutManager = slicer.app.layoutManager()
         if self._layoutManager is not None:
             self._layoutManager.layoutChanged.connect(self._followViews)
-        self.session.axisOfPointer = lambda: self.tools.axisOfPointer(self.session.volumeNode)
 
     def _refresh(self) -> None:
-        """Make buttons show what can be done."""
-        ready = self.session.prompts is not None or self._volumeSelector.currentNode() is not None
-        working = self.session.prompts is not None
-        self._signButton.text = _("Positive + (T)") if self.tools.positive else _("Negative − (T)")
-        setIcon(self._signButton, "positive" if self.tools.positive else "negative")
-        for tool, button in self._toolButtons.items():
-            button.checked = self.tools.tool == tool
-            button.enabled = ready
-        for button in (self._maskButton, self._resetButton, self._startButton):
-            button.enabled = working
-        self._undoButton.enabled = self.session.canUndo
-        self._redoButton.enabled = self.session.canRedo
+        """Make sections show what can be done."""
         self._export.refresh()
         self._video.refresh()
         volume = self._volumeSelector.currentNode()
         self._planesButton.visible = volume is not None and self._tilt(volume) > 0
         self._foldInput()
-        self._status.refresh()
+        self.status.refresh()
 
     def _tilt(self, volume: Any) -> float:
         return tiltOfViews(volume) if volume.GetImageData() is not None else 0.0
@@ -329,8 +396,8 @@ class Widget:
             volume=volume is not None,
             refused=volume is not None and segmentation is not None and session.prompts is None and self._entered,
             tilt=self._tilt(volume) if volume is not None else 0.0,
-            tool=self.tools.tool,
-            positive=self.tools.positive,
+            tool=self.actions.tools.tool,
+            positive=self.actions.tools.positive,
             effect=self._chosen.effect,
             marked=session.isPrompted(segment),
             propagated=any(state.propagated for state in states),
@@ -353,7 +420,7 @@ class Widget:
         volume, segmentation = self._volumeSelector.currentNode(), self._segmentationSelector.currentNode()
         node.SetNodeReferenceID(VOLUME_ROLE, volume.GetID() if volume is not None else None)
         node.SetNodeReferenceID(SEGMENTATION_ROLE, segmentation.GetID() if segmentation is not None else None)
-        self.tools.use(NONE)
+        self.actions.tools.use(NONE)
         before = self.session.prompts
         if volume is None or segmentation is None:
             self.session.setInput(None, None)
@@ -362,19 +429,22 @@ class Widget:
             self._editor.setSegmentationNode(segmentation)
             self._editor.setSourceVolumeNode(volume)
         if self.session.prompts is not None and self.session.prompts is not before:
-            self.session.prompts.added.connect(lambda *_prompt: self._status.acted())
-        self._status.acted()
+            self.session.prompts.added.connect(lambda *_prompt: self.status.acted())
+        self.status.acted()
         self._refresh()
 
     def _takeCase(self, volume: Any, segmentation: Any) -> None:
         """Make a case of the list the input; None twice for none."""
+        self._takeInput(volume, segmentation)
+        if volume is not None:
+            showVolume(volume)
+
+    def _takeInput(self, volume: Any, segmentation: Any) -> None:
         self._filling = True
         self._volumeSelector.setCurrentNode(volume)
         self._segmentationSelector.setCurrentNode(segmentation)
         self._filling = False
         self._useInput()
-        if volume is not None:
-            showVolume(volume)
 
     def _takeVideo(self, video: Any) -> None:
         """Work on the frames of a sequence, in the segmentation that was begun on them."""
@@ -398,7 +468,7 @@ class Widget:
 
     def _onSettings(self) -> None:
         if not self._filling:
-            self._status.acted()
+            self.status.acted()
             self.session.setParameters(
                 window=self._windowBox.currentData,
                 model=self._models.name,
@@ -408,7 +478,7 @@ class Widget:
         """The chosen segment; a segmentation and a segment are made where there is none."""
         volume = self._volumeSelector.currentNode()
         if volume is None:
-            self._status.problem(_("Choose a volume first."))
+            self.status.problem(_("Choose a volume first."))
             return ""
         if self._segmentationSelector.currentNode() is None:
             node = slicer.mrmlScene.AddNewNodeByClass(
@@ -423,40 +493,15 @@ class Widget:
             self._editor.setCurrentSegmentID(added)
         return self._chosen.segment
 
-    def _toggle(self, tool: str) -> None:
-        self._status.acted()
-        if self.tools.tool not in (NONE, tool):
-            # A sign holds while a tool is in hand.
-            self.tools.setPositive(True)
-        self._take(NONE if self.tools.tool == tool else tool)
-
-    def _take(self, tool: str) -> None:
-        if tool != NONE:
-            self._video.backToVideo()
-        segment = self._segment() if tool != NONE else ""
-        if tool != NONE and not segment:
-            self._refresh()
-            return
-        if tool == POINT:
-            assert self.session.prompts is not None
-            self._editor.setActiveEffectByName("")
-            self.tools.use(POINT, pointsNode=self.session.prompts.pointsNode(segment, self.tools.positive))
-        elif tool != NONE:
-            self._editor.setActiveEffectByName("")
-            self.tools.use(tool, volumeNode=self.session.volumeNode)
-        else:
-            self.tools.use(NONE)
-
-    def _onSign(self) -> None:
-        self._status.acted()
-        self.tools.setPositive(not self.tools.positive)
-        if self.tools.tool == POINT:
-            self._take(POINT)
+    def _makeWay(self) -> None:
+        """A tool is going to be taken up: no effect has the mouse, and what is worked on is in view."""
+        self._video.backToVideo()
+        self._editor.setActiveEffectByName("")
 
     def _onSegment(self) -> None:
-        self.tools.setPositive(True)
-        if self.tools.tool == POINT:
-            self._take(POINT)
+        if self._lent is not None and not self._following:
+            self._lent[0].SetSelectedSegmentID(self._chosen.segment)
+        self.actions.followSegment()
         self._review.refreshSoon()
         self._refresh()
 
@@ -464,82 +509,15 @@ class Widget:
         """An effect has the mouse: the tool in hand would take it away."""
         if self._chosen.effect:
             self._video.backToVideo()
-        if self.tools.tool != NONE:
-            self.tools.use(NONE)
-        self._status.refresh()
-
-    def _onBox(self, minIjk: tuple[float, ...], maxIjk: tuple[float, ...], axis: str) -> None:
-        segment = self._segment()
-        if segment:
-            self.session.addBox(segment, minIjk, maxIjk, axis)
-
-    def _onStroke(self, stroke: Stroke, axis: str) -> None:
-        segment = self._segment()
-        if segment:
-            self.session.addStroke(segment, stroke, axis)
-
-    def _onLine(self) -> None:
-        """A line that is there already becomes a prompt where the pointer is on one; else the next one is drawn."""
-        volume = self._volumeSelector.currentNode()
-        ruler = pointedRuler(volume) if volume is not None else None
-        if ruler is None:
-            self._toggle("line")
-        else:
-            self._status.acted()
-            self._onStroke(ruler, self.tools.axisOfPointer(volume))
-
-    def _onMask(self) -> None:
-        self._status.acted()
-        segment = self._segment()
-        if not segment:
-            return
-        axis = self.session.axis or self.tools.axisOfPointer(self.session.volumeNode)
-        index = shownSlice(self.session.volumeNode, axis)
-        if index is None:
-            self._status.problem(_("No slice view shows a slice of this session; turn one to the volume's plane."))
-        elif self.session.addMask(segment, index, axis):
-            self._status.remark(_("What is painted on slice {n} is now a prompt.").format(n=index))
-
-    def _onStartFrom(self) -> None:
-        self._status.acted()
-        segment = self._segment()
-        if segment and self.session.startFrom(segment, self.tools.axisOfPointer(self.session.volumeNode)):
-            self._status.remark(_("The session starts from this segment: correct it, or propagate it."))
+        if self.actions.tools.tool != NONE:
+            self.actions.tools.use(NONE)
+        self.status.refresh()
 
     def _onPlanes(self) -> None:
         volume = self._volumeSelector.currentNode()
         if volume is not None:
             turnViews(volume)
         self._refresh()
-
-    def _onDelete(self) -> None:
-        self._status.acted()
-        if self.session.prompts is not None and not self.session.prompts.deletePointed():
-            self._status.problem(_("Point at a prompt to delete it."))
-
-    def _onShow(self, visible: bool) -> None:
-        if self.session.prompts is not None:
-            self.session.prompts.setVisible(visible)
-
-    def _onReset(self) -> None:
-        self._status.acted()
-        if self._chosen.segment:
-            self.session.clear(self._chosen.segment)
-
-    def _onUndo(self) -> None:
-        self._status.acted()
-        self.session.undo()
-
-    def _onRedo(self) -> None:
-        self._status.acted()
-        self.session.redo()
-
-    def _onCancel(self) -> None:
-        self._status.acted()
-        if self.session.running:
-            self.session.stop()
-        else:
-            self.tools.cancel()
 
     def _makeDriver(self) -> ProcessDriver:
         return ProcessDriver(self._place.command(), self._place.environment)
@@ -561,9 +539,9 @@ class Widget:
         return node
 
     def _onSceneClosing(self, *_event: Any) -> None:
-        self._status.clear()
+        self.status.clear()
         self.worklist.leaveScene()
-        self.tools.use(NONE)
+        self.actions.tools.use(NONE)
         self.session.setInput(None, None)
 
     def _takeEditorNode(self) -> None:
@@ -579,6 +557,7 @@ class Widget:
         self.session.setNodes(self._getParameterNode(), self._editorNode())
         self._takeEditorNode()
         self._fromScene()
+        self.followEditor()
 
     def _onNodeAdded(self, *_event: Any) -> None:
         if self._volumeCount() > self._volumesSeen:
@@ -588,7 +567,7 @@ class Widget:
     def _onVolumeCame(self) -> None:
         if self._sceneTags and self._entered and not slicer.mrmlScene.IsBatchProcessing():
             self._takeVolume()
-            self._status.refresh()
+            self.status.refresh()
 
     def _volumeCount(self) -> int:
         return sum(slicer.mrmlScene.GetNumberOfNodesByClass(kind) for kind in VOLUME_CLASSES)
