@@ -243,6 +243,9 @@ def _agree(
 @_cases
 @click.option("--crop", type=click.Choice(["auto", "none"]), default="none", show_default=True, help="See 'segment'.")
 @click.option("--beyond", type=int, default=12, show_default=True, help="Slices beyond the target's ends.")
+@click.option("--policy", "policies", type=click.Choice(tuple(banks.BANKS)), multiple=True, help="By default all.")
+@click.option("--prompt", "prompts", type=click.Choice(banks.PROMPTS), multiple=True, help="By default click1, box.")
+@click.option("--corrections", type=int, default=1, show_default=True, help="By clicks, each propagated.")
 def _banks(
     folder: Path,
     threads: int,
@@ -254,15 +257,21 @@ def _banks(
     only: str,
     crop: str,
     beyond: int,
+    policies: tuple[str, ...],
+    prompts: tuple[Any, ...],
+    corrections: int,
 ) -> None:
     """Dice to the truth with each memory policy, on the shared cases in FOLDER."""
     torch.set_num_threads(threads)
     found = []
     chosen = (case for case in cases_of(folder, collection, hippocampi) if fnmatch(case.title, only))
-    for each in banks.banks(trained(model), chosen, None if crop == "none" else "auto", beyond):
+    names, kinds = policies or tuple(banks.BANKS), prompts or banks.PROMPTS[:2]
+    region: Any = None if crop == "none" else crop
+    for each in banks.banks(trained(model), chosen, region, beyond, names, kinds, corrections):
         dice = " → ".join(f"{value:.3f}" for value in each.dice)
         click.echo(
-            f"{each.case}, {each.bank}, {each.prompt}: {dice}, beyond {each.beyond:.2f} in {each.seconds:.1f} s",
+            f"{each.case}, {each.bank}, {each.prompt}: {dice}, "
+            f"beyond {each.beyond[0]:.2f} → {each.beyond[-1]:.2f} in {each.seconds:.1f} s",
             err=True,
         )
         found.append(each)
@@ -302,6 +311,7 @@ def _tools(folder: Path, threads: int, out: Path | None, record: bool, model: st
 @click.option("--prompt", "prompts", type=click.Choice(doubt.PROMPTS), multiple=True, help="By default all of them.")
 @click.option("--corrections", type=int, default=1, show_default=True, help="By clicks; ranked after each.")
 @click.option("--costly", is_flag=True, help="Also the doubts that cost a sweep for each slice.")
+@click.option("--free", is_flag=True, help="Only the doubts that cost no sweep.")
 @click.option("--looks", type=int, default=0, show_default=True, help="At the slice most in doubt, each corrected.")
 @click.option("--correct", type=click.Choice(["click", "mask"]), default="click", show_default=True, help="By what.")
 @click.option("--policy", type=click.Choice(tuple(POLICIES)), default="path", show_default=True, help="Of the memory.")
@@ -317,6 +327,7 @@ def _doubt(
     prompts: tuple[Any, ...],
     corrections: int,
     costly: bool,
+    free: bool,
     looks: int,
     correct: Any,
     policy: str,
@@ -340,6 +351,7 @@ def _doubt(
         _keep(out, record, "mean Dice to the truth", values, {"looks": doubt.to_json(gained)})
         return
     names = tuple(doubt.DOUBTS) if costly else doubt.CHEAP
+    names = tuple(name for name in names if not free or name not in doubt.SWEPT)
     found = []
     for each in doubt.ranked(network, cases, prompts or doubt.PROMPTS, corrections, names, policy):
         click.echo(f"{each.case}, {each.prompt}, {each.corrections} corrections: {each.correlation}", err=True)
@@ -482,6 +494,7 @@ def _keep(out: Path | None, record: bool, unit: str, values: dict[str, float], d
     context = click.get_current_context()
     given = {name: value for name, value in context.params.items() if name not in ("out", "record", "folder")}
     settings = {name: [text for text, _ in value] if name == "speeds" else value for name, value in given.items()}
+    settings = {name: value.name if isinstance(value, Path) else value for name, value in settings.items()}
     machine = timing.machine()
     click.echo(f"\n{json.dumps(machine, ensure_ascii=False)}")
     run = results.Run(str(context.info_name), settings, unit, values, machine, details)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ from biosam2.evaluation.ways import Kind
 from biosam2.masks import dice
 from biosam2.models.model import Model
 
-from .policies import Anchors, TwoPass
+from .policies import Anchors, Neighbours, TwoPass
 
 BANKS: dict[str, Callable[[Model], MemoryPolicy]] = {
     "sam2": lambda model: Sam2Policy(),
@@ -35,10 +35,12 @@ BANKS: dict[str, Callable[[Model], MemoryPolicy]] = {
     "dissimilar, 16": lambda model: DissimilarityPolicy(capacity=16),
     # What BioSAM-2's reference does.
     "dissimilar, 16 across images": lambda model: DissimilarityPolicy(capacity=16, scope="images"),
+    "neighbours": lambda model: Neighbours(),
     "twopass": lambda model: TwoPass(),
     "anchors": Anchors,
 }
-_PROMPTS: tuple[Kind, ...] = ("click1", "box")
+PROMPTS: tuple[Kind, ...] = ("click1", "box", "mask")
+"""On the middle slice."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ class BankResult:
         case: what was segmented.
         bank: the policy, a key of `BANKS`.
         prompt: on the middle slice.
-        dice: to the true mask after one propagation both ways, and after a correction.
-        beyond: voxels on slices without the target, after the first propagation, as a part of the target's.
+        dice: to the true mask after one propagation both ways, and after each correction.
+        beyond: voxels on slices without the target, as a part of the target's, after each of them.
         seconds: CPU time.
     """
 
@@ -58,7 +60,7 @@ class BankResult:
     bank: str
     prompt: str
     dice: tuple[float, ...]
-    beyond: float
+    beyond: tuple[float, ...]
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
@@ -67,17 +69,26 @@ class BankResult:
 
 
 def banks(
-    model: Model, cases: Iterable[TargetCase], crop: Literal["auto"] | None = None, beyond: int = 12
+    model: Model,
+    cases: Iterable[TargetCase],
+    crop: Literal["auto"] | None = None,
+    beyond: int = 12,
+    names: Sequence[str] = tuple(BANKS),
+    prompts: Sequence[Kind] = PROMPTS[:2],
+    corrections: int = 1,
 ) -> Iterator[BankResult]:
-    """Every case with every policy, and one correction; a policy that goes across images sees them in order.
+    """Every case with every policy, and corrections; a policy that goes across images sees them in order.
 
     Args:
         model: the network.
         cases: on what.
         crop: see `Session`.
         beyond: slices beyond the target's ends that are propagated to.
+        names: of policies, some of `BANKS`.
+        prompts: on the middle slice, each by itself.
+        corrections: by a click on the slice that is most wrong, each followed by a propagation.
     """
-    policies = {(bank, prompt): make(model) for bank, make in BANKS.items() for prompt in _PROMPTS}
+    policies = {(bank, prompt): BANKS[bank](model) for bank in names for prompt in prompts}
     for case in cases:
         features = FeatureCache()
         for (bank, prompt), policy in policies.items():
@@ -85,17 +96,17 @@ def banks(
             session = Session(model, case.volume, crop=crop, policy=policy, features=features)
             user = User(session, case.target, case.mask)
             user.start(prompt)
-            present = np.flatnonzero(user.slices.any(axis=(1, 2)))
-            first = max(0, int(present[0]) - beyond)
-            last = min(session.number_of_slices - 1, int(present[-1]) + beyond)
-            found = []
-            for corrected in (False, True):
-                if not corrected or user.correct():
+            present = user.slices.any(axis=(1, 2))
+            first = max(0, int(np.flatnonzero(present)[0]) - beyond)
+            last = min(session.number_of_slices - 1, int(np.flatnonzero(present)[-1]) + beyond)
+            agreements, outside = [], []
+            for done in range(corrections + 1):
+                if not done or user.correct():
                     _propagate(session, case.target, policy, first, last)
-                found.append(session.mask(case.target))
-            outside = found[0][~case.mask.any(axis=(1, 2))].sum() / case.mask.sum()
-            agreements = tuple(dice(mask, case.mask) for mask in found)
-            yield BankResult(case.title, bank, prompt, agreements, float(outside), time.process_time() - start)
+                mask = session.frames.unstack(session.mask(case.target))
+                agreements.append(dice(mask, user.slices))
+                outside.append(float(mask[~present].sum() / case.mask.sum()))
+            yield BankResult(case.title, bank, prompt, tuple(agreements), tuple(outside), time.process_time() - start)
     for policy in policies.values():
         if isinstance(policy, Anchors):
             policy.close()
@@ -110,21 +121,32 @@ def _propagate(session: Session, segment: str, policy: MemoryPolicy, first: int,
             pass
 
 
-def table(found: list[BankResult]) -> str:
-    """Markdown: the mean Dice of each policy, and on how many cases it is better or worse than SAM 2's by 0.005."""
+def table(found: Sequence[BankResult]) -> str:
+    """Markdown: the mean Dice of each policy after each correction, and how often it is better or worse by 0.005.
+
+    Better and worse count cases, first and after the last correction, against the first policy of the results.
+    """
+    banks_, prompts = list(dict.fromkeys(one.bank for one in found)), dict.fromkeys(one.prompt for one in found)
+    rounds = range(1, len(found[0].dice))
     lines = [
-        "| policy | prompt | mean Dice | better | worse | after one correction | beyond the ends | seconds |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| prompt | policy | first |{''.join(f' {n} |' for n in rounds)} better | worse | beyond the ends | seconds |",
+        f"|---|---|---|{'---|' * len(rounds)}---|---|---|---|",
     ]
-    for bank in BANKS:
-        for prompt in _PROMPTS:
+    for prompt in prompts:
+        reference = {one.case: one.dice for one in found if (one.bank, one.prompt) == (banks_[0], prompt)}
+        for bank in banks_:
             rows = [one for one in found if (one.bank, one.prompt) == (bank, prompt)]
-            first = {one.case: one.dice[0] for one in found if (one.bank, one.prompt) == ("sam2", prompt)}
-            gains = [one.dice[0] - first[one.case] for one in rows]
-            before, after = np.mean([one.dice for one in rows], axis=0)
+            means = np.mean([one.dice for one in rows], axis=0)
+            gains = np.array([np.subtract(one.dice, reference[one.case]) for one in rows])[:, [0, -1]]
+            beyond = np.mean([one.beyond for one in rows], axis=0)
             lines.append(
-                f"| {bank} | {prompt} | {before:.3f} | {sum(gain > 0.005 for gain in gains)} of {len(rows)} "
-                f"| {sum(gain < -0.005 for gain in gains)} | {after:.3f} "
-                f"| {np.mean([one.beyond for one in rows]):.2f} | {np.mean([one.seconds for one in rows]):.1f} |"
+                f"| {prompt} | {bank} |{''.join(f' {value:.3f} |' for value in means)} "
+                f"{_ends((gains > 0.005).sum(axis=0))} | {_ends((gains < -0.005).sum(axis=0))} of {len(rows)} "
+                f"| {beyond[0]:.2f} → {beyond[-1]:.2f} | {np.mean([one.seconds for one in rows]):.1f} |"
             )
     return "\n".join(lines)
+
+
+def _ends(counts: Any) -> str:
+    """First and last count."""
+    return f"{counts[0]} → {counts[-1]}"

@@ -31,6 +31,10 @@ DOUBTS = {
     "neighbour": "1 - Dice to the next slice towards the prompted one",
     "distance": "slices to the nearest prompted one, as a part of the most",
     "score, distance": "1 - score x what is left of that",
+    "change, distance": "1 - that Dice x what is left of that",
+    "score, change, distance": "1 - score x that Dice x what is left of that",
+    "distance then score": "distance; of slices at one distance the lower score first",
+    "distance apart": "distance, where slices that were named before count as prompted",
     "reverse": "1 - Dice to a sweep in the other direction, slice by slice",
     "score, reverse": "1 - score x that Dice",
     "return": "1 - Dice, on the prompted slice, of a sweep back to it from each slice",
@@ -39,8 +43,10 @@ DOUBTS = {
 """What is compared, by name."""
 COSTLY = ("return", "score, return")
 """Those that cost a sweep for each slice."""
+SWEPT = ("reverse", "score, reverse")
+"""Those that cost a sweep."""
 CHEAP = tuple(name for name in DOUBTS if name not in COSTLY)
-BY = ("score", "neighbour", "distance", "reverse", "worst")
+BY = ("score", "neighbour", "distance", "distance then score", "reverse", "worst")
 """By what a simulated user chooses the next slice to look at; ``worst`` is who knows the truth."""
 PROMPTS: tuple[Kind, ...] = ("click1", "box", "mask")
 # Slices beyond the target's ends that are propagated to.
@@ -173,8 +179,14 @@ class _Work:
             for name in names:
                 if name == "worst":
                     found[name][s] = 1 - self.slice_dice(s)
-                else:
+                elif name == "distance then score":
+                    # Distances are whole numbers: a score decides only where they are equal.
+                    found[name][s] = (abs(near - s) + 0.99 * (1 - self.scores[s])) / (1 + farthest)
+                elif name != "distance apart":
                     found[name][s] = 1 - float(np.prod([own[part] for part in name.split(", ")]))
+        if "distance apart" in names:
+            order = _apart(slices, marked)
+            found["distance apart"] = {s: 1 - n / len(order) for n, s in enumerate(order)}
         return found
 
     def reversed(self) -> dict[int, Bools]:
@@ -236,6 +248,17 @@ class _Work:
         self.session.add_prompt(self.case.target, prompt)
         self.user.prompts.append(prompt)
         return True
+
+
+def _apart(slices: Sequence[int], marked: Sequence[int]) -> list[int]:
+    """Slices, the farthest first, each from those marked and from those before it."""
+    left, known, order = list(slices), list(marked), []
+    while left:
+        farthest = max(left, key=lambda s: min(abs(m - s) for m in known))
+        left.remove(farthest)
+        known.append(farthest)
+        order.append(farthest)
+    return order
 
 
 def ranked(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from biosam2.engine.memory import Encode, MemoryBank, PathPolicy, Positioned, Recall, SliceMemory, Step
+from biosam2.engine.memory import Encode, MemoryBank, PathPolicy, Positioned, Recall, Sam2Policy, SliceMemory, Step
 from biosam2.evaluation.user import largest_piece
 from biosam2.models.model import Model
 from numpy.typing import NDArray
@@ -63,6 +64,25 @@ class TwoPass(_Remembering):
                     chosen.append(memory)
             self._best[bank] = chosen
         return [memory for memory in self._best[bank] if memory.slice_index != step.slice_index]
+
+
+class Neighbours(PathPolicy):
+    """`PathPolicy` that knows the prompted slice passed last, the next one ahead, and what was passed since the last.
+
+    Between two prompted slices `NearestPolicy` knows only the one; the other may guide as well.
+    """
+
+    def recall(self, bank: MemoryBank, step: Step, encode: Encode) -> Recall:
+        """See `MemoryPolicy.recall`."""
+        here = step.slice_index
+        behind = [s for s in bank.conditioning if (s > here if step.backward else s < here)]
+        ahead = [s for s in bank.conditioning if s not in behind]
+        sides = [min(side, key=lambda s: abs(s - here)) for side in (behind, ahead) if side]
+        start = sides[0]
+        between = range(min(start, here), max(start, here) + 1)
+        passed = {s: memory for s, memory in bank.propagated.items() if s in between}
+        known = replace(bank, conditioning={s: bank.conditioning[s] for s in sides}, propagated=passed)
+        return Sam2Policy.recall(self, known, step, encode)
 
 
 class Anchors(_Remembering):

@@ -64,13 +64,26 @@ def test_memory_is_measured():
     assert "| 3 |" in done.stdout
 
 
-def test_banks_are_measured(bench):
-    folder = ROOT.parent / "shared" / "data"
+def test_banks_are_measured(bench, tmp_path):
+    folder, out = ROOT.parent / "shared" / "data", tmp_path / "figures.json"
     if not folder.is_dir():
         pytest.skip("needs the shared cases beside the project")
-    table = bench("banks", str(folder), "--only", "*phantom: label 9", "--beyond", "0")
-    assert "| dissimilar, 16 across images | box |" in table
-    assert "| twopass | box |" in table
+    only = (str(folder), "--only", "*phantom: label 9", "--beyond", "0")
+    table = bench("banks", *only)
+    assert "| box | dissimilar, 16 across images |" in table
+    assert "| box | twopass |" in table
+    # A collection of which nothing is asked, and what is written names no path.
+    few = ("--policy", "path", "--policy", "nearest", "--prompt", "mask", "--corrections", "2", "--json", str(out))
+    collection = tmp_path / "collection"
+    collection.mkdir()
+    (collection / "cases.csv").write_text("image,label,modality,target_names,dimension,source,subject,licence\n")
+    assert bench("banks", *only, "--collection", str(collection), *few).count("| mask |") == 2
+    written = json.loads(out.read_text(encoding="utf-8"))
+    assert written["settings"]["collection"] == "collection"
+    one, other = written["details"]["banks"]
+    assert len(one["dice"]) == len(one["beyond"]) == 3
+    # One prompted slice: nothing differs yet.
+    assert one["dice"][0] == other["dice"][0] > 0.5
 
 
 def test_doubts_and_sides_are_measured(bench, tmp_path):

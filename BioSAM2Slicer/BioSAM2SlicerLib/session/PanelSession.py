@@ -284,6 +284,16 @@ class PanelSession:
         """Slices with a result, and what is known of it for the review."""
         return self._scene.reviewed(segmentId)
 
+    def doubts(self, segmentId: str, extent: tuple[float, float], changed: Iterable[int]) -> dict[int, float]:
+        """How much slices need a look, see `biosam2.session.doubt.doubts`.
+
+        Args:
+            segmentId: the segment.
+            extent: first and last slice with voxels of it.
+            changed: slices that the user has changed.
+        """
+        return self._scene.doubts(segmentId, extent, changed)
+
     def see(self, segmentId: str, index: int) -> bool:
         """Note that the user has looked at a slice; False where there was nothing new to see."""
         new = self._scene.see(segmentId, index)

@@ -16,6 +16,7 @@ from biosam2.frames import Frames
 from biosam2.masks import dice, unpack
 from biosam2.prompts import Prompt
 from biosam2.session import SessionSettings, SessionState
+from biosam2.session.doubt import doubts
 from biosam2.session.entries import Entry, Propagated, plain, to_text
 from biosam2.session.executor import Found
 from biosam2.session.results import ResultStore
@@ -289,6 +290,15 @@ class SceneState:
             note, key = self._notes[madeBy], (segmentId, index)
             found[index] = Reviewed(note.scores.get(key), note.changes.get(key), key in note.seen)
         return found
+
+    def doubts(self, segmentId: str, extent: tuple[float, float], changed: Iterable[int]) -> dict[int, float]:
+        """How much slices need a look, see `biosam2.session.doubt.doubts`; a slice that was looked at needs none."""
+        if self.state is None or segmentId not in self.segments:
+            return {}
+        results = self.reviewed(segmentId)
+        scores = {index: result.sureness for index, result in results.items() if result.sureness is not None}
+        known = {*changed, *(index for index, result in results.items() if result.seen)}
+        return doubts(self.state, segmentId, scores, extent, known)
 
     def see(self, segmentId: str, index: int) -> bool:
         """Note that the user has looked at a slice; False where there was nothing new to see."""

@@ -41,14 +41,15 @@ class Review:
         session = self._session
         if session.volumeNode is None:
             return []
-        prompted = set(session.promptedSlices(segmentId))
         # Comparing every slice takes too long while masks come in; then slices are not painted yet.
         if segmentId not in self._corrected or not session.running:
             self._corrected[segmentId] = session.correctedSlices(segmentId)
         corrected = self._corrected[segmentId]
+        prompted = set(session.promptedSlices(segmentId))
         locked = session.lockedSlices(segmentId)
         results = session.reviewed(segmentId)
         low, high = self._extent(segmentId)
+        doubts = session.doubts(segmentId, (low, high), corrected)
 
         return [
             SliceState(
@@ -56,25 +57,23 @@ class Review:
                 corrected=index in corrected,
                 locked=index in locked,
                 propagated=index in results,
-                beyond=index in results and not low <= index <= high and not results[index].change,
+                beyond=index in results and not low <= index <= high,
                 reviewed=index in results and results[index].seen,
                 sureness=results[index].sureness if index in results else None,
                 changed=results[index].change if index in results else None,
+                doubt=doubts.get(index),
             )
             for index in range(VolumeGeometry(session.volumeNode).count(self.axis))
         ]
 
     def next(self, segmentId: str) -> int | None:
-        """The slice most in doubt that the user has not looked at, another one each time; None if none is left.
+        """The slice most in doubt, another one each time; None if none is left.
 
-        The model is unsure of it, or the last propagation changed what an earlier one had drawn there: the first
-        thing to look at after a correction is what else it did. Slices that the user drew, corrected or locked are the
-        user's and need no look, nor do those beyond the object.
+        It is the farthest from all that the user has marked, drawn, corrected, locked or looked at; slices far beyond
+        the object are in no doubt.
         """
         left = sorted(
-            (-state.doubt, index)
-            for index, state in enumerate(self.slices(segmentId))
-            if state.doubt is not None and state.wantsLook
+            (-state.doubt, index) for index, state in enumerate(self.slices(segmentId)) if state.doubt is not None
         )
         if not left:
             return None

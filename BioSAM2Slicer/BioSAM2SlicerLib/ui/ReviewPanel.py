@@ -85,7 +85,7 @@ class ReviewPanel:
         self.refresh()
 
     def next(self) -> None:
-        """Go to the slice that is most in doubt, and that has not been looked at."""
+        """Go to the slice that is most in doubt."""
         self._status.acted()
         segment = self._segment()
         index = self.review.next(segment) if segment else None
@@ -104,7 +104,7 @@ class ReviewPanel:
         segment = self._segment()
         states = self.review.slices(segment) if segment else []
         shown = self._show(states)
-        left = self.left = sum(state.wantsLook for state in states)
+        left = self.left = sum(state.doubt is not None for state in states)
         self._ui.left.text = _("{left} slices not looked at yet").format(left=left) if left else ""
         self._ui.next.enabled = bool(left)
         self.changed.emit()

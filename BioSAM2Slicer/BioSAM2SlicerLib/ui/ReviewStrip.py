@@ -1,4 +1,4 @@
-"""The strip along the slices: what each of them is, and how sure the model is of it."""
+"""The strip along the slices: what each of them is, and how much it needs a look."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _FOOT = 6
 _MARGIN = 1
 _BACKGROUND, _LINE, _CURRENT = "#2b2b2b", "#555555", "#ffffff"
 _SEEN = "#8fd18f"
-# From unsure to sure; light to dark also where red and green look alike.
-_UNSURE, _HALF, _SURE = "#ff6b5b", "#f2c14e", "#4f8f5a"
+# From far to near; light to dark also where red and green look alike.
+_FAR, _HALF, _NEAR = "#ff6b5b", "#f2c14e", "#4f8f5a"
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,12 @@ class SliceState:
         corrected: the user changed what the model drew.
         locked: the user locked it.
         propagated: a propagation has reached it.
-        beyond: it is empty, it was before, and no slice further out holds a mask: there is nothing to look at.
+        beyond: it is empty, and no slice further out holds a mask.
         reviewed: the user has looked at what the propagation left there.
         sureness: of the model, 0 to 1; None where it has said nothing.
         changed: how much the last propagation changed what an earlier one had drawn, 0 to 1; None where it came
             first.
+        doubt: how much it needs a look, 0 to 1, see `biosam2.session.doubt`; None where it needs none.
     """
 
     prompted: bool = False
@@ -45,16 +46,7 @@ class SliceState:
     reviewed: bool = False
     sureness: float | None = None
     changed: float | None = None
-
-    @property
-    def wantsLook(self) -> bool:
-        """Whether the user has still to look at it: the model drew it, and it has not been checked."""
-        return self.propagated and not (self.beyond or self.reviewed or self.corrected or self.locked)
-
-    @property
-    def doubt(self) -> float | None:
-        """How much the slice needs a look, 0 to 1: the model is unsure of it, or has changed its mind."""
-        return None if self.sureness is None else 1 - self.sureness * (1 - (self.changed or 0.0))
+    doubt: float | None = None
 
     def words(self) -> str:
         """What the slice is, for the user."""
@@ -74,8 +66,10 @@ class SliceState:
             parts.append(_("changed by {percent:.0f} %").format(percent=100 * self.changed))
         if self.beyond:
             parts.append(_("nothing found"))
-        elif self.propagated:
-            parts.append(_("looked at") if self.reviewed else _("not looked at yet"))
+        if self.reviewed:
+            parts.append(_("looked at"))
+        elif self.doubt is not None:
+            parts.append(_("not looked at yet"))
         return ", ".join(parts) or _("nothing here")
 
 
@@ -92,7 +86,7 @@ def legend() -> str:
         "propagated": _("propagated"),
     }
     shown = [(colour, names[kind]) for kind, colour in reversed(_BANDS)]
-    shown += [(_UNSURE, _("unsure")), (_SURE, _("sure")), (_SEEN, _("looked at"))]
+    shown += [(_FAR, _("far from what you know")), (_NEAR, _("near it")), (_SEEN, _("looked at"))]
     return " &nbsp;".join(f'<span style="color:{colour}">■</span>&nbsp;{name}' for colour, name in shown)
 
 
@@ -206,7 +200,7 @@ class ReviewStrip:
 
 
 def _shade(doubt: float) -> str:
-    return _UNSURE if doubt > 0.5 else _HALF if doubt > 0.2 else _SURE
+    return _FAR if doubt > 0.5 else _HALF if doubt > 0.2 else _NEAR
 
 
 class _Filter(qt.QObject):
