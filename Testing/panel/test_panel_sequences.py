@@ -387,3 +387,128 @@ def test_nothing_is_looked_at_where_there_is_no_input_any_more(slowly, followed)
     assert followed.session.segmentationNode is None
     assert followed.segment(), "it is still chosen"
     followed.widget._review._onLooked()
+
+
+# While the browser's images are shown ---------------------------------------------------------------------------------
+
+
+def background(host):
+    return host.scene.GetNodeByID(host.views["Red"].mrmlSliceCompositeNode().GetBackgroundVolumeID())
+
+
+@pytest.fixture
+def played(followed):
+    """The browser's own images are shown, at frame 5."""
+    event_loop.process_events()
+    browserOf(followed.volume).SetSelectedItemNumber(5)
+    followed.click("showMasks")
+    assert followed.find("showMasks").checked
+    return followed
+
+
+def test_what_is_painted_on_the_frame_shown_becomes_a_prompt_of_that_frame(played, host):
+    played.press(QtCore.Qt.Key.Key_M)
+    assert played.status == "What is painted on slice 5 is now a prompt."
+    assert background(host) is played.volume
+
+
+def test_the_frame_that_is_shown_is_locked_and_taken_into_the_range(played, host):
+    played.click("lock")
+    assert played.session.lockedSlices(played.segment()) == {5}
+    assert background(host) is played.volume
+    played.click("showMasks")
+    played.unfold(played.find("firstHere"))
+    played.click("firstHere")
+    assert played.session.parameters.first == 5
+
+
+def test_a_segment_is_started_from_and_the_next_slice_shown_on_the_video(played, host):
+    played.click("startFrom")
+    assert background(host) is played.volume
+    played.click("showMasks")
+    played.widget._review.goTo(3)
+    assert background(host) is played.volume
+    assert slice_of(host, played.volume) == 3
+    played.click("showMasks")
+    assert played.widget._review.review.shown() == []
+
+
+def test_a_line_measured_on_the_browsers_images_is_no_prompt_of_the_first_frame(played, host):
+    before = len(played.prompts())
+    line = host.scene.AddNewNodeByClass("vtkMRMLMarkupsLineNode", "diameter")
+    for i in (14, 26):
+        line.AddControlPointWorld(played.world(i, 20, 0))
+    line.CreateDefaultDisplayNodes()
+    line.GetDisplayNode().SetActiveComponent(line.GetDisplayNode().ComponentLine, 0)
+    played.press(QtCore.Qt.Key.Key_D)
+    played.settle()
+    assert len(played.prompts()) == before
+    assert background(host) is played.volume
+
+
+@pytest.mark.parametrize("tool", ["point", "box", "scribble"])
+def test_a_tool_is_put_down_when_the_browsers_images_are_shown(followed, tool):
+    event_loop.process_events()
+    followed.widget.actions.take(tool)
+    assert followed.widget.actions.tools.tool == tool
+    followed.click("showMasks")
+    assert followed.widget.actions.tools.tool == "none"
+
+
+def test_prompts_stay_hidden_on_the_browsers_images_and_cannot_be_deleted_there(played, host):
+    box = host.scene.GetFirstNodeByClass("vtkMRMLMarkupsROINode")
+    for _time in range(2):
+        played.click("show")
+        assert not box.GetDisplayVisibility()
+    display = box.GetDisplayNode()
+    display.SetActiveComponent(display.ComponentControlPoint, 0)
+    played.press(QtCore.Qt.Key.Key_Delete)
+    assert box.GetScene() is not None
+    played.click("showMasks")
+    assert box.GetDisplayVisibility()
+
+
+@pytest.mark.parametrize("what", ["volume", "segmentation", "nothing", "gone"])
+def test_the_browsers_masks_are_hidden_when_something_else_is_worked_on(played, host, what):
+    masks, own, video = played.widget._video.masks.shown, played.session.segmentationNode, played.session.volumeNode
+    assert masks.GetDisplayVisibility()
+    if what == "volume":
+        played.find("volume").setCurrentNode(add_volume(host, cine()))
+    elif what == "segmentation":
+        played.find("segmentation").setCurrentNode(host.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "other"))
+    elif what == "nothing":
+        played.find("volume").setCurrentNode(None)
+    else:
+        host.scene.RemoveNode(own)
+    event_loop.process_events()
+    assert not masks.GetDisplayVisibility()
+    assert not played.find("showMasks").checked
+    if what == "gone":
+        return
+    played.widget._takeCase(video, own)
+    event_loop.process_events()
+    assert own.GetDisplayVisibility()
+    assert not masks.GetDisplayVisibility()
+    assert slice_of(host, video) is not None
+
+
+def test_a_scene_that_was_saved_with_the_browsers_images_comes_back_with_the_video(played, host, tmp_path):
+    save_bundle(host, tmp_path / "scene.mrb")
+    load_bundle(host, tmp_path / "scene.mrb")
+    event_loop.process_events()
+    masks = played.widget._video.masks.shown
+    assert not masks.GetDisplayVisibility()
+    assert played.session.segmentationNode.GetDisplayVisibility()
+    assert not played.find("showMasks").checked
+    assert background(host) is played.volume
+    assert slice_of(host, played.volume) == 5
+
+
+def test_the_masks_are_seen_on_the_video_when_the_browser_is_deleted(played, host):
+    masks = played.widget._video.masks.shown
+    host.scene.RemoveNode(browserOf(played.volume))
+    event_loop.process_events()
+    assert played.session.segmentationNode.GetDisplayVisibility()
+    assert background(host) is played.volume
+    assert not played.find("showMasks").checked
+    assert masks.GetScene() is None or not masks.GetDisplayVisibility()

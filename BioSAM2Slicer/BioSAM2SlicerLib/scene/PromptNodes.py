@@ -174,7 +174,7 @@ class PromptNodes:
         """Delete the prompt under the pointer, as the user; False where there is none."""
         for node in self._nodes():
             display = node.GetDisplayNode()
-            if not display.HasActiveComponent():
+            if not display.GetVisibility() or not display.HasActiveComponent():
                 continue
             if node.GetAttribute(_ID):
                 slicer.mrmlScene.RemoveNode(node)

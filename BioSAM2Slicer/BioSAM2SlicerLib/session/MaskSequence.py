@@ -77,6 +77,7 @@ class MaskSequence:
 
     Signals:
         refused(str): why the sequence is no longer kept in step; one line.
+        foundShown(): the scene was saved while the browser's images were shown, which is to end.
 
     Args:
         session: on a volume that `openVideo` made; on others nothing is done.
@@ -88,7 +89,10 @@ class MaskSequence:
 
     def __init__(self, session: PanelSession) -> None:
         self.refused = Signal()
+        self.foundShown = Signal()
         self._session = session
+        # Where the masks are shown now; None where they are not.
+        self._visible: Any = None
         self._pending = False
         self._segmentation: Any = None
         self._refused: Any = None
@@ -125,6 +129,8 @@ class MaskSequence:
             return
         if node is not self._segmentation:
             self._segmentation, self._held, self._left = node, {}, set()
+            if self.shown is not None and self.shown.GetDisplayVisibility():
+                self.foundShown.emit()
         self._left |= self._changed(node)
         if self.sequence is None:
             if all(held.mask is None or not held.mask[1].any() for held in self._held.values()):
@@ -150,12 +156,15 @@ class MaskSequence:
     def show(self, shown: bool) -> None:
         """Show the masks on the browser's own images, or, if not, the session's on the video."""
         masks = self.shown
-        if masks is None:
-            return
-        frame = frameNodeOf(self._session.volumeNode)
-        if frame is not None:
-            masks.SetAndObserveTransformNodeID(frame.GetTransformNodeID())
-        masks.SetDisplayVisibility(shown)
+        if self._visible is not None and self._visible is not masks:
+            # Its browser is gone, or its segmentation.
+            self._visible.SetDisplayVisibility(False)
+        if masks is not None:
+            frame = frameNodeOf(self._session.volumeNode)
+            if frame is not None:
+                masks.SetAndObserveTransformNodeID(frame.GetTransformNodeID())
+            masks.SetDisplayVisibility(shown)
+        self._visible = masks if shown else None
         self._session.segmentationNode.SetDisplayVisibility(not shown)
 
     # -- inside ---------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ class PromptActions:
         chosen: gives the chosen segment's identifier, or an empty string.
         ensureSegment: gives the same; a segmentation and a segment are made where there is none.
         makeWay: called before a tool is taken up: what else has the mouse puts it down.
+        isElsewhere: whether views show other images in the volume's place; prompts are not shown on them.
         status: tells the user what was done, and why something was not.
     """
 
@@ -41,6 +42,7 @@ class PromptActions:
         chosen: Callable[[], str],
         ensureSegment: Callable[[], str],
         makeWay: Callable[[], None],
+        isElsewhere: Callable[[], bool],
         status: Status,
     ) -> None:
         self.changed = Signal()
@@ -51,6 +53,7 @@ class PromptActions:
         self._chosen = chosen
         self._segment = ensureSegment
         self._makeWay = makeWay
+        self._isElsewhere = isElsewhere
         self._status = status
         self.tools.changed.connect(self.changed.emit)
         self.tools.boxDrawn.connect(self._onBox)
@@ -110,7 +113,8 @@ class PromptActions:
     def line(self) -> None:
         """Make a line that is there already a prompt where the pointer is on one; else let the next one be drawn."""
         volume = self.volume()
-        ruler = pointedRuler(volume) if volume is not None else None
+        # On other images a line lies where no slice of the volume is.
+        ruler = pointedRuler(volume) if volume is not None and not self._isElsewhere() else None
         if ruler is None:
             self.toggle("line")
         else:
@@ -149,7 +153,7 @@ class PromptActions:
             return
         self.shown = shown
         if self.session.prompts is not None:
-            self.session.prompts.setVisible(shown)
+            self.session.prompts.setVisible(shown and not self._isElsewhere())
         self.changed.emit()
 
     def reset(self) -> None:

@@ -27,12 +27,16 @@ class RangePanel:
         session: what is propagated.
         segment: gives the active segment's identifier, or an empty string.
         status: tells the user why something was not done.
+        comeBack: has the views show the volume again, where they show other images in its place.
     """
 
-    def __init__(self, session: PanelSession, segment: Callable[[], str], status: Status) -> None:
+    def __init__(
+        self, session: PanelSession, segment: Callable[[], str], status: Status, comeBack: Callable[[], None]
+    ) -> None:
         self._session = session
         self._segment = segment
         self._status = status
+        self._comeBack = comeBack
         self._filling = False
         self._build()
         for box in (self._firstBox, self._lastBox):
@@ -61,6 +65,7 @@ class RangePanel:
         if volume is None or not self._segment():
             self._status.problem(_("Choose a volume and a segment first."))
             return None
+        self._comeBack()
         index = shownSlice(volume, self._session.axis or "k")
         if index is None:
             self._status.problem(_("No slice view shows a slice of this session; turn one to the volume's plane."))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from ..scene.ViewPlanes import sliceNodes
@@ -16,15 +17,17 @@ class Review:
 
     Args:
         session: what was said and drawn.
+        isElsewhere: whether views show other images in the volume's place; then they show none of its slices.
 
     Example:
-        >>> review = Review(session)
+        >>> review = Review(session, lambda: False)
         >>> index = review.next("Segment_1")
         >>> review.jump(index)
     """
 
-    def __init__(self, session: PanelSession) -> None:
+    def __init__(self, session: PanelSession, isElsewhere: Callable[[], bool]) -> None:
         self._session = session
+        self._isElsewhere = isElsewhere
         self._corrected: dict[str, set[int]] = {}
         self._passed: dict[str, set[int]] = {}
         # What the extent was found for, as finding it takes a look at every voxel; and the extent.
@@ -100,7 +103,7 @@ class Review:
     def shown(self) -> list[int]:
         """Slices that views show now."""
         volume = self._session.volumeNode
-        if volume is None:
+        if volume is None or self._isElsewhere():
             return []
         geometry = VolumeGeometry(volume)
         found = (geometry.sliceOfView(node, self.axis) for node in sliceNodes())

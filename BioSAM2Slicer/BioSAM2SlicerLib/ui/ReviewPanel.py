@@ -31,19 +31,28 @@ class ReviewPanel:
         session: what is reviewed.
         segment: gives the active segment's identifier, or an empty string.
         status: tells the user why something was not done.
+        isElsewhere, comeBack: whether views show other images in the volume's place, and what has them show it again.
 
     Signals:
         changed(): what is shown has changed.
         turned(): a slice view shows something else, another slice for example.
     """
 
-    def __init__(self, session: PanelSession, segment: Callable[[], str], status: Status) -> None:
+    def __init__(
+        self,
+        session: PanelSession,
+        segment: Callable[[], str],
+        status: Status,
+        isElsewhere: Callable[[], bool],
+        comeBack: Callable[[], None],
+    ) -> None:
         self.changed = Signal()
         self.turned = Signal()
         self._session = session
         self._segment = segment
         self._status = status
-        self.review = Review(session)
+        self._comeBack = comeBack
+        self.review = Review(session, isElsewhere)
         self.widget, self._ui = loadSection("Review")
         self.strip = ReviewStrip(self._ui.strip)
         self._entered = False
@@ -80,6 +89,7 @@ class ReviewPanel:
 
     def goTo(self, index: int) -> None:
         """Show a slice."""
+        self._comeBack()
         if not self.review.jump(index):
             self._status.problem(_("No slice view shows this plane; turn one to the volume's plane."))
         self.refresh()

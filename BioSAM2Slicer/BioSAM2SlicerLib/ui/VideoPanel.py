@@ -18,11 +18,15 @@ from ..scene.ViewPlanes import shownSlice, showVolume, sliceNodes
 from ..scene.VolumeGeometry import VolumeGeometry
 from ..session.MaskSequence import MaskSequence
 from ..session.PanelSession import PanelSession
+from ..Signal import Signal
 from .Controls import loadSection
 
 
 class VideoPanel:
     """Opens sequences as videos; the views follow the sequence browser, and its masks follow the session.
+
+    Signals:
+        leftVideo(): the browser's own images are shown now, on which nothing can be prompted or painted.
 
     Args:
         session: what is worked on.
@@ -41,6 +45,7 @@ class VideoPanel:
         say: Callable[[str], None],
         refuse: Callable[[str], None],
     ) -> None:
+        self.leftVideo = Signal()
         self._session = session
         self._getVolume = getVolume
         self._choose = choose
@@ -48,10 +53,14 @@ class VideoPanel:
         self._say, self._refuse = say, refuse
         self.masks = MaskSequence(session)
         self.masks.refused.connect(refuse)
+        self.masks.foundShown.connect(lambda: self.showMasks(False))
+        session.leaving.connect(self.backToVideo)
         self.widget, self._ui = loadSection("Video")
         self._browser: Any = None
         self._tag = 0
         self._item = -1
+        kinds = slicer.vtkMRMLScene
+        self._sceneTag = slicer.mrmlScene.AddObserver(kinds.NodeRemovedEvent, self._onNodeRemoved)
         self._ui.openVideo.clicked.connect(lambda *_: self.openVideo())
         self._ui.showMasks.clicked.connect(lambda *_: self.showMasks(bool(self._ui.showMasks.checked)))
         self._ui.plotAreas.clicked.connect(lambda *_: self.plotAreas())
@@ -59,7 +68,9 @@ class VideoPanel:
 
     def cleanup(self) -> None:
         """Follow the session and the browser no longer."""
+        slicer.mrmlScene.RemoveObserver(self._sceneTag)
         self._follow(None)
+        self._session.leaving.disconnect(self.backToVideo)
         self.masks.cleanup()
 
     def refresh(self) -> None:
@@ -87,14 +98,22 @@ class VideoPanel:
         self._choose(video)
         self._onBrowser()
 
+    @property
+    def masksShown(self) -> bool:
+        """Whether views show the browser's own images, which lie where the video's first slice does."""
+        return bool(self._ui.showMasks.checked)
+
     def showMasks(self, shown: bool) -> None:
         """Show the browser's own images with the masks, or the session's video again."""
         video = self._session.volumeNode
-        frame = frameNodeOf(video)
-        shown = shown and frame is not None
-        self.masks.update()
+        frame = frameNodeOf(video) if shown else None
+        if shown:
+            self.masks.update()
+        shown = frame is not None and self.masks.shown is not None
         self.masks.show(shown)
         self._ui.showMasks.checked = shown
+        if shown:
+            self.leftVideo.emit()
         if self._session.prompts is not None:
             # They lie on the video's slices, of which the browser's images take the first one's place.
             self._session.prompts.setVisible(not shown and self._promptsShown())
@@ -102,11 +121,11 @@ class VideoPanel:
         if shown:
             _jump(frame, sliceOfFrames(video))
         else:
-            self._goToItem()
+            self._goToItem(video)
 
     def backToVideo(self) -> None:
         """Show the session's video, for what is prompted or painted there."""
-        if self._ui.showMasks.checked:
+        if self.masksShown:
             self.showMasks(False)
 
     def plotAreas(self) -> None:
@@ -125,23 +144,30 @@ class VideoPanel:
         """Follow this browser and no other; None for none."""
         if browser is self._browser:
             return
+        self.backToVideo()
         if self._browser is not None:
             self._browser.RemoveObserver(self._tag)
         self._browser = browser
-        self._ui.showMasks.checked = False
         if browser is not None:
             self._tag = browser.AddObserver(vtk.vtkCommand.ModifiedEvent, self._onBrowser)
 
     def _onBrowser(self, *_event: Any) -> None:
         """The browser plays, or another of its items was chosen: the views go to that frame."""
         browser = self._browser
-        if browser is not None and browser.GetSelectedItemNumber() != self._item and not self._ui.showMasks.checked:
-            self._goToItem()
+        if browser is not None and browser.GetSelectedItemNumber() != self._item and not self.masksShown:
+            self._goToItem(self._getVolume())
 
-    def _goToItem(self) -> None:
+    def _goToItem(self, video: Any) -> None:
         """Show the frame that the browser shows."""
-        self._item = self._browser.GetSelectedItemNumber()
-        _jump(self._getVolume(), self._item)
+        if self._browser is not None:
+            self._item = self._browser.GetSelectedItemNumber()
+            _jump(video, self._item)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeRemoved(self, _scene: Any, _event: Any, node: Any) -> None:
+        if node is self._browser:
+            self._follow(None)
+            self.refresh()
 
 
 def _jump(volumeNode: Any, k: int) -> None:

@@ -258,9 +258,17 @@ class Widget:
         self._root, frame = loadSection("Panel")
         self.status = Status(self._situation)
         self._statusPanel = StatusPanel(self.status)
-        self.range = RangePanel(self.session, lambda: self.segment, self.status)
+        self.range = RangePanel(
+            self.session, lambda: self.segment, self.status, comeBack=lambda: self._video.backToVideo()
+        )
         self._propagation = PropagationPanel(self.session, lambda: self.segment, self.status, self.range)
-        self._review = ReviewPanel(self.session, lambda: self.segment, self.status)
+        self._review = ReviewPanel(
+            self.session,
+            lambda: self.segment,
+            self.status,
+            isElsewhere=lambda: self._video.masksShown,
+            comeBack=lambda: self._video.backToVideo(),
+        )
         self._advanced = AdvancedPanel(self.session, self.range.widget)
         self.worklist = WorklistLogic(self.session, self._getParameterNode, lambda: self.session.model, self._takeCase)
         self._list = WorklistPanel(self.worklist)
@@ -278,7 +286,8 @@ class Widget:
             lambda: self.segment,
             self._segment,
             self._makeWay,
-            self.status,
+            isElsewhere=lambda: self._video.masksShown,
+            status=self.status,
         )
         self._video = VideoPanel(
             self.session,
@@ -288,6 +297,7 @@ class Widget:
             say=self.status.remark,
             refuse=self.status.problem,
         )
+        self._video.leftVideo.connect(self._onLeftVideo)
         self._prompts = PromptPanel(self.actions)
         self._buildSegments()
         self._loaded = [self._inputWidget, self._segmentsWidget]
@@ -475,7 +485,11 @@ class Widget:
             )
 
     def _segment(self) -> str:
-        """The chosen segment; a segmentation and a segment are made where there is none."""
+        """The chosen segment; a segmentation and a segment are made where there is none.
+
+        Each act on a slice asks for it: the views show the volume from here on.
+        """
+        self._video.backToVideo()
         volume = self._volumeSelector.currentNode()
         if volume is None:
             self.status.problem(_("Choose a volume first."))
@@ -494,8 +508,7 @@ class Widget:
         return self._chosen.segment
 
     def _makeWay(self) -> None:
-        """A tool is going to be taken up: no effect has the mouse, and what is worked on is in view."""
-        self._video.backToVideo()
+        """A tool is going to be taken up: no effect has the mouse."""
         self._editor.setActiveEffectByName("")
 
     def _onSegment(self) -> None:
@@ -512,6 +525,11 @@ class Widget:
         if self.actions.tools.tool != NONE:
             self.actions.tools.use(NONE)
         self.status.refresh()
+
+    def _onLeftVideo(self) -> None:
+        """The browser's images are shown: what a tool or an effect marked there would lie on another frame."""
+        self.actions.tools.use(NONE)
+        self._editor.setActiveEffectByName("")
 
     def _onPlanes(self) -> None:
         volume = self._volumeSelector.currentNode()
