@@ -369,6 +369,25 @@ def test_looking_at_something_else_takes_no_approval_back(panel, host, worklist)
     assert rows(panel)[0] == ("a", "approved")
 
 
+def test_looking_through_an_approved_case_takes_no_approval_back(panel, host, worklist):
+    panel.click("nextCase")
+    mark(panel, host)
+    panel.session.propagate()
+    panel.settle()
+    panel.click("approve")
+    double_click(panel, 0)
+    segment = panel.segment()
+    for index in panel.session.reviewed(segment):
+        panel.session.see(segment, index)
+    panel.click("nextCase")
+    assert rows(panel)[0] == ("a", "approved")
+    double_click(panel, 0)
+    panel.session.addMask(panel.segment(), 12)
+    panel.settle()
+    panel.click("nextCase")
+    assert rows(panel)[0] == ("a", "in work")
+
+
 def test_files_with_numbers_are_cases_of_their_own(open_panel, tmp_path):  # noqa: F811
     folder = tmp_path / "scans"
     folder.mkdir()

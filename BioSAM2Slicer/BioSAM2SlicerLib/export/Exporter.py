@@ -147,8 +147,11 @@ class Exporter:
         kind = extension(path)
         if kind == DICOM:
             _requireLoadedPydicom()
-        volume = self._dicomVolume(volumeNode) if kind == DICOM else None
-        segments = _Flipped(segmentationNode, volumeNode, volume) if volume else Segments(segmentationNode, volumeNode)
+        segments: Segments
+        if kind == DICOM:
+            segments = _Flipped(segmentationNode, volumeNode, self._dicomVolume(volumeNode))
+        else:
+            segments = Segments(segmentationNode, volumeNode, videoOf(volumeNode) if kind in VIDEO_FORMATS else None)
         record = self.record(segments, volumeNode, session)
         if review is not None:
             record = records.with_review(record, review)
@@ -162,7 +165,7 @@ class Exporter:
             _bySlicer(table, slicer.vtkMRMLColorTableStorageNode(), colourTable(segmentationNode))
             written.append(table)
         elif kind in VIDEO_FORMATS:
-            written = [self._writeVideo(path, kind, segmentationNode, volumeNode, session["window"])]
+            written = [self._writeVideo(path, kind, segments, segmentationNode, session["window"])]
         else:
             from biosam2.io.dicom import seg
 
@@ -175,14 +178,13 @@ class Exporter:
         return [*written, beside]
 
     def _writeVideo(
-        self, path: Path, kind: str, segmentationNode: Any, volumeNode: Any, window: tuple[float, float]
+        self, path: Path, kind: str, segments: Segments, segmentationNode: Any, window: tuple[float, float]
     ) -> Path:
         """Write a format of `VIDEO_FORMATS`.
 
         Returns:
             The file or folder that was written.
         """
-        segments = Segments(segmentationNode, volumeNode, videoOf(volumeNode))
         segmentation = segmentationNode.GetSegmentation()
         colours = [segmentation.GetSegment(segmentId).GetColor() for segmentId in segments.names]
         if kind == SEQUENCE:

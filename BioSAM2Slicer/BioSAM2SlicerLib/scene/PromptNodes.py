@@ -195,11 +195,13 @@ class PromptNodes:
     def restore(self, wanted: dict[str, PlacedPrompt]) -> None:
         """Make the markups these, each under its identifier."""
         with self._quietly():
-            for name, placed in self._read().items():
+            there = self._read()
+            for name, placed in list(there.items()):
                 if name not in wanted or not (placed.sameAs(wanted[name]) or self._bend(name, placed, wanted[name])):
                     self.remove(name)
+                    del there[name]
             for name, placed in wanted.items():
-                if name in self._read():
+                if name in there:
                     continue
                 if isinstance(placed.prompt, Stroke):
                     self.addStroke(placed.segmentId, placed.prompt, name)

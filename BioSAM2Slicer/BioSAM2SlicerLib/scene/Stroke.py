@@ -90,12 +90,10 @@ def setPlaces(node: Any, geometry: VolumeGeometry, places: ArrayLike) -> None:
 
 def placesOf(node: Any, geometry: VolumeGeometry) -> tuple[IJK, ...]:
     """The vertices of a stroke's markup, voxel indices."""
-    found = []
-    for number in range(node.GetNumberOfControlPoints()):
-        if node.GetNthControlPointPositionStatus(number) == node.PositionDefined:
-            i, j, k = np.round(geometry.ijkFromLocal(node.GetNthControlPointPosition(number)), 4).tolist()
-            found.append((i, j, k))
-    return tuple(found)
+    numbers = range(node.GetNumberOfControlPoints())
+    isPlaced = [node.GetNthControlPointPositionStatus(number) == node.PositionDefined for number in numbers]
+    local = slicer.util.arrayFromMarkupsControlPoints(node).reshape(-1, 3)[isPlaced]
+    return tuple((i, j, k) for i, j, k in np.round(geometry.ijkFromLocal(local), 4).tolist())
 
 
 def pointedRuler(volumeNode: Any) -> Stroke | None:

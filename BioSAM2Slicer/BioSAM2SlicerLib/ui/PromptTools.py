@@ -37,7 +37,6 @@ class PromptTools:
         for drawing in self._drawings:
             drawing.refused.connect(self.refused.emit)
         self._tool = NONE
-        self._positive = True
         self._cursor = ModeCursor()
         self._interaction: Any = None
         self._tag: int | None = None
@@ -53,11 +52,11 @@ class PromptTools:
     @property
     def positive(self) -> bool:
         """Whether the next point or stroke marks what belongs to the segment."""
-        return self._positive
+        return self._strokes.positive
 
     def setPositive(self, positive: bool) -> None:
         """Choose the sign; for points `use` has to follow, to take it up."""
-        self._positive = self._strokes.positive = positive
+        self._strokes.positive = positive
         self._showCursor()
         self.changed.emit()
 
@@ -87,7 +86,7 @@ class PromptTools:
         else:
             if tool not in STROKES:
                 # A sign holds while a tool is in hand; what is marked next belongs to the segment again.
-                self._positive = self._strokes.positive = True
+                self._strokes.positive = True
             if self._tool == POINT:
                 interaction.SetCurrentInteractionMode(interaction.ViewTransform)
                 self._restorePlacing()
@@ -141,7 +140,7 @@ class PromptTools:
             return
         if self._interaction.GetCurrentInteractionMode() != self._interaction.Place:
             self._tool = NONE
-            self._positive = self._strokes.positive = True
+            self._strokes.positive = True
             self._restorePlacing()
             self._showCursor()
             self.changed.emit()
@@ -160,11 +159,11 @@ class PromptTools:
 
     def _showCursor(self) -> None:
         if self._tool == POINT:
-            self._cursor.showPoint(self._positive)
+            self._cursor.showPoint(self.positive)
         elif self._tool == BOX:
             self._cursor.showBox()
         elif self._tool in STROKES:
-            self._cursor.showStroke(Stroke(self._tool, (), self._positive))
+            self._cursor.showStroke(Stroke(self._tool, (), self.positive))
         else:
             self._cursor.clear()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ class Drag:
     node: Any = None
 
 
-class SliceDrag:
+class SliceDrag(ABC):
     """While active, a drag in a slice view draws on the slice that it shows.
 
     Signals:

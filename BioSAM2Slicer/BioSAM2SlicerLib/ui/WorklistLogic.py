@@ -70,6 +70,8 @@ class WorklistLogic:
         self._volume: Any = None
         self._segmentation: Any = None
         self._saved: Any = None
+        # Whether the case was approved when it was opened or saved last.
+        self._isApproved = False
         self._work = WorkTimer()
         self._timer = qt.QTimer()
         self._timer.setInterval(AUTOSAVE_MS)
@@ -250,6 +252,7 @@ class WorklistLogic:
         try:
             template = self.worklist.template
             listed = case.case
+            self._isApproved = listed.state == "approved"
             volume = loadVolume(listed, template)
             segmentation = loadSegmentation(listed, template, volume)
             loadSession(case.files, segmentation, volume)
@@ -303,10 +306,10 @@ class WorklistLogic:
         assert self.case is not None
         if state is None and self._isSaved:
             return True
-        now = self._fingerprint() if self._isShown else self._saved
+        isChanged = self._isShown and self._fingerprint() != self._saved
         seconds, interactions = self._work.take()
         try:
-            if (state is None and now == self._saved) or not namesOf(self._segmentation):
+            if (state is None and not isChanged) or not namesOf(self._segmentation):
                 self.case.add_work(seconds, interactions, state)
             else:
                 with self.case.saving(state=state, seconds=seconds, interactions=interactions) as files:
@@ -319,7 +322,10 @@ class WorklistLogic:
             self._work.put_back(seconds, interactions)
             failed.emit(_("The case was not saved: {why}").format(why=error))
             return False
-        self._saved = now
+        if state is not None or isChanged:
+            self._isApproved = state == "approved"
+        if self._isShown:
+            self._saved = self._fingerprint()
         return True
 
     def _close(self) -> bool:
@@ -371,10 +377,14 @@ class WorklistLogic:
             self.problem.emit(str(error))
 
     def _fingerprint(self) -> Any:
-        """Another value when voxels, names or prompts have changed."""
+        """Another value when voxels, names or prompts have changed, or slices were looked at.
+
+        To look through a case that is approved takes nothing back, and so changes nothing.
+        """
         names = namesOf(self._segmentation)
         stamps = tuple(self._session.voxelStamp(segmentId) for segmentId in names)
-        return tuple(names.items()), stamps, keptText(self._getParameterNode())
+        done = self._session.toRecord() if self._isApproved else keptText(self._getParameterNode())
+        return tuple(names.items()), stamps, done
 
     def _onGiven(self) -> None:
         """The user gave a prompt or a correction."""
