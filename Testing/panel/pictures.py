@@ -62,6 +62,51 @@ def main(folder: Path) -> None:
         review.widget.grab().save(str(folder / "review.png"))
     finally:
         panel.widget.cleanup()
+        panel.window.close()
+    effect(folder)
+
+
+def effect(folder: Path) -> None:
+    """The Segment Editor with the effect: a box, and its mask."""
+    HOST.close_scene()
+    volume, box = case()
+    HOST.show(volume)
+    from BioSAM2SlicerLib.ui.Widget import Widget
+    from segment_editor_window import Window
+
+    import BioSAM2Slicer
+
+    class Module(BioSAM2Slicer.BioSAM2SlicerWidget):
+        def setup(self) -> None:
+            self.logic = BioSAM2Slicer.BioSAM2SlicerLogic()
+            self.panel = Widget(
+                self.layout,
+                self.logic.getParameterNode,
+                lambda: ProcessDriver(WorkerPlace(PYTHON, sys.executable).command()),
+            )
+
+    BioSAM2Slicer.newEffect().self().register()
+    window = Window(HOST, Module)
+    try:
+        window.open("SegmentEditor")
+        segmentation = HOST.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Segmentation")
+        segmentation.CreateDefaultDisplayNodes()
+        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+        window.edit(volume, segmentation)
+        window.segments("Lesion", "Oedema")
+        segmentation.GetSegmentation().GetSegment("Lesion").SetColor(0.3, 0.9, 0.5)
+        window.editor.setCurrentSegmentID("Lesion")
+        window.choose()
+        window.click("box")
+        HOST.views["Red"].drag(window.world(*box[0]), window.world(*box[1]))
+        window.settle()
+        for name in ("Yellow", "Green"):
+            HOST.views[name].go_to(window.world(*(sum(ends) / 2 for ends in zip(*box, strict=True))))
+        window.window.resize(500, 740)
+        event_loop.process_events()
+        side_by_side(window.window, folder / "effect.png")
+    finally:
+        window.close()
 
 
 def first_use(folder: Path) -> None:
@@ -95,7 +140,12 @@ def compose(panel: Any, path: Path) -> None:
     event_loop.process_events()
     panel.window.resize(500, 740)
     event_loop.process_events()
-    panel.window.grab().save(str(path))
+    side_by_side(panel.window, path)
+
+
+def side_by_side(window: Any, path: Path) -> None:
+    """A window and the three slice views in one picture."""
+    window.grab().save(str(path))
     with Image.open(path) as grabbed:
         left = grabbed.convert("RGB")
     with tempfile.TemporaryDirectory() as folder:
