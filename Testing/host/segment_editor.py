@@ -51,7 +51,7 @@ class SegmentEditorWidget(QtWidgets.QWidget):
         self._active: Any = None
         self._views_observed = False
         self._interaction: Any = None
-        self._interaction_tag = 0
+        self._scene_tags: list[tuple[Any, int]] = []
         self._shortcuts: list[Any] = []
         self._logic = slicer.vtkSlicerSegmentEditorLogic()
         self._arrange()
@@ -140,16 +140,19 @@ class SegmentEditorWidget(QtWidgets.QWidget):
         self._scene = scene
         self._logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
         self._logic.SetMRMLScene(scene)
-        if self._interaction is not None:
-            self._interaction.RemoveObserver(self._interaction_tag)
-            self._interaction = None
+        for observed, tag in self._scene_tags:
+            observed.RemoveObserver(tag)
+        self._scene_tags = []
         if scene is None:
             self.setMRMLSegmentEditorNode(None)
             return
         if slicer.app.layoutManager() is not None:
             slicer.app.layoutManager().layoutChanged.connect(self._on_layout)
         self._interaction = slicer.app.applicationLogic().GetInteractionNode()
-        self._interaction_tag = self._interaction.AddObserver("ModifiedEvent", self._on_interaction)
+        self._scene_tags = [
+            (self._interaction, self._interaction.AddObserver("ModifiedEvent", self._on_interaction)),
+            (scene, scene.AddObserver(scene.EndBatchProcessEvent, self._refresh)),
+        ]
 
     def mrmlScene(self) -> Any:
         return self._scene
@@ -290,6 +293,9 @@ class SegmentEditorWidget(QtWidgets.QWidget):
     def _on_interaction(self, node: Any, _event: str) -> None:
         if self._active is not None:
             self._active.interactionNodeModified(node)
+
+    def updateWidgetFromMRML(self) -> None:
+        self._refresh()
 
     def _on_layout(self, _layout: int) -> None:
         if self._views_observed:

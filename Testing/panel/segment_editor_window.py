@@ -22,14 +22,25 @@ class SegmentEditorModule:
     def setup(self) -> None:
         import slicer
 
+        self.entered = False
         self._choose_node()
         self.editor.setMRMLScene(slicer.mrmlScene)
+        scene = slicer.mrmlScene
+        self.tags = [
+            scene.AddObserver(scene.StartCloseEvent, self._on_closing),
+            scene.AddObserver(scene.EndCloseEvent, self._on_replaced),
+            scene.AddObserver(scene.EndImportEvent, self._on_replaced),
+        ]
         QtWidgets.QWidget.layout(self.parent).addWidget(self.editor)
         self.registered = slicer.qSlicerSegmentEditorEffectFactory.instance().effectRegistered
         self.registered.connect(self._on_registered)
 
     def cleanup(self) -> None:
+        import slicer
+
         self.registered.disconnect(self._on_registered)
+        for tag in self.tags:
+            slicer.mrmlScene.RemoveObserver(tag)
         # The real widget's observers go with it.
         self.editor.setMRMLScene(None)
 
@@ -37,13 +48,24 @@ class SegmentEditorModule:
         self.editor.updateEffectList()
 
     def enter(self) -> None:
+        self.entered = True
         self.editor.installKeyboardShortcuts()
         self._choose_node()
 
     def exit(self) -> None:
+        self.entered = False
         self.editor.setActiveEffectByName("")
         self.editor.uninstallKeyboardShortcuts()
         self.editor.removeViewObservations()
+
+    def _on_closing(self, *_event: Any) -> None:
+        self.editor.setSegmentationNode(None)
+        self.editor.removeViewObservations()
+
+    def _on_replaced(self, *_event: Any) -> None:
+        if self.entered:
+            self._choose_node()
+            self.editor.updateWidgetFromMRML()
 
     def _choose_node(self) -> None:
         import slicer

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from BioSAM2SlicerLib.ui.Widget import Widget
 from host import event_loop
-from panel_helpers import add_volume
+from panel_helpers import add_volume, load_bundle, save_bundle
 from PySide6 import QtCore, QtWidgets
 from segment_editor_window import Window
 from test_panel_sample import sample_data  # noqa: F401
@@ -337,6 +339,92 @@ def test_the_scene_is_closed_while_the_effect_is_chosen(window, host, sphere):
     assert window.session.volumeNode is None
     assert not window.session.running
     assert window.mode == interaction.ViewTransform
+    assert window.editor.activeEffect() is None
+    volume = add_volume(host, sphere, name="next")
+    host.show(volume)
+    segmentation = host.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "work")
+    segmentation.CreateDefaultDisplayNodes()
+    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    window.edit(volume, segmentation)
+    window.segments("a")
+    window.choose()
+    host.views["Red"].click(window.world(26, 20, 12))
+    window.settle()
+    assert window.voxels("a")[12].any()
+
+
+def test_a_scene_that_was_saved_is_opened_in_the_editor(window, host, tmp_path):
+    window.choose()
+    host.views["Red"].click(window.world(26, 20, 12))
+    window.settle()
+    mask = window.voxels("a")
+    save_bundle(host, tmp_path / "scene.mrb")
+    host.close_scene()
+    load_bundle(host, tmp_path / "scene.mrb")
+    event_loop.process_events()
+    host.show(host.scene.GetFirstNodeByName("image"))
+    assert window.editor.activeEffect().name == "BioSAM-2"
+    assert window.find("point").checked
+    assert [placed.segmentId for placed in window.prompts()] == ["a"]
+    np.testing.assert_array_equal(window.voxels("a"), mask)
+    window.press(KEY.Key_Space, MODIFIER.ShiftModifier)
+    window.settle()
+    assert window.voxels("a")[10].any()
+
+
+def test_the_effect_in_two_editors(window, host):
+    """One session, and one tool in hand: the editor in which the effect is chosen last has them."""
+    second = host.slicer.qMRMLSegmentEditorWidget()
+    try:
+        node = host.scene.AddNewNodeByClass("vtkMRMLSegmentEditorNode", "another")
+        second.setMRMLSegmentEditorNode(node)
+        second.setMRMLScene(host.scene)
+        second.setSegmentationNode(window.editor.segmentationNode())
+        second.setSourceVolumeNode(window.editor.sourceVolumeNode())
+        second.setCurrentSegmentID("b")
+        window.choose()
+        second.setActiveEffectByName("BioSAM-2")
+        event_loop.process_events()
+        assert window.editor.activeEffect() is None
+        assert not window.options.findChildren(QtWidgets.QPushButton)
+        host.views["Red"].click(window.world(26, 20, 12))
+        window.settle()
+        assert [placed.segmentId for placed in window.prompts()] == ["b"]
+        window.choose()
+        assert second.activeEffect() is None
+        assert window.panel.segment == "a"
+        assert window.panel.actions.tools.tool == "point"
+    finally:
+        second.setMRMLScene(None)
+        second.deleteLater()
+
+
+def test_the_module_beside_the_editor(window, host):
+    """Where both are in view, as with an editor in a window of its own: one tool, one segment, one status line."""
+    window.choose()
+    module = host.slicer.util.getModuleWidget("BioSAM2Slicer")
+    module.enter()
+    event_loop.process_events()
+    box = module.parent.findChild(QtWidgets.QPushButton, "box")
+    point = module.parent.findChild(QtWidgets.QPushButton, "point")
+    assert point.checked
+    window.click("box")
+    assert box.checked
+    assert not point.checked
+    window.panel._editor.setCurrentSegmentID("b")
+    event_loop.process_events()
+    assert window.editor.currentSegmentID() == "b"
+    host.views["Red"].drag(window.world(18, 12, 12), window.world(34, 28, 12))
+    window.settle()
+    assert window.voxels("b")[12].any()
+    assert module.parent.findChild(QtWidgets.QLabel, "status").text == window.find("status").text
+    window.editor.setActiveEffectByName("")
+    event_loop.process_events()
+    assert not box.checked
+    box.click()
+    assert box.checked
+    module.exit()
+    assert not box.checked
 
 
 def test_the_volume_is_deleted_while_the_effect_is_chosen(window, host):
@@ -358,6 +446,9 @@ def test_a_module_that_is_not_set_up_says_so(host, sphere, monkeypatch):
     class Module(BioSAM2Slicer.BioSAM2SlicerWidget):
         def setup(self):
             self.showChoice()
+            # What the panel needs and Slicer does not bring.
+            monkeypatch.setitem(sys.modules, "biosam2", None)
+            monkeypatch.delitem(sys.modules, "BioSAM2SlicerLib.ui.EffectOptions", raising=False)
 
     window = Window(host, Module)
     try:

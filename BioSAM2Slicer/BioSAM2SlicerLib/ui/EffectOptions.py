@@ -33,7 +33,8 @@ class EffectOptions:
 
     def cleanup(self) -> None:
         """The effect was put down."""
-        self._close()
+        if self._panel is not None:
+            self._close()
         self._root.setParent(None)
         self._root.deleteLater()
 
@@ -46,8 +47,7 @@ class EffectOptions:
 
         self._panel = panel
         self._node = self._effect.parameterSetNode()
-        panel.lend(self._node, self._effect.saveStateForUndo)
-        panel.ended.connect(self._close)
+        panel.lend(self._effect)
         self._tag = self._node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_event: panel.followEditor())
         propagation = PropagationPanel(panel.session, lambda: panel.segment, panel.status, panel.range)
         # Esc is the Segment Editor's: it puts the effect down.
@@ -64,14 +64,8 @@ class EffectOptions:
             self._panel.actions.take("point")
 
     def _close(self) -> None:
-        if self._panel is None:
-            return
         panel, self._panel = self._panel, None
         self._node.RemoveObserver(self._tag)
-        panel.ended.disconnect(self._close)
         for part in self._parts:
             part.cleanup()
-            part.widget.setParent(None)
-            part.widget.deleteLater()
-        self._parts = []
-        panel.takeBack()
+        panel.takeBack(self._effect)

@@ -14,7 +14,6 @@ from ..scene.DicomSource import modalityOf
 from ..scene.Parameters import SEGMENTATION_ROLE, VOLUME_ROLE
 from ..scene.ViewPlanes import backgroundVolume, showVolume, tiltOfViews, turnViews
 from ..session.PanelSession import PanelSession
-from ..Signal import Signal
 from ..worker.ProcessDriver import ProcessDriver
 from ..worker.WorkerPlace import WorkerPlace, readPlace
 from .AdvancedPanel import AdvancedPanel
@@ -49,9 +48,6 @@ class Widget:
     Attributes:
         session, actions, status, range: what every door to the session shows.
 
-    Signals:
-        ended(): the panel is gone; another one may follow it.
-
     Args:
         layout: where the panel is put.
         getParameterNode: gives the node that carries the settings in the scene.
@@ -72,15 +68,14 @@ class Widget:
         modelFields: dict[str, Any] | None = None,
         onChangePlace: Callable[[], None] | None = None,
     ) -> None:
-        self.ended = Signal()
         self._getParameterNode = getParameterNode
         self._onChangePlace = onChangePlace
         self._place: WorkerPlace = readPlace(slicer.app.userSettings())
         self._chosen = EditorChoice()
         self.session = PanelSession(getParameterNode(), self._editorNode(), makeDriver or self._makeDriver, modelFields)
-        # Whether the module is chosen; settings of the Segment Editor whose effect is, and how it saves a state.
+        # Whether the module is chosen; Slicer's side of the effect that is, in a Segment Editor.
         self._inModule = False
-        self._lent: tuple[Any, Callable[[], Any]] | None = None
+        self._lent: Any = None
         self._following = False
         self._filling = False
         self._begun = False
@@ -133,6 +128,7 @@ class Widget:
         if self._lent is None:
             self.session.useEditor(self._editorNode())
         self._editor.setupViewObservations()
+        self._modelView.enter()
         self._open(first)
 
     def exit(self) -> None:
@@ -141,24 +137,28 @@ class Widget:
             self._inModule = False
             self._editor.setActiveEffectByName("")
             self._editor.removeViewObservations()
+            self._modelView.exit()
             self._close()
 
-    def lend(self, editorNode: Any, saveState: Callable[[], Any]) -> None:
-        """The effect of a Segment Editor was chosen: what that editor shows is worked on, under its masking settings.
+    def lend(self, effect: Any) -> None:
+        """The effect was chosen: what its Segment Editor shows is worked on, under that editor's masking settings.
 
         Args:
-            editorNode: its settings.
-            saveState: lets its undo keep the segmentation as it is.
+            effect: Slicer's side of it. It is put down when the effect is chosen in another editor, or the panel ends.
         """
+        if self._lent is not None:
+            self._lent.selectEffect("")
         first = not self._entered
-        self._lent = (editorNode, saveState)
+        self._lent = effect
         self._follow(self.session.volumeNode, self.session.segmentationNode)
         self._open(first)
 
-    def takeBack(self) -> None:
+    def takeBack(self, effect: Any) -> None:
         """The effect was put down. A propagation goes on, under the same masking settings."""
-        if self._lent is not None:
-            self.session.useEditor(self._editorNode() if self._inModule else self._lent[0])
+        if self._lent is effect:
+            # The editor may have none while a scene is closed.
+            node = None if self._inModule else effect.parameterSetNode()
+            self.session.useEditor(node or self._editorNode())
             self._lent = None
             self._close()
 
@@ -178,12 +178,13 @@ class Widget:
         return self._inModule or self._lent is not None
 
     def _follow(self, volumeNow: Any, segmentationNow: Any) -> None:
-        assert self._lent is not None
-        node, saveState = self._lent
+        node = self._lent.parameterSetNode()
+        if node is None:
+            return
         volume, segmentation = node.GetSourceVolumeNode(), node.GetSegmentationNode()
         segment = node.GetSelectedSegmentID()
         self._following = True
-        self.session.useEditor(node, saveState)
+        self.session.useEditor(node, self._lent.saveStateForUndo)
         if volume is not volumeNow or segmentation is not segmentationNow:
             self._takeInput(volume, segmentation)
         if segment:
@@ -202,7 +203,6 @@ class Widget:
         self.actions.tools.use(NONE)
         if not self._entered:
             self._review.exit()
-            self._modelView.exit()
 
     def _takeKeys(self) -> None:
         if not self._entered:
@@ -213,8 +213,10 @@ class Widget:
 
     def cleanup(self) -> None:
         """The module is unloaded, or Slicer quits."""
-        self.ended.emit()
-        self.takeBack()
+        effect = self._lent
+        if effect is not None:
+            effect.selectEffect("")
+            self.takeBack(effect)
         self.exit()
         for tag in self._sceneTags:
             slicer.mrmlScene.RemoveObserver(tag)
@@ -244,7 +246,8 @@ class Widget:
         if not self._entered:
             return
         self._review.enter()
-        self._modelView.enter()
+        if self._inModule:
+            self._modelView.enter()
         self.actions.tools.followViews()
         self._refresh()
 
@@ -513,7 +516,7 @@ class Widget:
 
     def _onSegment(self) -> None:
         if self._lent is not None and not self._following:
-            self._lent[0].SetSelectedSegmentID(self._chosen.segment)
+            self._lent.parameterSetNode().SetSelectedSegmentID(self._chosen.segment)
         self.actions.followSegment()
         self._review.refreshSoon()
         self._refresh()
