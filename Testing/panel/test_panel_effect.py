@@ -99,6 +99,36 @@ def test_propagate_stop_and_status(window, host):
     assert not window.session.running
 
 
+def test_review_paint_and_visibility_by_keys(window, host):
+    """Slices count as looked at through this door too, and N goes to the next one in doubt."""
+    window.choose()
+    host.views["Red"].click(window.world(26, 20, 12))
+    window.settle()
+    points = window.session.prompts.pointsNode("a", True)
+    window.press(KEY.Key_V)
+    assert not points.GetDisplayVisibility()
+    assert not window.find("show").checked
+    window.click("show")
+    assert points.GetDisplayVisibility()
+    window.press(KEY.Key_Space, MODIFIER.ShiftModifier)
+    window.settle()
+    review = window.panel._review
+    review.refresh()
+    left, before = review.left, review.review.shown()
+    window.press(KEY.Key_N)
+    assert review.review.shown() != before
+    event_loop.wait_until(lambda: review.left < left, 10, "the slice to be looked at")
+    own = window.voxels("a")
+    own[3, 4:9, 4:9] = True
+    host.slicer.util.updateSegmentBinaryLabelmapFromArray(
+        own.astype(np.uint8), window.editor.segmentationNode(), "a", window.editor.sourceVolumeNode()
+    )
+    host.views["Red"].go_to(window.world(6, 6, 3))
+    window.press(KEY.Key_M)
+    window.settle()
+    assert 3 in window.session.promptedSlices("a")
+
+
 def test_the_segment_chosen_in_the_editor_is_the_target(window, host):
     window.choose()
     assert window.panel.segment == "a"
