@@ -105,6 +105,19 @@ def precision_of(device: torch.device, precision: str = "auto") -> str:
     return "float32"
 
 
+def quick_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 faster than float32: of processors, those with AVX512_BF16 or AMX."""
+    import torch
+
+    if device.type != "cpu":
+        return True
+    if hasattr(torch.cpu, "get_capabilities"):  # since torch 2.10
+        known = torch.cpu.get_capabilities()
+        return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+    asked = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+    return any(ask() for ask in asked if ask is not None)
+
+
 @contextmanager
 def autocast(device: torch.device, precision: str = "float32") -> Iterator[None]:
     """Run the network in this precision. Anything but ``float32`` is approximate.

@@ -13,9 +13,13 @@ from .errors import InputError
 class Speed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which optimisations a session uses. The first five are exact and on; the others are approximate and off.
 
+    So is ``encoder="bfloat16"``, the one approximate value of an exact optimisation.
+
     Attributes:
         encoder: exact, where windows reach beyond the image up to rounding; the image encoder leaves out work that
-            its result does not show (see `engine.encoding`).
+            its result does not show (see `engine.encoding`). ``"bfloat16"``: approximate; besides that, the encoder
+            and nothing else computes in bfloat16. For processors with AVX512_BF16 or AMX; on others a warning says
+            so.
         attention: exact up to rounding; memories are projected once, values are multiplied narrow (see
             `engine.attention`); on the CPU, in float32, where a step has many tokens: from 512 pixels on, or for four
             segments at 256.
@@ -43,7 +47,7 @@ class Speed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         >>> Speed.parse("stop=5,local,-attention")
     """
 
-    encoder: bool = True
+    encoder: bool | Literal["bfloat16"] = True
     attention: bool = True
     release: bool = True
     disk: bool = True
@@ -55,6 +59,8 @@ class Speed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     local: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.encoder, bool) and self.encoder not in _WORDS["encoder"]:
+            raise InputError(f"speed: encoder is {_kind('encoder')}, not {self.encoder!r}")
         for name in _NUMBERS:
             value = getattr(self, name)
             if value is None or value in _WORDS.get(name, ()):
@@ -67,7 +73,8 @@ class Speed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def is_exact(self) -> bool:
         """Whether results equal SAM 2's own."""
-        return self == msgspec.structs.replace(self, pool=1, conditioning=None, stop=None, stride=1, local=False)
+        exact = msgspec.structs.replace(self, pool=1, conditioning=None, stop=None, stride=1, local=False)
+        return self == exact and self.encoder not in _WORDS["encoder"]
 
     @classmethod
     def parse(cls, text: str) -> Speed:
@@ -79,13 +86,16 @@ class Speed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         changes: dict[str, Any] = {}
         for part in filter(None, (p.strip() for p in text.split(","))):
             name, equals, value = part.lstrip("-").partition("=")
-            if name not in _NAMES or bool(equals) != (name in _NUMBERS) or (equals and part.startswith("-")):
+            takes_value = name in _NUMBERS or name in _WORDS
+            if name not in _NAMES or (equals and (not takes_value or part.startswith("-"))):
+                raise InputError(f"speed: {part!r} is none of {_GRAMMAR}")
+            if not equals and name in _NUMBERS:
                 raise InputError(f"speed: {part!r} is none of {_GRAMMAR}")
             if not equals:
                 changes[name] = not part.startswith("-")
             elif value in _WORDS.get(name, ()):
                 changes[name] = value
-            elif value.isdecimal():
+            elif name in _NUMBERS and value.isdecimal():
                 changes[name] = int(value)
             else:
                 raise InputError(f"speed: {name} is {_kind(name)}, not {value!r}")
@@ -109,14 +119,22 @@ class Speed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _NUMBERS = ("pool", "conditioning", "stop", "stride")
-# What a number may be instead.
-_WORDS = {"stride": ("auto",)}
+# What a number, or a switch, may be instead.
+_WORDS = {"stride": ("auto",), "encoder": ("bfloat16",)}
 _NAMES = Speed.__struct_fields__
-_GRAMMAR = ", ".join(
-    "|".join((f"{name}=N", *_WORDS.get(name, ()))) if name in _NUMBERS else f"{name} or -{name}" for name in _NAMES
-)
+
+
+def _written(name: str) -> str:
+    """How a setting is written."""
+    words = _WORDS.get(name, ())
+    if name in _NUMBERS:
+        return "|".join((f"{name}=N", *words))
+    return " or ".join((name, f"-{name}", *(f"{name}={word}" for word in words)))
+
+
+_GRAMMAR = ", ".join(map(_written, _NAMES))
 
 
 def _kind(name: str) -> str:
-    """What a number may be."""
-    return " or ".join((*_WORDS.get(name, ()), "a whole number of at least 1"))
+    """What a setting may be."""
+    return " or ".join((*_WORDS.get(name, ()), "a whole number of at least 1" if name in _NUMBERS else "on or off"))

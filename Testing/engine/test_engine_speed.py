@@ -6,15 +6,17 @@ import biosam2
 import numpy as np
 import pytest
 import torch
-from biosam2 import Mask, Point
+from biosam2 import Box, Mask, Point
 from biosam2.engine import tracker
 from biosam2.engine.attention import ProjectedAttention, attend
 from biosam2.engine.encoding import LeanEncoder
 from biosam2.engine.features import FeatureCache
 from biosam2.engine.spill import Spill
 from biosam2.errors import InputError
+from biosam2.masks import dice
 from biosam2.models.network import build_network, load_config
 from biosam2.speed import Speed
+from biosam2.synthetic.phantom import ct_phantom
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import responsive_network, with_presence
@@ -45,16 +47,26 @@ def visited(updates):
 def test_defaults_are_exact():
     assert Speed().is_exact
     assert Speed(attention=False).is_exact
-    for approximate in (Speed(pool=2), Speed(conditioning=1), Speed(stop=3), Speed(local=True)):
+    for approximate in (
+        Speed(pool=2),
+        Speed(conditioning=1),
+        Speed(stop=3),
+        Speed(local=True),
+        Speed(encoder="bfloat16"),
+    ):
         assert not approximate.is_exact
 
 
 def test_settings_from_text():
     assert Speed.parse("") == Speed()
     assert Speed.parse("stop=5, local,-attention") == Speed(stop=5, local=True, attention=False)
+    assert Speed.parse("encoder=bfloat16,stride=auto") == Speed(encoder="bfloat16", stride="auto")
+    assert Speed.from_json(json.loads(json.dumps(Speed(encoder="bfloat16").to_json()))) == Speed(encoder="bfloat16")
 
 
-@pytest.mark.parametrize("text", ["fast", "stop", "stop=x", "stop=0", "local=1", "-stop=3", "stop=-1"])
+@pytest.mark.parametrize(
+    "text", ["fast", "stop", "stop=x", "stop=0", "local=1", "-stop=3", "stop=-1", "encoder=4", "-encoder=bfloat16"]
+)
 def test_other_texts_are_refused(text):
     with pytest.raises(InputError) as caught:
         Speed.parse(text)
@@ -254,6 +266,88 @@ def test_attending_block_by_block_is_attending_at_once(queries, keys, biased, sh
 def test_fewer_conditioning_slices(model, long_volume):
     session = biosam2.Session(model, long_volume, speed=Speed(conditioning=1))
     assert session._executor.tracker.reach.conditioning == 1
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """The processor counts as one that multiplies bfloat16 quickly."""
+    monkeypatch.setattr(tracker, "quick_bfloat16", lambda device: True)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("suits", [True, False])
+def test_only_the_encoder_computes_in_bfloat16(model, volume, monkeypatch, suits):
+    monkeypatch.setattr(LeanEncoder, "suits", staticmethod(lambda network: suits))
+    exact, half = (tracker_of(model, volume, encoder) for encoder in (True, "bfloat16"))
+    whole = exact.frames.whole
+    a, b = exact.encode(5, whole), half.encode(5, whole)
+    for one, other in zip((a.coarse, *a.fine), (b.coarse, *b.fine), strict=True):
+        assert other.dtype == torch.float32
+        assert not torch.equal(one, other)
+        torch.testing.assert_close(other, one, rtol=0, atol=0.05 * float(one.abs().max()))
+    prompt = Point((11, 7, 5)).alone(exact.frames)
+    assert half.prompt(prompt, whole).low_logits.dtype == torch.float32
+
+
+def tracker_of(model, volume, encoder):
+    return biosam2.Session(model, volume, speed=Speed(encoder=encoder))._executor.tracker
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_encoder_in_bfloat16_is_near_to_the_exact_one_and_can_be_done_again(nano, generated):
+    volume, target, box = generated
+    masks = []
+    for encoder in (True, "bfloat16"):
+        session = biosam2.Session(nano, volume, window="abdomen", crop="auto", speed=Speed(encoder=encoder))
+        session.add_prompt(target, box)
+        list(session.propagate(first=13, last=19))
+        masks.append(session.mask(target))
+    record = json.loads(json.dumps(session.to_record()))
+    assert record["speed"]["encoder"] == "bfloat16"
+    again = biosam2.Session.from_record(record, nano, volume)
+    assert again.speed == Speed(encoder="bfloat16")
+    assert all((again.logits(target, s) == session.logits(target, s)).all() for s in session.finished_slices(target))
+    assert masks[0].any()
+    assert dice(*masks) > 0.95
+    exact = biosam2.Session(nano, volume, window="abdomen", crop="auto")
+    assert not np.array_equal(exact_logits(exact, target, box), session.logits(target, 16))
+
+
+def exact_logits(session, target, box):
+    session.add_prompt(target, box)
+    session.predict(target, 16)
+    list(session.propagate(first=16, last=16))
+    return session.logits(target, 16)
+
+
+@pytest.fixture(scope="module")
+def nano():
+    return biosam2.load_model("nano", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def generated():
+    """The generated CT of the demo, its lesion, and a box around it."""
+    return ct_phantom().volume, "lesion", Box((49, 99, 16), (83, 125, 16))
+
+
+def test_a_processor_without_quick_bfloat16_is_told(model, volume, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True}, raising=False)
+    with pytest.warns(RuntimeWarning, match="AVX512_BF16 or AMX") as caught:
+        tracker_of(model, volume, "bfloat16")
+    assert len(caught) == 1
+    assert "\n" not in str(caught[0].message)
+
+
+@pytest.mark.usefixtures("quick")
+def test_frames_encoded_in_bfloat16_are_not_taken_for_exact_ones(model, volume):
+    cache = FeatureCache()
+    frames = []
+    for encoder in (True, "bfloat16"):
+        of = biosam2.Session(model, volume, features=cache, speed=Speed(encoder=encoder))._executor.tracker
+        frames.append(of.encode(5, of.frames.whole))
+        assert of.encode(5, of.frames.whole) is frames[-1]
+    assert not torch.equal(frames[0].coarse, frames[1].coarse)
 
 
 def test_a_shared_cache_encodes_each_slice_once(model, volume, monkeypatch):

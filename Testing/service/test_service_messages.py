@@ -58,7 +58,12 @@ SETTINGS = st.builds(
     axis=st.sampled_from("ijk"),
     window=st.tuples(NUMBERS, NUMBERS),
     crop=st.sampled_from([None, "auto"]),
-    speed=st.builds(Speed, stop=st.none() | st.integers(1, 9), local=st.booleans()),
+    speed=st.builds(
+        Speed,
+        encoder=st.sampled_from([True, False, "bfloat16"]),
+        stop=st.none() | st.integers(1, 9),
+        local=st.booleans(),
+    ),
 )
 MESSAGES = st.one_of(
     st.builds(m.Cancel, id=IDS),

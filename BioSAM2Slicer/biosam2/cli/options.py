@@ -268,7 +268,7 @@ def propagation() -> Callable[..., Any]:
                 type=SpeedType(),
                 help="Optimisations by name: -encoder or -attention leave an exact one out; stop=8 ends where the "
                 "target has been absent from 8 slices, stride=auto or stride=2 interpolates slices between two alike, "
-                "local follows corrections only (approximate).",
+                "encoder=bfloat16 encodes in half precision, local follows corrections only (approximate).",
             ),
             crop(),
             exact(),

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sam2.modeling.sam2_utils import get_1d_sine_pe
 from torch.nn.functional import grid_sample, interpolate
 
-from ..devices import autocast, out_of_memory, precision_of
+from ..devices import autocast, out_of_memory, precision_of, quick_bfloat16
 from ..errors import DeviceError, PromptError
 from ..frames import Frames, Region
 from ..masks import pack
@@ -98,13 +98,23 @@ class Tracker:
         self.model = model
         network, frames, speed = model.network, self.frames, self._speed
         self._encoder = LeanEncoder(network) if speed.encoder and LeanEncoder.suits(network) else None
+        self._encoder_precision = self.precision
+        if speed.encoder == "bfloat16":
+            self._encoder_precision = "bfloat16"
+            if not quick_bfloat16(model.device):
+                warnings.warn(
+                    "encoder=bfloat16 is for processors with AVX512_BF16 or AMX, and this one has neither; "
+                    "leave it out if it takes longer",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
         # Says in a shared cache which frames are the same. Weak, so that the cache keeps no volume alive.
         self._origin = (
             *(ref(network), ref(frames.volume), frames.axis, frames.window, frames.image_size),
-            *(self.precision, self._encoder is not None),
+            *(self.precision, self._encoder_precision, self._encoder is not None),
         )
-        exact = precision_of(model.device, self.precision) == "float32"
-        suits = speed.attention and exact and ProjectedAttention.suits(network)
+        self._exact = precision_of(model.device, self.precision) == "float32"
+        suits = speed.attention and self._exact and ProjectedAttention.suits(network)
         self._attention = ProjectedAttention(network, speed.pool) if suits else None
 
     # -- frames ----------------------------------------------------------------------------------
@@ -149,12 +159,17 @@ class Tracker:
 
     def _encode(self, slice_index: int, region: Region, busy: Callable[[], bool] = lambda: False) -> EncodedFrame:
         image = self.frames.tensor(slice_index, region)[None].to(self.model.device)
-        with torch.inference_mode(), autocast(self.model.device, self.precision):
+        with torch.inference_mode(), autocast(self.model.device, self._encoder_precision):
             if self._encoder is not None:
-                return self._encoder(image, busy)
-            encoded = self.model.network.forward_image(image)
-        levels = encoded["backbone_fpn"][-self.model.network.num_feature_levels :]
-        return EncodedFrame(levels[-1], tuple(levels[:-1]))
+                frame = self._encoder(image, busy)
+            else:
+                encoded = self.model.network.forward_image(image)
+                levels = encoded["backbone_fpn"][-self.model.network.num_feature_levels :]
+                frame = EncodedFrame(levels[-1], tuple(levels[:-1]))
+        if self._exact:
+            # The rest computes in float32.
+            frame = EncodedFrame(frame.coarse.float(), tuple(level.float() for level in frame.fine))
+        return frame
 
     # -- one slice -------------------------------------------------------------------------------
 
