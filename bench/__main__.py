@@ -7,7 +7,6 @@ import statistics
 import tempfile
 import time
 from dataclasses import asdict
-from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -264,7 +263,7 @@ def _banks(
     """Dice to the truth with each memory policy, on the shared cases in FOLDER."""
     torch.set_num_threads(threads)
     found = []
-    chosen = (case for case in cases_of(folder, collection, hippocampi) if fnmatch(case.title, only))
+    chosen = cases_of(folder, collection, hippocampi, only=only)
     names, kinds = policies or tuple(banks.BANKS), prompts or banks.PROMPTS[:2]
     region: Any = None if crop == "none" else crop
     for each in banks.banks(trained(model), chosen, region, beyond, names, kinds, corrections):
@@ -277,7 +276,7 @@ def _banks(
         found.append(each)
     click.echo(banks.table(found))
     values = {
-        f"{bank}, {prompt}": sum(one.dice[0] for one in own) / len(own)
+        f"{bank}, {prompt}": statistics.fmean(one.dice[0] for one in own)
         for bank, prompt in dict.fromkeys((one.bank, one.prompt) for one in found)
         if (own := [one for one in found if (one.bank, one.prompt) == (bank, prompt)])
     }
@@ -337,8 +336,8 @@ def _doubt(
     With --looks instead what a user gains who corrects the slice most in doubt again and again.
     """
     torch.set_num_threads(threads)
-    every = cases_of(folder, collection, hippocampi, doubt.LEAST_SLICES)
-    cases, network = (case for case in every if fnmatch(case.title, only)), trained(model)
+    every = cases_of(folder, collection, hippocampi, doubt.LEAST_SLICES, only)
+    cases, network = every, trained(model)
     if looks:
         gained = []
         for look in doubt.looked(network, cases, looks, correct, policy=policy):
@@ -379,9 +378,9 @@ def _keyframes(
 ) -> None:
     """Dice between accepted slices: a sweep from one side, from the other, and both; on the shared cases in FOLDER."""
     torch.set_num_threads(threads)
-    every = cases_of(folder, collection, hippocampi, doubt.LEAST_SLICES)
+    every = cases_of(folder, collection, hippocampi, doubt.LEAST_SLICES, only)
     found = []
-    for each in keyframes.between(trained(model), (case for case in every if fnmatch(case.title, only))):
+    for each in keyframes.between(trained(model), every):
         click.echo(f"{each.case}, {each.accepted} slices: {each.dice}", err=True)
         found.append(each)
     click.echo(keyframes.table(found))

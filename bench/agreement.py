@@ -74,8 +74,7 @@ def _case(model: Model, case: TargetCase, ways: Mapping[str, Speed], settings: d
         session = Session(model, case.volume, speed=speed, **settings)
         user = User(session, case.target, case.mask)
         user.start("box")
-        present = np.flatnonzero(user.slices.any(axis=(1, 2)))
-        first, last = max(0, int(present[0]) - _BEYOND), min(len(user.slices) - 1, int(present[-1]) + _BEYOND)
+        first, last = user.reach(_BEYOND)
         for step in ("first", "correction"):
             if step == "correction" and corrections is None:
                 said = len(user.prompts)

@@ -89,27 +89,30 @@ def banks(
         corrections: by a click on the slice that is most wrong, each followed by a propagation.
     """
     policies = {(bank, prompt): BANKS[bank](model) for bank in names for prompt in prompts}
-    for case in cases:
-        features = FeatureCache()
-        for (bank, prompt), policy in policies.items():
-            start = time.process_time()
-            session = Session(model, case.volume, crop=crop, policy=policy, features=features)
-            user = User(session, case.target, case.mask)
-            user.start(prompt)
-            present = user.slices.any(axis=(1, 2))
-            first = max(0, int(np.flatnonzero(present)[0]) - beyond)
-            last = min(session.number_of_slices - 1, int(np.flatnonzero(present)[-1]) + beyond)
-            agreements, outside = [], []
-            for done in range(corrections + 1):
-                if not done or user.correct():
-                    _propagate(session, case.target, policy, first, last)
-                mask = session.frames.unstack(session.mask(case.target))
-                agreements.append(dice(mask, user.slices))
-                outside.append(float(mask[~present].sum() / case.mask.sum()))
-            yield BankResult(case.title, bank, prompt, tuple(agreements), tuple(outside), time.process_time() - start)
-    for policy in policies.values():
-        if isinstance(policy, Anchors):
-            policy.close()
+    try:
+        for case in cases:
+            features = FeatureCache()
+            for (bank, prompt), policy in policies.items():
+                start = time.process_time()
+                session = Session(model, case.volume, crop=crop, policy=policy, features=features)
+                user = User(session, case.target, case.mask)
+                user.start(prompt)
+                present = user.slices.any(axis=(1, 2))
+                first, last = user.reach(beyond)
+                agreements, outside = [], []
+                for done in range(corrections + 1):
+                    if not done or user.correct():
+                        _propagate(session, case.target, policy, first, last)
+                    mask = session.frames.unstack(session.mask(case.target))
+                    agreements.append(dice(mask, user.slices))
+                    outside.append(float(mask[~present].sum() / case.mask.sum()))
+                yield BankResult(
+                    case.title, bank, prompt, tuple(agreements), tuple(outside), time.process_time() - start
+                )
+    finally:
+        for policy in policies.values():
+            if isinstance(policy, Anchors):
+                policy.close()
 
 
 def _propagate(session: Session, segment: str, policy: MemoryPolicy, first: int, last: int) -> None:

@@ -73,7 +73,7 @@ class Ranked:
         named: Dice of the slice that is most in doubt.
         drawn: Dice of the volume with so many slices most in doubt as they truly are, from none on; nothing is
             propagated again. ``worst`` is the order of who knows the truth.
-        seconds: CPU time that the sweep in the other direction took.
+        seconds: CPU time that all doubts together took, sweeps back among them.
     """
 
     case: str
@@ -121,10 +121,7 @@ class _Work:
         self.session = self._open()
         self.user = User(self.session, case.target, case.mask)
         self.case = case
-        present = np.flatnonzero(self.user.slices.any(axis=(1, 2)))
-        count = self.session.number_of_slices
-        self.first = max(0, int(present[0]) - _BEYOND)
-        self.last = min(count - 1, int(present[-1]) + _BEYOND)
+        self.first, self.last = self.user.reach(_BEYOND)
         self.before: Bools | None = None
         self.shown = np.zeros_like(self.user.slices)
         self.scores: dict[int, float] = {}

@@ -8,14 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from biosam2 import Mask, Session
+from biosam2 import Mask, Session, interpolation
 from biosam2.engine.features import FeatureCache
 from biosam2.errors import PromptError
 from biosam2.evaluation.cases import TargetCase
 from biosam2.masks import dice
 from biosam2.models.model import Model
-from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.special import expit
 from scipy.stats import spearmanr
 
@@ -26,7 +24,7 @@ WAYS = {
     "fused": "both of these, their probabilities weighted by the distance to where each passed its last accepted slice",
     "one side, apart": "one sweep, which knows only the accepted slice that it has passed last, and what came since",
     "fused, apart": "such sweeps from both sides, fused",
-    "interpolated": "no network: linear between the accepted masks' signed distances, as Slicer's Fill between slices",
+    "interpolated": "no network: linear between the accepted masks' signed distances",
 }
 DOUBTS = ("score", "distance", "sides")
 """``sides``: 1 - Dice of one side to the other side."""
@@ -120,9 +118,9 @@ def _between(
     }
     found["interpolated"] = np.zeros_like(found["fused"])
     for a, b in itertools.pairwise(accepted):
-        ends = _signed(case.mask[a]), _signed(case.mask[b])
-        for s in range(a, b + 1):
-            found["interpolated"][s - first] = ends[0] * (b - s) + ends[1] * (s - a) > 0
+        masks = interpolation.between(case.mask[a], case.mask[b], b - a - 1, case.volume.spacing[1::-1])
+        for s, mask in enumerate(masks, start=a + 1):
+            found["interpolated"][s - first] = mask
     truth = case.mask[inner]
     sides = [1 - dice(found["one side"][n], found["other side"][n]) for n in here]
     nearest = [min(abs(int(s) - a) for a in accepted) for s in inner]
@@ -143,11 +141,6 @@ def _between(
         correlations("one side"),
         correlations("fused"),
     )
-
-
-def _signed(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Distance to the border of a mask in pixels, positive within it."""
-    return ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
 
 
 def table(found: Sequence[Between]) -> str:

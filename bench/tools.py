@@ -73,11 +73,8 @@ def _grown(scene: Scene) -> NDArray[np.bool_]:
 
 def _filled(case: TargetCase) -> NDArray[np.bool_]:
     """From the truth on the middle slice and on the target's first and last one."""
-    frames = Frames(case.volume, "k", None, 256)
-    slices = frames.unstack(case.mask)
-    present = np.flatnonzero(slices.any(axis=(1, 2)))
-    drawn = np.zeros_like(slices)
-    for k in (int(present[0]), middle_slice(slices), int(present[-1])):
-        drawn[k] = slices[k]
-    spacing = (frames.volume.spacing["ijk".index(frames.axis)], *frames.pixel_size)
-    return np.ascontiguousarray(frames.stack(slicer_tools.fill_between_slices(drawn, spacing)))
+    present = np.flatnonzero(case.mask.any(axis=(1, 2)))
+    drawn = np.zeros_like(case.mask)
+    for k in (int(present[0]), middle_slice(case.mask), int(present[-1])):
+        drawn[k] = case.mask[k]
+    return slicer_tools.fill_between_slices(drawn, case.volume.spacing[::-1])

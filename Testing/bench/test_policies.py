@@ -5,6 +5,7 @@ from pathlib import Path
 import biosam2
 import numpy as np
 import pytest
+from biosam2.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,6 +28,14 @@ def volume():
     k, j, i = np.ogrid[:14, :40, :48]
     ball = ((k - 7) * 3) ** 2 + (j - 20) ** 2 + (i - 20) ** 2 < 200
     return biosam2.Volume((100 + 300 * ball).astype(np.int16), (1.0, 1.0, 3.0))
+
+
+@pytest.mark.usefixtures("policies")
+def test_targets_that_no_pattern_fits_are_an_error():
+    from bench.cases import cases_of
+
+    with pytest.raises(InputError, match="no target on 1 or more slices fits 'liver'"):
+        list(cases_of(None, None, 0, only="liver"))
 
 
 def test_a_second_sweep_is_conditioned_on_the_best_slices_of_the_first(policies, model, volume):

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from biosam2 import masks
+from biosam2.engine.memory import DissimilarityPolicy
+from biosam2.errors import InputError
 from biosam2.evaluation import card, classical, metrics, tables, user
 from biosam2.evaluation.cases import TargetCase, shared_cases, synthetic_cases
 from biosam2.evaluation.ceiling import ceiling, squeezed
@@ -184,6 +186,23 @@ def test_classical_tools_keep_a_drawn_slice_and_heed_a_negative_click(case, mode
 
 
 # -- the whole ------------------------------------------------------------------------------------
+
+
+def test_the_prompted_slice_is_put_into_a_memory_bank_by_the_propagation_alone(case, model, monkeypatch):
+    monkeypatch.setattr(biosam2.Session, "predict", lambda *_: pytest.fail("it would be in the bank twice"))
+    found = run(case, model, "box", EvaluationSettings(policy="dissimilar", capacity=2, beyond=1))
+    session = biosam2.Session(model, case.volume, crop="auto")
+    for prompt in found.prompts:
+        session.add_prompt("ball", prompt)
+    k = round(found.prompts[0].min_ijk[2])
+    monkeypatch.undo()
+    assert found.slice_dice == masks.dice(session.predict("ball", k), case.mask[k])
+
+
+@pytest.mark.parametrize(("field", "value"), [("capacity", 4), ("scope", "images")])
+def test_a_policy_of_ones_own_has_its_capacity_and_scope(field, value):
+    with pytest.raises(InputError, match="leave them out"):
+        EvaluationSettings(policy=DissimilarityPolicy(), **{field: value})
 
 
 def test_a_run_gives_a_mask_for_every_round(case, model):

@@ -43,7 +43,7 @@ class Record:
         method: ``crop`` or ``exact`` (the engine's), or a classical tool's name.
         dice: after the first propagation and after each correction; one number for a classical tool.
         iou: likewise.
-        slice_dice: on the prompted slice before any propagation, None for a classical tool.
+        slice_dice: on the prompted slice, with which the first propagation begins; None for a classical tool.
         seconds: that it took.
         note: why there is no result, or empty.
         key: hash of all that a classical tool's result depends on, empty for the engine's methods.

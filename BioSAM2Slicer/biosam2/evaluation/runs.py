@@ -50,10 +50,11 @@ class EvaluationSettings:
     scope: Literal["segment", "images"] = "segment"
 
     def __post_init__(self) -> None:
-        if self.policy == "dissimilar" or isinstance(self.policy, MemoryPolicy):
+        if self.policy == "dissimilar" or (self.capacity is None and self.scope == "segment"):
             return
-        if self.capacity is not None or self.scope == "images":
-            raise InputError(f"only the policy dissimilar has a bank with a capacity and a scope, not {self.policy}")
+        if isinstance(self.policy, MemoryPolicy):
+            raise InputError("a memory policy of your own has its capacity and its scope; leave them out here")
+        raise InputError(f"only the policy dissimilar has a bank with a capacity and a scope, not {self.policy}")
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class RunResult:
         prompts: what the user said before the first propagation.
         masks: bool (K, J, I), after the first propagation and after each correction; the last one stands for all
             later ones where nothing was left to correct.
-        slice_dice: Dice on the prompted slice before any propagation.
+        slice_dice: Dice on the prompted slice, with which the first propagation begins.
         seconds: that the propagations took.
         note: why there is no result, or empty.
     """
@@ -120,7 +121,7 @@ def run(
         settings.crop,
         settings.policy,
         features=features,
-        capacity=settings.capacity if isinstance(settings.policy, str) else None,
+        capacity=settings.capacity,
         merge=settings.merge,
     )
     if settings.pipeline == "image":
@@ -133,11 +134,15 @@ def run(
     except PromptError as error:
         return _nothing(case, settings, str(error), tuple(user.prompts))
     prompts = tuple(user.prompts)
-    on_slice = dice(session.predict(case.target, user.slice_index), user.slices[user.slice_index])
     started = time.perf_counter()
     masks = list(_rounds(session, user, settings))
+    seconds = time.perf_counter() - started
     masks += masks[-1:] * (settings.rounds + 1 - len(masks))
-    return RunResult(prompts, tuple(masks), on_slice, time.perf_counter() - started)
+    # A propagation begins with the prompted slice, seen alone. Asking for it before would put it into a memory bank
+    # that goes across images twice.
+    begun = session.frames.unstack(masks[0])[user.slice_index]
+    on_slice = dice(begun, user.slices[user.slice_index])
+    return RunResult(prompts, tuple(masks), on_slice, seconds)
 
 
 def _nothing(case: TargetCase, settings: EvaluationSettings, why: str, prompts: tuple[Prompt, ...] = ()) -> RunResult:
@@ -145,10 +150,7 @@ def _nothing(case: TargetCase, settings: EvaluationSettings, why: str, prompts: 
 
 
 def _rounds(session: Session, user: User, settings: EvaluationSettings) -> Iterator[NDArray[np.bool_]]:
-    first, last = 0, session.number_of_slices - 1
-    if settings.beyond is not None:
-        present = np.flatnonzero(user.slices.any(axis=(1, 2)))
-        first, last = max(first, int(present[0]) - settings.beyond), min(last, int(present[-1]) + settings.beyond)
+    first, last = user.reach(settings.beyond)
     direction: Direction = "forward" if settings.pipeline == "video" else "both"
     for n in range(settings.rounds + 1):
         if n and not user.correct():

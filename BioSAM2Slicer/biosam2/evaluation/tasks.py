@@ -192,7 +192,8 @@ def _evaluate(task: Task, banks: Banks) -> Outcome:
             settings = replace(task.settings, pipeline=pipeline, marking=task.protocol.marking)
             if settings.scope == "images":
                 bank = DissimilarityPolicy(capacity=settings.capacity, scope="images")
-                settings = replace(settings, policy=banks.setdefault((task.network.label, pipeline, prompt), bank))
+                bank = banks.setdefault((task.network.label, pipeline, prompt), bank)
+                settings = replace(settings, policy=bank, capacity=None, scope="segment")
             seen = shown.case(case)
             found = run(seen, model, prompt, settings, shown.features, shown.window)
             name = f"{number}-{pipeline}-{prompt}"

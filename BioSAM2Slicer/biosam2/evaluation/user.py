@@ -103,6 +103,18 @@ class User:
                     break
                 self._click(self.slice_index, *found)
 
+    def reach(self, beyond: int | None) -> tuple[int, int]:
+        """The first and the last slice of a propagation that goes some way beyond the target's ends.
+
+        Args:
+            beyond: how many slices, each way; None for the whole volume.
+        """
+        last = len(self.slices) - 1
+        if beyond is None:
+            return 0, last
+        present = np.flatnonzero(self.slices.any(axis=(1, 2)))
+        return max(0, int(present[0]) - beyond), min(last, int(present[-1]) + beyond)
+
     def correct(self) -> bool:
         """Correct the slice that is most wrong after a propagation; False where nothing is wrong."""
         shown = self.session.frames.unstack(self.session.mask(self.segment))
