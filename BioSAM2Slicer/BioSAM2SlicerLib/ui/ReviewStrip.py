@@ -86,7 +86,7 @@ def legend() -> str:
         "propagated": _("propagated"),
     }
     shown = [(colour, names[kind]) for kind, colour in reversed(_BANDS)]
-    shown += [(_FAR, _("far from what you know")), (_NEAR, _("near it")), (_SEEN, _("looked at"))]
+    shown += [(_FAR, _("far")), (_NEAR, _("near")), (_SEEN, _("looked at"))]
     return " &nbsp;".join(f'<span style="color:{colour}">■</span>&nbsp;{name}' for colour, name in shown)
 
 
