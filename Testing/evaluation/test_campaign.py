@@ -25,6 +25,7 @@ from biosam2.models import load_model
 from biosam2.parallel import in_parallel
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 SHAPE = (6, 40, 48)
 
@@ -362,6 +363,15 @@ def test_what_got_worse_is_named():
     assert "m, click1 (volume): correction 1 lowered the mean Dice, 0.500 → 0.400" in said
     assert "n, click1 (volume), b: t was refused: too small" in said
     assert not any("case a" in line or "box" in line for line in said)
+
+
+@pytest.mark.parametrize("prompt", ways.KINDS)
+def test_corrections_are_drawn_for_every_kind_of_prompt(prompt):
+    rows = summary.summarise([metrics_of("a", prompt=prompt, dice=(0.2, 0.5))])
+    axes = Figure().subplots()
+    report._curves(axes, rows)
+    (line,) = (line for line in axes.lines if line.get_marker() not in ("None", None))
+    assert line.get_ydata().tolist() == [0.2, 0.5]
 
 
 # -- campaigns ------------------------------------------------------------------------------------

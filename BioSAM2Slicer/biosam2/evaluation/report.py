@@ -19,7 +19,15 @@ from .ways import WORDS
 _WORST = 8
 # Mean Dice of SAM 2 and of BioSAM-2 as surveys quote the paper (arXiv 2408.03286), in percent.
 PUBLISHED = (("AMOS MR", 54.9, 74.4), ("FLARE CT", 47.4, 76.3))
-_MARKERS = {"click1": "o", "click3": "^", "box": "s", "mask": "*"}
+_MARKERS: dict[str, str] = {
+    "click1": "o",
+    "click3": "^",
+    "box": "s",
+    "mask": "*",
+    "scribble": "x",
+    "lasso": "D",
+    "line": "|",
+}
 _LINES = {"image": ":", "volume": "-", "video": "--"}
 _CLICKS = {
     "deepest": "in the middle of the target's largest piece",
